@@ -1,0 +1,63 @@
+"""Make the guide's pictures from the running program and its own sample data.
+
+``python docs/make_pictures.py [WEIGHTS]``; without a screen: ``xvfb-run -a -s "-screen 0 1366x768x24" python ...``.
+"""
+
+import sys
+from pathlib import Path
+
+import napari
+from napari_embryo.settings import SegmentSettings
+from napari_embryo.widgets.segment import SegmentWidget
+from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QApplication
+
+DOCS = Path(__file__).parent
+WINDOW = 1366, 768
+MAPS = ("SA3", "LA1")
+
+
+def wait(seconds: float) -> None:
+    """Let the window work."""
+    loop = QEventLoop()
+    QTimer.singleShot(round(seconds * 1000), loop.quit)
+    loop.exec()
+
+
+def segmented_sample(weights: str) -> napari.Viewer:
+    """The sample blastocyst, segmented by the widget, with two attention maps shown beside it."""
+    viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
+    viewer.window.resize(*WINDOW)
+    viewer.open_sample("napari-embryo", "blastocyst")
+    del viewer.layers["blastocyst truth"]
+    _, widget = viewer.window.add_plugin_dock_widget("napari-embryo", "Segment")
+    run(widget, SegmentSettings(weights=weights, maps=MAPS))
+    show_all(viewer)
+    return viewer
+
+
+def run(widget: SegmentWidget, settings: SegmentSettings) -> None:
+    widget.form.set_value(settings)
+    widget.run()
+    while widget.panel.running:
+        wait(0.1)
+
+
+def show_all(viewer: napari.Viewer) -> None:
+    """Labels on the image, and the maps beside them."""
+    for layer in viewer.layers:
+        layer.visible = True
+    viewer.scale_bar.visible = True
+    viewer.reset_view()
+    wait(1)
+
+
+def main(weights: str = "bundled") -> None:
+    viewer = segmented_sample(weights)
+    viewer.screenshot(str(DOCS / "segment.png"), canvas_only=False, flash=False)
+    viewer.close()
+    QApplication.processEvents()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

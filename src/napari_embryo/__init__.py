@@ -1,0 +1,64 @@
+"""napari-embryo: measure human embryos in napari.
+
+The names below are imported when they are first used, so that ``import napari_embryo`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_embryo.explain import AttentionMap, attention_maps, grad_cam
+    from napari_embryo.image import EmbryoImage, Progress, Segmentation
+    from napari_embryo.io import read_image
+    from napari_embryo.measure import measure_masks
+    from napari_embryo.pipeline import analyse, segment_to_files
+    from napari_embryo.predict import Prediction, Predictor
+    from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings, UNetSettings
+    from napari_embryo.synthetic import draw_blastocyst, draw_cleavage, draw_timelapse
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionMap",
+    "EmbryoImage",
+    "Prediction",
+    "Predictor",
+    "Preprocessing",
+    "Progress",
+    "ResANetSettings",
+    "SegmentSettings",
+    "Segmentation",
+    "UNetSettings",
+    "__version__",
+    "analyse",
+    "attention_maps",
+    "draw_blastocyst",
+    "draw_cleavage",
+    "draw_timelapse",
+    "grad_cam",
+    "measure_masks",
+    "read_image",
+    "segment_to_files",
+]
+
+_HOMES = {
+    "explain": ("AttentionMap", "attention_maps", "grad_cam"),
+    "image": ("EmbryoImage", "Progress", "Segmentation"),
+    "io": ("read_image",),
+    "measure": ("measure_masks",),
+    "pipeline": ("analyse", "segment_to_files"),
+    "predict": ("Prediction", "Predictor"),
+    "settings": ("Preprocessing", "ResANetSettings", "SegmentSettings", "UNetSettings"),
+    "synthetic": ("draw_blastocyst", "draw_cleavage", "draw_timelapse"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,122 @@
+"""Why a network found what it found: attention maps and Grad-CAM."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
+from napari_embryo import models
+from napari_embryo.geometry import Geometry
+from napari_embryo.models.resanet import MapInfo
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """What one module did to one picture, on the module's own grid.
+
+    Parameters
+    ----------
+    name
+        Of the module.
+    grid
+        (h, w) float32 over the network's input, padding included.
+    window
+        Range to display it in: fixed for the module, never the map's own extremes, so that a flat map looks flat.
+    meaning
+        One line for a reader.
+    geometry
+        The way back to the image.
+    """
+
+    name: str
+    grid: npt.NDArray[np.float32]
+    window: tuple[float, float]
+    meaning: str
+    geometry: Geometry
+
+    def on_image(self) -> npt.NDArray[np.float32]:
+        """(H, W) float32 in the image's pixels; 0 where the network was not shown the image."""
+        return self.geometry.grid_to_image(self.grid, outside=0.0)
+
+
+def attention_maps(
+    family: str, outputs: Mapping[str, Tensor], geometry: Geometry, names: Sequence[str]
+) -> tuple[AttentionMap, ...]:
+    """The maps called ``names`` out of one image's outputs (no batch axis), in the order asked for.
+
+    Raises
+    ------
+    ValueError
+        For a name the family does not have; names those it has.
+    """
+    known = models.MAPS[family]
+    unknown = [name for name in names if name not in known or known[name].key not in outputs]
+    if unknown:
+        has = ", ".join(name for name in known if known[name].key in outputs) or "none"
+        raise ValueError(f"no attention map {', '.join(unknown)} in {family}; it has {has}")
+    return tuple(_attention_map(name, known[name], outputs, geometry) for name in names)
+
+
+def _attention_map(name: str, info: MapInfo, outputs: Mapping[str, Tensor], geometry: Geometry) -> AttentionMap:
+    channels = outputs[info.key].float().cpu().numpy()
+    grid = channels.mean(0) if info.channel is None else channels[info.channel]
+    return AttentionMap(name, grid.astype(np.float32), info.window, info.meaning, geometry)
+
+
+def grad_cam(
+    model: nn.Module, image: Tensor, class_index: int, geometry: Geometry, layer: str = "last"
+) -> AttentionMap:
+    """Seg-Grad-CAM of one class at one layer (Selvaraju et al. 2017; Vinogradova et al. 2020), by captum.
+
+    The score is the sum of the class's logits over the pixels predicted positive, over all pixels where there are none.
+    The map is divided by its maximum; all-negative evidence gives a map of zeros.
+
+    Caveat: on the layer that feeds the 1 x 1 classifier (``"last"``, the ResA-Net paper's choice) a Grad-CAM is the
+    prediction redrawn, ``relu(logit - bias)`` up to scale, and explains nothing. Look at a deeper layer beside it.
+
+    Parameters
+    ----------
+    model
+        In eval mode.
+    image
+        (1, 1, h, w) normalised network input.
+    class_index
+        Which output.
+    geometry
+        The way back to the image.
+    layer
+        One of ``model.cam_layers()``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer; names the known ones.
+    """
+    layers: dict[str, nn.Module] = model.cam_layers()  # type: ignore[operator]
+    if layer not in layers:
+        raise ValueError(f"no layer {layer!r}; Grad-CAM can look at {', '.join(layers)}")
+    method = LayerGradCam(lambda x: _positive_score(model(x)["logits"][:, class_index]), layers[layer])
+    with torch.enable_grad():
+        cam = method.attribute(image.detach().clone().requires_grad_(), relu_attributions=True)
+    grid = cam[0, 0].detach().float().cpu().numpy()
+    peak = float(grid.max())
+    grid = grid / peak if peak > 1e-12 else np.zeros_like(grid)
+    meaning = f"evidence for the class at {layer}, over its maximum"
+    return AttentionMap(f"Grad-CAM {layer}", grid, (0, 1), meaning, geometry)
+
+
+def _positive_score(logits: Tensor) -> Tensor:
+    """(B, h, w) -> (B,)."""
+    positive = (logits > 0).float()
+    none = positive.sum((1, 2), keepdim=True) == 0
+    return (logits * torch.where(none, torch.ones_like(positive), positive)).sum((1, 2))
+
+
+def combined_heat_map(maps: Sequence[AttentionMap]) -> npt.NDArray[np.float32]:
+    """The ResA-Net paper's combined map (section 4.3.1): per pixel the largest of the classes' Grad-CAMs, (H, W)."""
+    combined: npt.NDArray[np.float32] = np.max([m.on_image() for m in maps], axis=0)
+    return combined

@@ -1,0 +1,129 @@
+"""The two values everything passes around: an embryo's image and what was found in it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+AXES = ("YX", "TYX", "FYX", "TFYX")
+"""Axes understood everywhere: T time, F focal plane, Y, X."""
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class EmbryoImage:
+    """A grey image, a time-lapse, a focal stack, or both.
+
+    Parameters
+    ----------
+    data
+        NumPy or dask array, one dimension per axis; grey values of any real dtype.
+    axes
+        One of ``AXES``.
+    name
+        What a user calls it; the stem of every result's file name.
+    pixel_size_um
+        Height and width of a pixel in micrometres, where known.
+    hours
+        Hours after insemination (or since the start), one per T, where known.
+    focus_um
+        Height of each focal plane in micrometres, one per F, where known.
+    metadata
+        What the reader learnt beside: source, the original RGB, well, date, missing runs.
+    """
+
+    data: Any
+    axes: str
+    name: str
+    pixel_size_um: tuple[float, float] | None = None
+    hours: tuple[float, ...] | None = None
+    focus_um: tuple[float, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.axes not in AXES:
+            raise ValueError(f"{self.name}: axes {self.axes!r} are not understood; use one of {', '.join(AXES)}")
+        if len(self.axes) != self.data.ndim:
+            raise ValueError(
+                f"{self.name}: an array of shape {tuple(self.data.shape)} does not have the axes {self.axes!r}"
+            )
+        _check_per_axis(self, "T", self.hours, "hours")
+        _check_per_axis(self, "F", self.focus_um, "focus_um")
+        if self.pixel_size_um is not None and not all(isfinite(s) and s > 0 for s in self.pixel_size_um):
+            raise ValueError(f"{self.name}: pixel size {self.pixel_size_um} um must be positive")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.data.shape)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Axis letter -> length."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    @property
+    def n_planes(self) -> int:
+        """How many two-dimensional pictures it holds."""
+        return int(np.prod(self.shape[:-2], dtype=int))
+
+    def planes(self) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]]]:
+        """Every picture with its index into the leading axes, read one at a time."""
+        for index in np.ndindex(self.shape[:-2]):
+            yield index, np.asarray(self.data[index])
+
+    def with_data(self, data: Any, **changes: Any) -> "EmbryoImage":
+        """The same embryo with other pixels."""
+        return replace(self, data=data, **changes)
+
+
+def _check_per_axis(image: EmbryoImage, axis: str, values: tuple[float, ...] | None, what: str) -> None:
+    if values is not None and len(values) != image.sizes.get(axis, 0):
+        raise ValueError(
+            f"{image.name}: {len(values)} {what} for {image.sizes.get(axis, 0)} entries along {axis}; "
+            "one each is needed"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a network found in one picture, in the picture's own pixels.
+
+    Parameters
+    ----------
+    classes
+        Names; ``masks[i]`` and ``probabilities[i]`` belong to ``classes[i]``.
+    masks
+        (C, H, W) bool; masks of different classes may overlap.
+    probabilities
+        (C, H, W) float32 in [0, 1].
+    numbers
+        Scalars beside the masks (scale weights, ratios).
+    """
+
+    classes: tuple[str, ...]
+    masks: npt.NDArray[np.bool_]
+    probabilities: npt.NDArray[np.float32]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8: 0 background, i + 1 for ``classes[i]``; where masks overlap, the more probable class."""
+        masked = np.where(self.masks, self.probabilities, -1.0)
+        return np.where(self.masks.any(axis=0), masked.argmax(axis=0) + 1, 0).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """One step of long work, yielded by every generator of the program.
+
+    ``item`` is what this step produced, so that a consumer can use it at once and memory stays flat.
+    """
+
+    done: int
+    total: int
+    message: str
+    item: Any = None

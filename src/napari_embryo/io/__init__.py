@@ -1,0 +1,50 @@
+"""Read and write images, stacks, folders and tables; nothing here knows torch or a window."""
+
+from napari_embryo.io.atomic import replacing, write_csv_atomic, write_png
+from napari_embryo.io.errors import ImageError, MissingImageError
+from napari_embryo.io.focus import best_focus, embryo_focus, extended_depth_of_field, focus_image, sharpness
+from napari_embryo.io.folders import list_images, plan_files, plan_folder, plan_path
+from napari_embryo.io.headers import SUFFIXES
+from napari_embryo.io.layers import LayerData, from_napari, to_napari, write_layer, written_layer
+from napari_embryo.io.ome import OmeTiff, OmeTiffStackWriter, read_ome_tiff, write_ome_tiff
+from napari_embryo.io.opening import open_image, open_plan, read_image
+from napari_embryo.io.pixels import to_grey
+from napari_embryo.io.plan import Focus, Gaps, Grouping, OpenChoices, OpenPlan, PlannedImage, plan_file
+
+__all__ = [
+    "SUFFIXES",
+    "Focus",
+    "Gaps",
+    "Grouping",
+    "ImageError",
+    "LayerData",
+    "MissingImageError",
+    "OmeTiff",
+    "OmeTiffStackWriter",
+    "OpenChoices",
+    "OpenPlan",
+    "PlannedImage",
+    "best_focus",
+    "embryo_focus",
+    "extended_depth_of_field",
+    "focus_image",
+    "from_napari",
+    "list_images",
+    "open_image",
+    "open_plan",
+    "plan_file",
+    "plan_files",
+    "plan_folder",
+    "plan_path",
+    "read_image",
+    "read_ome_tiff",
+    "replacing",
+    "sharpness",
+    "to_grey",
+    "to_napari",
+    "write_csv_atomic",
+    "write_layer",
+    "write_ome_tiff",
+    "write_png",
+    "written_layer",
+]

@@ -1,0 +1,93 @@
+"""Files that are either complete or not there: tables, pictures, and the temporary name behind them."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; what was written there takes its place only if nothing went wrong.
+
+    Parameters
+    ----------
+    path
+        The file to make or to replace; its folder has to exist.
+
+    Yields
+    ------
+    Path
+        Where to write.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_csv_atomic(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write a table; unknown values (None or NaN) become empty cells.
+
+    Parameters
+    ----------
+    path
+        The CSV file; UTF-8, comma, dot.
+    rows
+        One mapping per row. Columns are all keys, in the order in which they first appear.
+
+    Returns
+    -------
+    Path
+        ``path``.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return Path(path)
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None or value != value else value
+
+
+def write_png(path: Path | str, pixels: npt.NDArray[np.uint8]) -> Path:
+    """Write an 8-bit picture, grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4), compressed fast rather than small.
+
+    Parameters
+    ----------
+    path
+        The PNG file.
+    pixels
+        uint8 values.
+
+    Returns
+    -------
+    Path
+        ``path``.
+    """
+    from PIL import Image
+
+    _check_picture(path, pixels)
+    with replacing(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", compress_level=1)
+    return Path(path)
+
+
+def _check_picture(path: Path | str, pixels: npt.NDArray[Any]) -> None:
+    is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if pixels.dtype != np.uint8 or not is_picture:
+        raise ValueError(
+            f"{path}: an array of shape {pixels.shape} and type {pixels.dtype} came; "
+            "a PNG needs uint8 in the shape (H, W), (H, W, 3) or (H, W, 4)"
+        )

@@ -1,0 +1,50 @@
+"""What a file that cannot be opened says for itself."""
+
+import struct
+from pathlib import Path
+
+
+class ImageError(ValueError):
+    """A file or folder cannot be read as embryo images; the message names it and says what to do."""
+
+
+class MissingImageError(ImageError, FileNotFoundError):
+    """There is nothing at the path."""
+
+
+def complaint(path: Path | str, came: str, needed: str, todo: str) -> ImageError:
+    """An error that says which file, what came, what is needed and what to do."""
+    return ImageError(f"{path}: {came}; {needed}. {todo}.")
+
+
+def unreadable(path: Path, error: Exception) -> ImageError:
+    """Turn what the operating system or a decoder raised into a message with a way out."""
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return MissingImageError(f"{path}: there is no such file or folder. Check the path.")
+    if isinstance(error, PermissionError):
+        return complaint(
+            path, "the system does not allow reading it", "read permission is needed", "Ask its owner or copy it"
+        )
+    return complaint(
+        path,
+        f"the file is damaged, cut short or not what its name says ({_one_line(error)})",
+        "a complete image is needed",
+        "Export or copy it again",
+    )
+
+
+def decoding_errors() -> tuple[type[Exception], ...]:
+    """What the decoders of images are known to raise on damaged files."""
+    from PIL import Image
+    from tifffile import TiffFileError
+
+    return (
+        OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, ArithmeticError, MemoryError,
+        Image.DecompressionBombError, TiffFileError, struct.error,
+    )  # fmt: skip
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,114 @@
+"""From a plan to images, lazily."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from napari_embryo.image import EmbryoImage
+from napari_embryo.io.errors import complaint
+from napari_embryo.io.focus import focus_image
+from napari_embryo.io.pixels import FileReader, LazyPlanes, Load, LoadFromFile, LoadFromFiles, to_grey
+from napari_embryo.io.plan import OpenPlan, PlannedImage, check_is_one, plan_file
+
+
+def read_image(path: Path | str) -> EmbryoImage:
+    """Read one image file: grey values, axes, and sizes where the file knows them.
+
+    A single picture is read at once; of a stack or a video each picture is read when it is needed. Colour becomes grey
+    in the ITU-R BT.601 weights, and the original stays in ``metadata["rgb"]``. What had to be assumed is in
+    ``metadata["notes"]``.
+
+    Parameters
+    ----------
+    path
+        TIFF, OME-TIFF, PNG, JPEG, BMP, NPY, AVI or MP4.
+
+    Returns
+    -------
+    EmbryoImage
+        Axes YX, TYX, FYX or TFYX.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read or holds several images; the message names the file and says what to do.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise complaint(path, "this is a folder", "one image file is needed", "Use plan_folder and open_plan")
+    return open_image(check_is_one(plan_file(path)))
+
+
+def open_plan(plan: OpenPlan) -> list[EmbryoImage]:
+    """Open everything that a plan names; the pictures of stacks are read when they are needed.
+
+    Parameters
+    ----------
+    plan
+        From `plan_file` or `plan_folder`.
+
+    Returns
+    -------
+    list of EmbryoImage
+        One per planned image.
+
+    Raises
+    ------
+    ImageError
+        If a single picture cannot be read. A broken file within a stack raises when it is read.
+    """
+    return [open_image(image) for image in plan.images]
+
+
+def open_image(planned: PlannedImage) -> EmbryoImage:
+    """Open one image of a plan."""
+    data, rgb = _open_picture(planned) if planned.final_axes == "YX" else _open_stack(planned)
+    image = EmbryoImage(
+        data=data,
+        axes=planned.final_axes,
+        name=planned.name,
+        pixel_size_um=planned.pixel_size_um,
+        hours=planned.hours,
+        focus_um=planned.focus_um if "F" in planned.axes else None,
+        metadata=_metadata(planned) | ({} if rgb is None else {"rgb": rgb}),
+    )
+    return image if planned.focus == "all" or "F" not in image.axes else focus_image(image, planned.focus)
+
+
+def _open_picture(planned: PlannedImage) -> tuple[Any, Any]:
+    pixels = _load_from_file(planned, colour=True)(())
+    return (to_grey(pixels), pixels) if pixels.ndim == 3 else (pixels, None)
+
+
+def _open_stack(planned: PlannedImage) -> tuple[Any, Any]:
+    header = planned.header
+    leading = tuple(planned.sizes[axis] for axis in planned.final_axes[:-2])
+    grey = LazyPlanes(_load(planned, colour=False), leading, header.hw, header.dtype).as_dask()
+    if not header.axes.endswith("S"):
+        return grey, None
+    samples = header.sizes["S"] if planned.is_one_file else 3
+    return grey, LazyPlanes(_load(planned, colour=True), leading, (*header.hw, samples), header.dtype).as_dask()
+
+
+def _load(planned: PlannedImage, colour: bool) -> Load:
+    if planned.is_one_file:
+        return _load_from_file(planned, colour)
+    return LoadFromFiles(planned.rows, planned.header, colour)
+
+
+def _load_from_file(planned: PlannedImage, colour: bool) -> LoadFromFile:
+    header = planned.header
+    leading = header.axes[: header.axes.index("Y")]
+    letters = iter(planned.axes)
+    axes = "".join("C" if axis == "C" else next(letters) for axis in leading)
+    return LoadFromFile(
+        FileReader(header), axes, header.shape[: len(axes)], planned.final_axes[:-2], planned.channel, colour
+    )
+
+
+def _metadata(planned: PlannedImage) -> dict[str, Any]:
+    about: dict[str, Any] = {"source": str(planned.source), **planned.info}
+    if planned.read_runs is not None:
+        about |= {"runs": planned.read_runs, "missing_runs": planned.missing_runs}
+    notes = tuple(chain(planned.assumed, planned.header.notes, planned.problems))
+    return about | ({"notes": notes} if notes else {})

@@ -1,0 +1,67 @@
+"""Loss and decoding of networks with one binary output per class (ResA-Net, U-Net)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from napari_embryo.geometry import Geometry
+from napari_embryo.image import Segmentation
+
+DICE_SMOOTH = 1.0
+
+
+def dice_loss(logits: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
+    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` per image and class (B, C), s = 1 (MODELS 2.5, ``dice_fg``)."""
+    p, g = torch.sigmoid(logits) * weight, masks * weight
+    overlap, size = (p * g).sum((2, 3)), (p + g).sum((2, 3))
+    return 1 - (2 * overlap + DICE_SMOOTH) / (size + DICE_SMOOTH)
+
+
+def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Losses by name, from logits in float32.
+
+    Parameters
+    ----------
+    outputs
+        ``logits`` (B, C, H, W).
+    targets
+        ``masks`` (B, C, H, W) in {0, 1}; ``valid`` (B, 1, H, W), 0 on padding; ``known`` (B, C), 0 where nobody drew
+        the class, so that an undrawn class is unknown and not empty.
+
+    Returns
+    -------
+    dict
+        ``bce`` and ``dice``, each the mean over the known classes.
+    """
+    logits, masks = outputs["logits"].float(), targets["masks"].float()
+    known = targets["known"].float()
+    weight = targets["valid"].float()
+    entropy = binary_cross_entropy_with_logits(logits, masks, reduction="none") * weight
+    per_class = entropy.sum((2, 3)) / weight.sum((2, 3)).clamp_min(1)
+    count = known.sum().clamp_min(1)
+    return {
+        "bce": (per_class * known).sum() / count,
+        "dice": (dice_loss(logits, masks, weight) * known).sum() / count,
+    }
+
+
+def decode(
+    logits: Tensor, geometry: Geometry, classes: Sequence[str], threshold: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Masks and probabilities (C, H, W) in the image's pixels from the logits (C, h, w) of one image.
+
+    Probabilities are resized, then thresholded, never the other way round.
+    """
+    nets = torch.sigmoid(logits.float()).cpu().numpy()
+    probabilities = np.stack([geometry.net_to_image(p) for p in nets])
+    return probabilities >= threshold, probabilities
+
+
+def to_segmentation(logits: Tensor, geometry: Geometry, classes: Sequence[str], threshold: float) -> Segmentation:
+    """One image's masks as a :class:`Segmentation` without maps."""
+    masks, probabilities = decode(logits, geometry, classes, threshold)
+    return Segmentation(tuple(classes), masks, probabilities)

@@ -1,0 +1,188 @@
+"""Checkpoints: plain settings and weights in one safetensors file that rebuilds its model unaided.
+
+Nothing is ever unpickled.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_embryo import io, models
+from napari_embryo.settings import ModelSettings, Preprocessing, Settings
+
+METADATA_KEY = "napari-embryo"
+BUNDLED = "bundled"
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be used as a checkpoint; the message says why and what to do."""
+
+
+class CheckpointInfo(Settings):
+    """What a checkpoint says of itself.
+
+    Parameters
+    ----------
+    model
+        Settings that rebuild the network.
+    preprocessing
+        How images were prepared, the same in training and use.
+    provenance
+        Data, split, metrics, versions: what a model card needs.
+    tensors_sha256
+        Digest of all tensors, so that a changed file is refused.
+    """
+
+    format: int = 1
+    model: ModelSettings
+    preprocessing: Preprocessing
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    tensors_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network ready for use, what it says of itself, and the sha256 of the file it came from."""
+
+    model: nn.Module
+    info: CheckpointInfo
+    sha256: str
+
+
+def save(path: Path, model: nn.Module, info: CheckpointInfo, half: bool = False) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where; ends in ``.safetensors``.
+    model
+        Built from ``info.model``.
+    info
+        Settings, preprocessing and provenance; the digest is filled in here.
+    half
+        Store convolution and linear weights in half precision; batch-normalisation statistics, which overflow it, stay
+        in single.
+    """
+    tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
+    whole = info.model_copy(update={"tensors_sha256": _digest(tensors)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with io.replacing(path) as draft:
+        save_file(tensors, draft, metadata={METADATA_KEY: whole.model_dump_json()})
+
+
+def _stored(tensor: Tensor, half: bool) -> Tensor:
+    stored = tensor.detach().cpu().contiguous()
+    return stored.half() if half and stored.ndim >= 2 else stored
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load(weights: str | Path = BUNDLED, family: str = "resanet") -> Checkpoint:
+    """Rebuild the network in a checkpoint; it comes in eval mode, on the CPU, in single precision.
+
+    Parameters
+    ----------
+    weights
+        ``"bundled"`` for the weights that ship with the program, or a path.
+    family
+        Whose bundled weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    CheckpointError
+        When it is not one of ours, or not whole.
+    """
+    path = bundled(family) if str(weights) == BUNDLED else Path(weights)
+    info, tensors = _read(path)
+    try:
+        model = models.build(info.model)
+        model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights do not fit the network its settings describe ({error})") from error
+    return Checkpoint(model.eval(), info, file_sha256(path))
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """What a checkpoint says of itself, without reading its weights."""
+    return _header(path)
+
+
+def _read(path: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
+    info = _header(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    if _digest(tensors) != info.tensors_sha256:
+        raise CheckpointError(f"{path}: its weights were changed after it was written (sha256 differs); copy it again")
+    return info, tensors
+
+
+def _header(path: Path) -> CheckpointInfo:
+    _refuse_pickles(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}); it may be cut off - copy or download it again"
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(
+            f"{path}: a safetensors file of another program (no {METADATA_KEY!r} settings in its header); "
+            "needed is a checkpoint written by napari-embryo"
+        )
+    try:
+        return CheckpointInfo.model_validate_json(metadata[METADATA_KEY])
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: its settings are not understood by this version ({error})") from error
+
+
+def _refuse_pickles(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; choose an existing .safetensors file or 'bundled'")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path}: a PyTorch pickle, which can run any code when opened and is therefore refused; "
+            "needed is a .safetensors checkpoint written by napari-embryo"
+        )
+
+
+def bundled(family: str) -> Path:
+    """The weights that ship with the program."""
+    path = Path(str(resources.files("napari_embryo") / "weights" / f"{family}.safetensors"))
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no weights of {family!r} ship with this version; name a checkpoint file")
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file; computed once for an unchanged file."""
+    stat = path.stat()
+    return _file_sha256(path, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _file_sha256(path: Path, mtime: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,203 @@
+"""ResA-Net: inner cell mass, trophectoderm and zona pellucida of a blastocyst.
+
+A ResNet-50 encoder and a CA-Net decoder with four spatial (SA1-SA4), four channel (CA1-CA4) and one scale (LA)
+attention module. The paper gives no code; widths, order and initialisation are our decisions, after CA-Net's public
+code.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import ResNet, resnet50
+
+from napari_embryo.models.blocks import (
+    AttentionGate,
+    ChannelAttention,
+    DualAttentionGate,
+    NonLocal,
+    ScaleAttention,
+    cbr,
+    resize_to,
+)
+from napari_embryo.settings import ResANetSettings
+
+ENCODER_CHANNELS = (64, 256, 512, 1024, 2048)
+WIDTHS = {"base": (16, 32, 64, 128), "wide": (32, 64, 128, 256)}
+LA_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What one attention map shows; ``window`` is fixed for the module, never taken from the map."""
+
+    key: str
+    channel: int | None
+    window: tuple[float, float]
+    meaning: str
+
+
+MAPS: dict[str, MapInfo] = {
+    "SA1": MapInfo("SA1", None, (0, 4), "non-local block: attention received by each place; 1 = uniform"),
+    "SA2": MapInfo("SA2", None, (0, 1), "attention gate on the 1/8 skip: mean of both gates"),
+    "SA2a": MapInfo("SA2", 0, (0, 1), "attention gate on the 1/8 skip, first gate"),
+    "SA2b": MapInfo("SA2", 1, (0, 1), "attention gate on the 1/8 skip, second gate"),
+    "SA3": MapInfo("SA3", None, (0, 1), "attention gate on the 1/4 skip: mean of both gates"),
+    "SA3a": MapInfo("SA3", 0, (0, 1), "attention gate on the 1/4 skip, first gate"),
+    "SA3b": MapInfo("SA3", 1, (0, 1), "attention gate on the 1/4 skip, second gate"),
+    "SA4": MapInfo("SA4", None, (0, 1), "attention gate on the 1/2 skip"),
+    **{
+        f"CA{i}": MapInfo(
+            f"CA{i}", None, (-1, 1), f"channel attention {i}: above 0, features found here were amplified"
+        )
+        for i in range(1, 5)
+    },
+    **{
+        f"LA{i}": MapInfo("LA", i - 1, (0, 1), f"scale attention: weight of the features at 1/{2**i} here")
+        for i in range(1, 5)
+    },
+}
+"""Every map by the name a user chooses."""
+
+
+class Encoder(nn.Module):
+    """ResNet-50 trunk on grey images: features at strides 2, 4, 8, 16, 32 (each size halved, rounded up)."""
+
+    def __init__(self, variant: str = "v1.5") -> None:
+        super().__init__()
+        trunk = resnet50(weights=None)
+        del trunk.fc
+        if variant == "v1":
+            _stride_in_first_convolution(trunk)
+        self.trunk = trunk
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        t = self.trunk
+        c1 = t.relu(t.bn1(t.conv1(images.expand(-1, 3, -1, -1))))
+        c2 = t.layer1(t.maxpool(c1))
+        c3 = t.layer2(c2)
+        c4 = t.layer3(c3)
+        return c1, c2, c3, c4, t.layer4(c4)
+
+    def load(self, path: Path) -> None:
+        """Take ImageNet weights from a safetensors state dict of torchvision's ``resnet50`` without ``fc``."""
+        state = {k: v.float() for k, v in load_file(path).items() if not k.startswith("fc.")}
+        missing, unexpected = self.trunk.load_state_dict(state, strict=False)
+        lacking = [k for k in missing if not k.endswith("num_batches_tracked")]
+        if lacking or unexpected:
+            raise ValueError(
+                f"{path}: not a ResNet-50 state dict ({len(lacking)} tensors missing, {len(unexpected)} unknown, "
+                f"such as {(lacking + unexpected)[0]!r}); needed is torchvision's resnet50 without fc"
+            )
+
+
+def _stride_in_first_convolution(trunk: ResNet) -> None:
+    """He et al.'s own placement: the stride sits in the first 1 x 1 convolution of a stage."""
+    for stage in (trunk.layer2, trunk.layer3, trunk.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+
+
+PRIOR_LOGIT = -2.0
+"""Each blastocyst part covers about an eighth of a picture; starting there saves the first hundred steps."""
+
+
+def _head(settings: ResANetSettings) -> nn.Conv2d:
+    softmax = settings.head == "softmax"
+    head = nn.Conv2d(LA_CHANNELS, 2 if softmax else len(settings.classes), 1)
+    if head.bias is not None:
+        nn.init.constant_(head.bias[-1:] if softmax else head.bias, PRIOR_LOGIT)
+    return head
+
+
+class ResANet(nn.Module):
+    """ResA-Net.
+
+    Parameters
+    ----------
+    settings
+        Classes, width and options.
+    """
+
+    def __init__(self, settings: ResANetSettings) -> None:
+        super().__init__()
+        d1, d2, d3, d4 = WIDTHS[settings.width]
+        c1, c2, c3, c4, c5 = ENCODER_CHANNELS
+        self.settings = settings
+        self.encoder = Encoder(settings.encoder)
+        self.laterals = nn.ModuleList(cbr(c, d) for c, d in zip((c1, c2, c3, c4), (d1, d2, d3, d4), strict=True))
+        self.centre = nn.Sequential(cbr(c5, d4), nn.Dropout2d(settings.dropout))
+        self.sa1 = NonLocal(2 * d4, inner=d4 // 2)
+        self.ca1 = ChannelAttention(2 * d4, d4, settings.dropout)
+        gate = DualAttentionGate if settings.dual_gate else AttentionGate
+        self.sa2, self.up2, self.ca2 = gate(d3, d4), cbr(d4, d3), ChannelAttention(2 * d3, d3)
+        self.sa3, self.up3, self.ca3 = gate(d2, d3), cbr(d3, d2), ChannelAttention(2 * d2, d2)
+        self.sa4 = AttentionGate(d1, d2) if settings.sa4 else None
+        self.up4, self.ca4 = cbr(d2, d1), ChannelAttention(2 * d1, d1)
+        self.to_scales = nn.ModuleList(nn.Conv2d(d, LA_CHANNELS, 1) for d in (d1, d2, d3, d4))
+        self.la = ScaleAttention(4, LA_CHANNELS, settings.la_relu)
+        self.head = _head(settings)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Segment normalised grey images.
+
+        Parameters
+        ----------
+        images
+            (B, 1, H, W), any H and W from 32.
+
+        Returns
+        -------
+        dict
+            ``logits`` (B, C, H, W), one per class; ``SA1`` (B, 1, h, w) times the number of keys, 1 = uniform;
+            ``SA2``, ``SA3`` (B, 2 or 1, h, w) and ``SA4`` (B, 1, h, w) in (0, 1); ``CA1``-``CA4`` (B, 1, h, w) gain in
+            (-1, 1) and ``CA1_beta``... (B, channels) in (0, 2); ``LA`` (B, 4, H, W) in [0.5, 1) or (0, 1) and
+            ``LA_scale`` (B, 4) in (0, 1).
+        """
+        maps: dict[str, Tensor] = {}
+        *skips, c5 = self.encoder(images)
+        e1, e2, e3, e4 = (lateral(c) for lateral, c in zip(self.laterals, skips, strict=True))
+        z4, maps["SA1"] = self.sa1(torch.cat((e4, resize_to(self.centre(c5), e4)), 1))
+        d4, maps["CA1_beta"], maps["CA1"] = self.ca1(z4)
+        s3, maps["SA2"] = self.sa2(e3, d4)
+        d3, maps["CA2_beta"], maps["CA2"] = self.ca2(torch.cat((s3, resize_to(self.up2(d4), e3)), 1))
+        s2, maps["SA3"] = self.sa3(e2, d3)
+        d2, maps["CA3_beta"], maps["CA3"] = self.ca3(torch.cat((s2, resize_to(self.up3(d3), e2)), 1))
+        s1 = e1
+        if self.sa4 is not None:
+            s1, maps["SA4"] = self.sa4(e1, d2)
+        d1, maps["CA4_beta"], maps["CA4"] = self.ca4(torch.cat((s1, resize_to(self.up4(d2), e1)), 1))
+        scales = [resize_to(conv(d), images) for conv, d in zip(self.to_scales, (d1, d2, d3, d4), strict=True)]
+        fused, maps["LA_scale"], maps["LA"] = self.la(torch.cat(scales, 1))
+        return {"logits": self._logits(fused), **maps}
+
+    def _logits(self, fused: Tensor) -> Tensor:
+        logits: Tensor = self.head(fused)
+        if self.settings.head == "softmax":
+            return logits[:, 1:] - logits[:, :1]  # sigmoid of it is the softmax's second channel
+        return logits
+
+    def map_names(self) -> tuple[str, ...]:
+        """The maps this network has."""
+        lacking = set() if self.settings.sa4 else {"SA4"}
+        if not self.settings.dual_gate:
+            lacking |= {"SA2a", "SA2b", "SA3a", "SA3b"}
+        return tuple(name for name in MAPS if name not in lacking)
+
+    def cam_layers(self) -> dict[str, nn.Module]:
+        """Layers Grad-CAM can look at, from the deepest to the one that feeds the classifier."""
+        return {
+            "encoder 1/32": self.encoder.trunk.layer4,
+            "encoder 1/16": self.encoder.trunk.layer3,
+            "decoder 1/16": self.ca1.reduce,
+            "decoder 1/8": self.ca2.reduce,
+            "decoder 1/4": self.ca3.reduce,
+            "decoder 1/2": self.ca4.reduce,
+            "last": self.la.reduce,
+        }
+
+
+def build(settings: ResANetSettings) -> ResANet:
+    """A ResA-Net with random weights."""
+    return ResANet(settings)

@@ -1,0 +1,287 @@
+"""One embryo from start to end: predict, explain, measure, and the files that tell of it."""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_embryo import __version__, explain, io, measure, models, render
+from napari_embryo.explain import AttentionMap
+from napari_embryo.image import EmbryoImage, Progress, Segmentation
+from napari_embryo.models import checkpoint
+from napari_embryo.predict import Prediction, Predictor
+from napari_embryo.render import Rgb
+from napari_embryo.settings import SegmentSettings
+
+Row = dict[str, str | int | float | None]
+Index = tuple[int, ...]
+
+SMALLEST = 16
+"""Fewer pixels than this in height or width are no embryo."""
+
+SHEET_FRAMES = 12
+"""Frames of a stack shown in its overlay picture, evenly spaced."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneResult:
+    """What was found in one picture of an image; ``index`` is its place along the leading axes."""
+
+    index: Index
+    segmentation: Segmentation
+    maps: tuple[AttentionMap, ...]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class PlaneFailure:
+    """A picture that could not be done, and why; the others are."""
+
+    index: Index
+    reason: str
+
+
+def load_predictor(settings: SegmentSettings) -> Predictor:
+    """The network that ``settings`` name, on its device.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError, ValueError
+        No such weights, not ours, of another family, or a device that is not there.
+    """
+    loaded = checkpoint.load(settings.weights, settings.family)
+    if loaded.info.model.family != settings.family:
+        raise checkpoint.CheckpointError(
+            f"{settings.weights}: weights of {loaded.info.model.family!r} came, but those of {settings.family!r} are needed"
+        )
+    return Predictor(loaded, settings)
+
+
+def analyse(
+    image: EmbryoImage, predictor: Predictor, indices: Sequence[Index] | None = None
+) -> Generator[Progress, None, None]:
+    """Segment, explain and measure the pictures of one image, one after the other, in order.
+
+    Each :class:`Progress` carries a :class:`PlaneResult`, or a :class:`PlaneFailure` for a picture that could not be
+    read. Stop iterating to cancel; nothing is computed twice and nothing is kept.
+
+    Parameters
+    ----------
+    image
+        Any axes; every picture along the leading axes is one.
+    predictor
+        From :func:`load_predictor`.
+    indices
+        Which pictures; all by default.
+    """
+    wanted = list(np.ndindex(image.shape[:-2])) if indices is None else list(indices)
+    reader = _Reader(image, wanted)
+    items = _in_order(predictor.predict(reader.planes()), reader)
+    for done, (place, found) in enumerate(items, start=1):
+        index = wanted[place]
+        item = found if isinstance(found, PlaneFailure) else _result(image, index, found, predictor)
+        yield Progress(done, len(wanted), _said(image, index, len(wanted)), item)
+
+
+class _Reader:
+    """Reads pictures one at a time; remembers which came and which could not."""
+
+    def __init__(self, image: EmbryoImage, wanted: Sequence[Index]) -> None:
+        self.image, self.wanted = image, wanted
+        self.came: deque[int] = deque()
+        self.failed: deque[tuple[int, PlaneFailure]] = deque()
+
+    def planes(self) -> Iterator[npt.NDArray[Any]]:
+        for place, index in enumerate(self.wanted):
+            try:
+                plane = _read_plane(self.image, index)
+            except (OSError, ValueError) as error:
+                self.failed.append((place, PlaneFailure(index, str(error))))
+            else:
+                self.came.append(place)
+                yield plane
+
+
+def _in_order(predictions: Iterator[Prediction], reader: _Reader) -> Iterator[tuple[int, Prediction | PlaneFailure]]:
+    """Predictions and failures by their place."""
+    for prediction in predictions:
+        place = reader.came.popleft()
+        while reader.failed and reader.failed[0][0] < place:
+            yield reader.failed.popleft()
+        yield place, prediction
+    yield from reader.failed
+
+
+def _read_plane(image: EmbryoImage, index: Index) -> npt.NDArray[Any]:
+    plane = np.asarray(image.data[index])
+    where = f"{image.name} at {index}" if index else image.name
+    if min(plane.shape) < SMALLEST:
+        raise ValueError(
+            f"{where}: {plane.shape[0]} x {plane.shape[1]} pixels; at least {SMALLEST} x {SMALLEST} are needed"
+        )
+    if np.issubdtype(plane.dtype, np.inexact) and not np.isfinite(plane).all():
+        raise ValueError(f"{where}: has NaN or infinite pixels; replace them before segmenting")
+    return plane
+
+
+def _result(image: EmbryoImage, index: Index, prediction: Prediction, predictor: Predictor) -> PlaneResult:
+    family, names = predictor.info.model.family, predictor.settings.maps
+    maps = explain.attention_maps(family, prediction.outputs, prediction.geometry, names)
+    rows = measure.measure_masks(prediction.segmentation.masks, prediction.segmentation.classes, image.pixel_size_um)
+    return PlaneResult(index, prediction.segmentation, maps, [{**_where(image, index), **row} for row in rows])
+
+
+def _where(image: EmbryoImage, index: Index) -> Row:
+    places = dict(zip(image.axes, index, strict=False))
+    where: Row = {"image": image.name}
+    if "T" in places:
+        where |= {"frame": places["T"], "hours": image.hours[places["T"]] if image.hours else None}
+    if "F" in places:
+        where |= {"plane": places["F"], "focus_um": image.focus_um[places["F"]] if image.focus_um else None}
+    return where
+
+
+def _said(image: EmbryoImage, index: Index, total: int) -> str:
+    return (
+        f"{image.name} {', '.join(f'{a} {i}' for a, i in zip(image.axes, index, strict=False))}"
+        if total > 1
+        else image.name
+    )
+
+
+def provenance(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
+    """What every result says of its origin."""
+    return {
+        "program": f"napari-embryo {__version__}",
+        "family": predictor.info.model.family,
+        "weights": predictor.settings.weights,
+        "weights_sha256": predictor.sha256,
+        "settings": predictor.settings.model_dump(mode="json"),
+        "source": str(image.metadata.get("source", image.name)),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def segment_to_files(
+    image: EmbryoImage, predictor: Predictor, out: Path, name: str | None = None
+) -> Generator[Progress, None, list[Row]]:
+    """Analyse one image or time-lapse and write what was found; memory does not grow with its length.
+
+    Writes ``<name>_labels.ome.tif`` (uint8: 0 background, i + 1 for class i), ``<name>_attention.ome.tif`` (float32, a
+    channel per map, in the map's own range) and ``<name>_overlay.png``. A file appears when it is whole, or not at all.
+
+    Parameters
+    ----------
+    image
+        Axes YX or TYX.
+    predictor
+        From :func:`load_predictor`.
+    out
+        Existing folder.
+    name
+        Stem of the files; the image's name by default.
+
+    Returns
+    -------
+    list of dict
+        The rows of the table.
+
+    Raises
+    ------
+    ValueError
+        When not one picture could be done; the message is the first one's reason.
+    """
+    name = name or image.name
+    rows: list[Row] = []
+    with ExitStack() as open_files:
+        files = _Files(image, predictor, out / name, open_files)
+        for progress in analyse(image, predictor):
+            if isinstance(progress.item, PlaneResult):
+                rows += progress.item.rows
+            files.write(progress.item)
+            yield progress
+        files.finish()
+    return rows
+
+
+class _Files:
+    """The three files of one image, written picture after picture."""
+
+    def __init__(self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack) -> None:
+        self.image, self.stem, self.classes = image, stem, predictor.classes
+        self.map_names = predictor.settings.maps
+        self.pictures: list[Rgb] = []
+        self.shown = set(np.linspace(0, image.n_planes - 1, min(SHEET_FRAMES, image.n_planes)).round().astype(int))
+        about: dict[str, Any] = {
+            "pixel_size_um": image.pixel_size_um,
+            "hours": image.hours,
+            "metadata": provenance(image, predictor),
+        }
+        leading, hw = image.shape[:-2], image.shape[-2:]
+        self.labels = open_files.enter_context(
+            io.OmeTiffStackWriter(
+                _beside(stem, "_labels.ome.tif"),
+                image.shape,
+                "uint8",
+                image.axes,
+                kind="labels",
+                names=self.classes,
+                **about,
+            )
+        )
+        self.attention: io.OmeTiffStackWriter | None = None
+        if self.map_names:
+            shown = models.MAPS[predictor.info.model.family]
+            about["metadata"] |= {"windows": {name: shown[name].window for name in self.map_names}}
+            about["metadata"] |= {"meanings": {name: shown[name].meaning for name in self.map_names}}
+            path, shape = _beside(stem, "_attention.ome.tif"), (*leading, len(self.map_names), *hw)
+            self.attention = open_files.enter_context(
+                io.OmeTiffStackWriter(path, shape, "float32", image.axes[:-2] + "CYX", names=self.map_names, **about)
+            )
+        self.failures: list[PlaneFailure] = []
+
+    def write(self, item: PlaneResult | PlaneFailure) -> None:
+        place = int(np.ravel_multi_index(item.index, self.image.shape[:-2])) if item.index else 0
+        if isinstance(item, PlaneFailure):
+            self.failures.append(item)
+            return self._write_blank()
+        self.labels.write(item.segmentation.labels())
+        if self.attention:
+            self.attention.write(np.stack([m.on_image() for m in item.maps]))
+        if place in self.shown:
+            self._show(item)
+        return None
+
+    def _write_blank(self) -> None:
+        """An unreadable frame of a stack stays empty, so that the others keep their place."""
+        self._refuse_if_nothing_else()
+        hw = self.image.shape[-2:]
+        self.labels.write(np.zeros(hw, np.uint8))
+        if self.attention:
+            self.attention.write(np.zeros((len(self.map_names), *hw), np.float32))
+
+    def _refuse_if_nothing_else(self) -> None:
+        if len(self.failures) == self.image.n_planes:
+            raise ValueError(self.failures[0].reason)
+
+    def _show(self, item: PlaneResult) -> None:
+        plane = np.asarray(self.image.data[item.index])
+        picture = render.overlay(plane, item.segmentation.masks, self.classes)
+        self.pictures.append(
+            render.with_legend(picture, self.classes, _said(self.image, item.index, self.image.n_planes))
+        )
+
+    def finish(self) -> None:
+        io.write_png(
+            _beside(self.stem, "_overlay.png"), render.tiled(self.pictures, columns=min(4, len(self.pictures)))
+        )
+
+
+def _beside(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)

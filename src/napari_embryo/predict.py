@@ -1,0 +1,211 @@
+"""Image -> network -> back to the image's own pixels."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from napari_embryo import geometry, models
+from napari_embryo.geometry import Box, Geometry
+from napari_embryo.image import Segmentation
+from napari_embryo.models.checkpoint import Checkpoint
+from napari_embryo.settings import Device, Precision, Preprocessing, SegmentSettings
+
+Plane = npt.NDArray[Any]
+
+EMBRYO_MARGIN = 0.12
+"""Added around the embryo found in the first look, as a share of its size on every side."""
+LOOK_AGAIN_BELOW = 0.55
+"""The second look is taken when the embryo with its margin fills less than this share of the picture's area."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network said of one picture.
+
+    ``outputs`` are the network's own (no batch axis, on the CPU), ``geometry`` leads from them to the picture.
+    """
+
+    segmentation: Segmentation
+    outputs: dict[str, Tensor]
+    geometry: Geometry
+    network_input: Tensor
+
+
+class Predictor:
+    """A network ready on a device.
+
+    Parameters
+    ----------
+    checkpoint
+        The network and how it wants its images.
+    settings
+        Device, precision, threshold, batch size.
+
+    Attributes
+    ----------
+    notes
+        What a user should know: a smaller batch, a fall-back to the processor.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, settings: SegmentSettings) -> None:
+        self.info, self.sha256, self.settings = checkpoint.info, checkpoint.sha256, settings
+        self.device = choose_device(settings.device)
+        self.batch_size = settings.batch_size
+        self.notes: list[str] = []
+        self.model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.info.model.classes
+
+    def predict(self, planes: Iterable[Plane]) -> Iterator[Prediction]:
+        """Predict (H, W) pictures one batch at a time, in order; memory holds one batch."""
+        source = iter(planes)
+        while batch := list(islice(source, self.batch_size)):
+            yield from self._with_less_memory(batch)
+
+    def _with_less_memory(self, planes: Sequence[Plane]) -> Iterator[Prediction]:
+        """One batch; after an out-of-memory in halves, then on the processor."""
+        pending = list(planes)
+        while pending:
+            try:
+                done = self._two_looks(pending[: self.batch_size])
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._give_way(error)
+                continue
+            del pending[: len(done)]
+            yield from done
+
+    def _give_way(self, error: RuntimeError) -> None:
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            self.notes.append(f"out of memory on {self.device}: going on with {self.batch_size} pictures at a time")
+        elif self.device.type != "cpu":
+            self.notes.append(
+                f"out of memory on {self.device} even for one picture: going on with the processor (slower)"
+            )
+            self.device = torch.device("cpu")
+            self.model.to(self.device)
+        else:
+            raise MemoryError("out of memory for a single picture on the processor; close other programs") from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
+        """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
+        found = self._look(planes, [None] * len(planes))
+        boxes = [embryo_box(p.segmentation) for p in found]
+        small = [i for i, box in enumerate(boxes) if box is not None]
+        if small:
+            again = self._look([planes[i] for i in small], [boxes[i] for i in small])
+            for i, closer in zip(small, again, strict=True):
+                found[i] = closer
+        return found
+
+    def _look(self, planes: Sequence[Plane], boxes: Sequence[Box | None]) -> list[Prediction]:
+        pre = self.info.preprocessing
+        plans = [geometry.plan(_hw(p), pre.net_hw, pre.fit, box) for p, box in zip(planes, boxes, strict=True)]
+        inputs = torch.from_numpy(np.stack([network_input(p, g, pre) for p, g in zip(planes, plans, strict=True)]))
+        outputs = self._forward(inputs)
+        return [self._prediction(outputs, i, plan, inputs) for i, plan in enumerate(plans)]
+
+    def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        with torch.inference_mode(), self._autocast():
+            outputs: dict[str, Tensor] = self.model(
+                inputs.to(self.device).contiguous(memory_format=torch.channels_last)
+            )
+        return {name: tensor.float().cpu() for name, tensor in outputs.items()}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        enabled = use_bfloat16(self.settings.precision, self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def _prediction(self, outputs: dict[str, Tensor], i: int, plan: Geometry, inputs: Tensor) -> Prediction:
+        one = {name: tensor[i] for name, tensor in outputs.items()}
+        decode = models.DECODERS[self.info.model.family]
+        segmentation = decode(one["logits"], plan, self.classes, self.settings.threshold)
+        return Prediction(segmentation, one, plan, inputs[i : i + 1])
+
+
+def network_input(plane: Plane, plan: Geometry, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """(1, h, w): the part of the picture in the plan's box, normalised by its own grey values, padded with zeros."""
+    top, left, bottom, right = plan.box
+    image = np.zeros(plan.image_hw, np.float32)
+    image[top:bottom, left:right] = geometry.normalise(plane[top:bottom, left:right], preprocessing)
+    return plan.image_to_net(image)[None]
+
+
+def embryo_box(segmentation: Segmentation) -> Box | None:
+    """Box around the largest connected thing found, with a margin; None where a closer look is not worth it."""
+    hw = _hw(segmentation.masks[0])
+    parts, count = ndimage.label(segmentation.masks.any(axis=0))
+    if count == 0:
+        return None
+    largest = int(np.argmax(np.bincount(parts.ravel())[1:])) + 1
+    rows, columns = ndimage.find_objects(parts, largest)[largest - 1]
+    box = geometry.grow((rows.start, columns.start, rows.stop, columns.stop), EMBRYO_MARGIN, hw)
+    share = (box[2] - box[0]) * (box[3] - box[1]) / (hw[0] * hw[1])
+    return box if share < LOOK_AGAIN_BELOW else None
+
+
+def _hw(plane: Plane) -> tuple[int, int]:
+    if plane.ndim != 2:
+        raise ValueError(f"a picture has two dimensions (Y, X), but an array of shape {plane.shape} came")
+    return int(plane.shape[0]), int(plane.shape[1])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
+def choose_device(wanted: Device) -> torch.device:
+    """The device to compute on.
+
+    Raises
+    ------
+    ValueError
+        When the one asked for is not usable here; says why.
+    """
+    if wanted == "auto":
+        return torch.device(next(name for name, reason in devices().items() if reason is None))
+    reason = devices()[wanted]
+    if reason is not None:
+        raise ValueError(f"device {wanted!r} cannot be used: {reason}; use 'auto' or 'cpu'")
+    return torch.device(wanted)
+
+
+def devices() -> dict[str, str | None]:
+    """Every kind of device, the fastest first, with the reason why it cannot be used, or None."""
+    return {"cuda": _no_cuda(), "mps": _no_mps(), "cpu": None}
+
+
+def _no_cuda() -> str | None:
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is built without CUDA; reinstall it from pytorch.org with CUDA"
+    if not torch.cuda.is_available():
+        return "no NVIDIA graphics card with a working driver was found"
+    return None
+
+
+def _no_mps() -> str | None:
+    return None if torch.backends.mps.is_available() else "no Apple graphics processor was found"
+
+
+def use_bfloat16(precision: Precision, device: torch.device) -> bool:
+    """Whether to compute in bfloat16; ``auto`` only where the processor does so natively."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

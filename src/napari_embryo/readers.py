@@ -1,0 +1,95 @@
+"""What napari calls to open a file or folder; cheap to import, silent about what is not ours."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_embryo.io import LayerData
+
+PathOrPaths = str | Sequence[str]
+Reader = Callable[[PathOrPaths], "list[LayerData]"]
+
+ENTRIES_LOOKED_AT = 200
+"""So many entries of a folder are looked at before it is left to other readers."""
+
+
+def get_reader(path: PathOrPaths) -> Reader | None:
+    """Return the function that reads ``path``, or None where other readers should.
+
+    Only names are looked at: files with our endings, several of them as one stack, folders that hold some or hold focal
+    planes. It never raises.
+
+    Parameters
+    ----------
+    path
+        What napari was asked to open.
+
+    Returns
+    -------
+    callable or None
+        Takes the path and returns layers.
+    """
+    try:
+        return read_layers if _is_ours(path) else None
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _is_ours(path: PathOrPaths) -> bool:
+    if not isinstance(path, str | Path):
+        return len(path) > 0 and all(_is_file(Path(each)) for each in path)
+    return _is_folder(Path(path)) if Path(path).is_dir() else _is_file(Path(path))
+
+
+def _is_file(path: Path) -> bool:
+    from napari_embryo.io.headers import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _is_folder(path: Path) -> bool:
+    from itertools import islice
+
+    from napari_embryo.io.names import focal_folder
+
+    if path.suffix.lower() == ".zarr":
+        return False
+    entries = islice(path.iterdir(), ENTRIES_LOOKED_AT)
+    return any(_is_file(entry) or (entry.is_dir() and _holds_images(entry, focal_folder)) for entry in entries)
+
+
+def _holds_images(folder: Path, focal_folder: Callable[[str], int | None]) -> bool:
+    from itertools import islice
+
+    return focal_folder(folder.name) is not None or any(map(_is_file, islice(folder.iterdir(), ENTRIES_LOOKED_AT)))
+
+
+def read_layers(path: PathOrPaths) -> "list[LayerData]":
+    """Open a file, a folder or files of one stack as napari layers.
+
+    Raises
+    ------
+    ImageError
+        Naming the file, what is wrong with it and what to do.
+    """
+    from napari_embryo.io import open_plan, to_napari
+
+    own = _written_by_us(path)
+    return [own] if own is not None else [to_napari(image) for image in open_plan(_plan(path))]
+
+
+def _plan(path: PathOrPaths) -> Any:
+    from napari_embryo.io import plan_files, plan_path
+
+    if not isinstance(path, str | Path):
+        return plan_path(path[0]) if len(path) == 1 else plan_files(path)
+    return plan_path(path)
+
+
+def _written_by_us(path: PathOrPaths) -> "LayerData | None":
+    """A layer as it was written; None for every other file."""
+    from napari_embryo.io import written_layer
+
+    one = path if isinstance(path, str | Path) else path[0] if len(path) == 1 else None
+    return None if one is None else written_layer(one)

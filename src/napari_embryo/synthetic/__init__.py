@@ -1,0 +1,11 @@
+"""Embryos drawn from a seed, with exact truth: sample data, demonstrations, tests, and pictures a network never saw.
+
+The same seed gives the same picture. Nothing here reads files or knows a network.
+"""
+
+from napari_embryo.synthetic.blastocyst import draw_blastocyst
+from napari_embryo.synthetic.cleavage import draw_cleavage
+from napari_embryo.synthetic.embryo import STYLES, Style, SyntheticEmbryo
+from napari_embryo.synthetic.timelapse import draw_timelapse
+
+__all__ = ["STYLES", "Style", "SyntheticEmbryo", "draw_blastocyst", "draw_cleavage", "draw_timelapse"]

@@ -1,0 +1,1 @@
+"""Dock widgets; the only place that knows napari, magicgui and Qt."""

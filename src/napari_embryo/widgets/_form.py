@@ -1,0 +1,246 @@
+"""Settings <-> form: what a settings class says of each field becomes its editor."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import floor, log10
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from magicgui.widgets import create_widget
+from pydantic import BaseModel, ValidationError
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFormLayout,
+    QFrame,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class Editor(Protocol):
+    """What every field of a form offers; magicgui's widgets do."""
+
+    @property
+    def native(self) -> Any:
+        """The Qt widget."""
+
+    @property
+    def value(self) -> Any:
+        """What stands in it."""
+
+    @value.setter
+    def value(self, value: Any) -> None: ...
+
+
+class CheckList:
+    """Names with a tick box each; the value is the ticked ones, in the list's order.
+
+    Parameters
+    ----------
+    names
+        Name -> what it is, shown when the mouse rests on it.
+    rows
+        How many are seen without scrolling.
+    """
+
+    def __init__(self, names: Mapping[str, str], rows: int = 5) -> None:
+        self.native = QListWidget()
+        self.native.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        for name, meaning in names.items():
+            item = QListWidgetItem(name, self.native)
+            item.setToolTip(tooltip(meaning))
+            item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
+        self.value = ()
+        self.native.setFixedHeight(rows * max(18, self.native.sizeHintForRow(0)) + 2 * self.native.frameWidth())
+
+    @property
+    def value(self) -> tuple[str, ...]:
+        return tuple(item.text() for item in self._items() if item.checkState() == Qt.CheckState.Checked)
+
+    @value.setter
+    def value(self, names: Sequence[str]) -> None:
+        items = self._items()
+        unknown = set(names) - {item.text() for item in items}
+        if unknown:
+            known = ", ".join(item.text() for item in items)
+            raise ValueError(f"{', '.join(sorted(unknown))} came; the list has {known}")
+        for item in items:
+            item.setCheckState(Qt.CheckState.Checked if item.text() in names else Qt.CheckState.Unchecked)
+
+    def _items(self) -> list[QListWidgetItem]:
+        found = (self.native.item(row) for row in range(self.native.count()))
+        return [item for item in found if item is not None]
+
+
+class SettingsForm(QWidget, Generic[S]):
+    """A form for one settings class.
+
+    Parameters
+    ----------
+    model
+        The class; every field needs a default.
+    advanced
+        Fields that stand in a part which is folded away.
+    editors
+        For fields that need more than their annotation says.
+    labels
+        For fields whose name does not say enough.
+    """
+
+    def __init__(
+        self,
+        model: type[S],
+        advanced: Sequence[str] = (),
+        editors: Mapping[str, Editor] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self._model, self._labels = model, labels or {}
+        self.editors: dict[str, Editor] = {**_make_editors(model, editors or {})}
+        self._lay_out(advanced)
+        self.set_value(model())
+
+    def value(self) -> S:
+        """The settings that stand in the form.
+
+        Raises
+        ------
+        ValueError
+            Naming the field, what stands in it and what is needed.
+        """
+        try:
+            return self._model(**{name: editor.value for name, editor in self.editors.items()})
+        except ValidationError as error:
+            raise ValueError("; ".join(_problems(error))) from error
+
+    def set_value(self, settings: S) -> None:
+        """Show settings in the form."""
+        for name, editor in self.editors.items():
+            editor.value = getattr(settings, name)
+
+    def _lay_out(self, advanced: Sequence[str]) -> None:
+        basic = [name for name in self.editors if name not in advanced]
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._fields(basic))
+        if advanced:
+            self.advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
+            self.advanced.setContent(self._fields(advanced))
+            self.advanced.collapse(animate=False)
+            layout.addWidget(self.advanced)
+
+    def _fields(self, names: Sequence[str]) -> QWidget:
+        fields = QWidget()
+        rows = form_layout(fields)
+        for name in names:
+            self._add_row(rows, name)
+        return fields
+
+    def _add_row(self, rows: QFormLayout, name: str) -> None:
+        widget = self.editors[name].native
+        label = QLabel(self._labels.get(name, name.replace("_", " ").capitalize()))
+        for part in (label, widget):
+            part.setToolTip(tooltip(self._model.model_fields[name].description or ""))
+        guard_wheel(widget)
+        rows.addRow(label, widget)
+
+
+def _make_editors(model: type[BaseModel], given: Mapping[str, Editor]) -> dict[str, Editor]:
+    schema = model.model_json_schema()["properties"]
+    return {name: given.get(name) or make_editor(model, name, schema[name]) for name in model.model_fields}
+
+
+def make_editor(model: type[BaseModel], name: str, schema: Mapping[str, Any]) -> Editor:
+    """The editor that a field's annotation and bounds ask for.
+
+    Raises
+    ------
+    ValueError
+        For an annotation that magicgui has no widget for.
+    """
+    annotation = model.model_fields[name].annotation
+    options = _number_options(schema) if annotation in (int, float) else {}
+    try:
+        editor: Any = create_widget(annotation=annotation, name=name, options=options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{model.__name__}.{name}: no form field for {annotation}; give the form an editor for it"
+        ) from error
+    return cast("Editor", editor)
+
+
+def _number_options(schema: Mapping[str, Any]) -> dict[str, float]:
+    """Bounds and step of a number; an open bound is left by one step."""
+    step = 1 if schema["type"] == "integer" else step_of(float(schema["default"]))
+    low = schema.get("minimum", schema.get("exclusiveMinimum", -1e9 - step) + step)
+    high = schema.get("maximum", schema.get("exclusiveMaximum", 1e9 + step) - step)
+    kind = type(step)
+    return {"min": kind(low), "max": kind(high), "step": step}
+
+
+def step_of(default: float) -> float:
+    """A tenth of the default's decimal place: 0.01 for 0.5, 0.0001 for 0.001."""
+    return float(10.0 ** (floor(log10(abs(default))) - 1)) if default else 0.01
+
+
+def _problems(error: ValidationError) -> Iterable[str]:
+    for problem in error.errors():
+        where = ".".join(map(str, problem["loc"]))
+        yield f"{where or 'settings'}: {problem['input']!r} came; {problem['msg']}"
+
+
+# --- what forms are made of -----------------------------------------------------------------------------------------
+
+
+def form_layout(parent: QWidget) -> QFormLayout:
+    """Rows of label and field; the fields are as wide as the panel lets them."""
+    rows = QFormLayout(parent)
+    rows.setContentsMargins(0, 0, 0, 0)
+    rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return rows
+
+
+def scrolled(content: QWidget) -> QScrollArea:
+    """``content`` in an area that scrolls downwards when the screen is low."""
+    area = QScrollArea()
+    area.setWidget(content)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area
+
+
+def note(text: str = "") -> QLabel:
+    """A line of text that breaks where the panel ends."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    return label
+
+
+def tooltip(text: str) -> str:
+    """Qt breaks only rich text into lines."""
+    return f"<qt>{text}</qt>" if text else ""
+
+
+class _WheelGuard(QObject):
+    """Scrolling through a form must not change the fields that pass under the mouse."""
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is None or event.type() != QEvent.Type.Wheel or not isinstance(watched, QWidget) or watched.hasFocus():
+            return False
+        event.ignore()
+        return True
+
+
+def guard_wheel(widget: QWidget) -> None:
+    """The mouse wheel changes ``widget`` only after it was clicked."""
+    if isinstance(widget, QListWidget):
+        return
+    widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    widget.installEventFilter(_WheelGuard(widget))

@@ -1,0 +1,205 @@
+"""What goes from layers to computing and back, without a window."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import dask.array
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from napari.layers import Image
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_embryo import render
+from napari_embryo.image import EmbryoImage
+from napari_embryo.io import LayerData, from_napari, to_grey
+from napari_embryo.io.layers import NAMESPACE
+from napari_embryo.io.pixels import LazyPlanes
+
+Index = tuple[int, ...]
+Grey = npt.NDArray[np.float32]
+
+PLACED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""What a result layer takes over from its source, so that both lie on each other under every slider."""
+
+RESULT = "result"
+"""Key in a layer's metadata: which kind of result it is."""
+
+
+class Map(Protocol):
+    """An attention map (``explain.AttentionMap``, which needs torch)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def window(self) -> tuple[float, float]: ...
+
+    @property
+    def meaning(self) -> str: ...
+
+    def on_image(self) -> Grey:
+        """In the picture's own pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What was found in one picture, as layers need it: far smaller than the probabilities it came from."""
+
+    index: Index
+    labels: npt.NDArray[np.uint8]
+    maps: tuple[Map, ...]
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A picture that could not be done, and why."""
+
+    index: Index
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image layer as it was when Run was pressed: renaming, moving or deleting it later changes nothing."""
+
+    image: EmbryoImage
+    layer: Mapping[str, str]
+    placed: Mapping[str, Any]
+
+
+def source_of(layer: Image) -> Source:
+    """The embryo in an image layer; nothing is read yet.
+
+    Raises
+    ------
+    ValueError
+        When it is no embryo's image; says what is needed.
+    """
+    placed = {key: getattr(layer, key) for key in PLACED}
+    attributes = {**placed, "name": layer.name, "metadata": layer.metadata}
+    pixels = layer.data[0] if layer.multiscale else layer.data
+    if np.dtype(pixels.dtype).kind not in "biuf":
+        raise ValueError(f"{layer.name}: pixels of type {pixels.dtype} came; grey values or RGB are needed")
+    image = from_napari(_grey(pixels) if layer.rgb else pixels, attributes)
+    return Source(image, {"name": layer.name, "unique_id": str(layer.unique_id)}, placed)
+
+
+def _grey(pixels: Any) -> Any:
+    """RGB(A) -> grey; of a stack one picture at a time, when it is read."""
+    if isinstance(pixels, np.ndarray) and pixels.ndim == 3:
+        return to_grey(pixels)
+    chunks = (*(1 for _ in pixels.shape[:-3]), *pixels.shape[-3:])
+    lazy = pixels.rechunk(chunks) if isinstance(pixels, dask.array.Array) else dask.array.from_array(pixels, chunks)
+    return lazy.map_blocks(to_grey, dtype=pixels.dtype, drop_axis=pixels.ndim - 1)
+
+
+def index_at(layer: Image, point: Sequence[float], image: EmbryoImage) -> Index:
+    """Which picture of a stack is looked at when the sliders stand at ``point``."""
+    leading = image.shape[:-2]
+    where = np.rint(layer.world_to_data(point)).astype(int)[: len(leading)]
+    return tuple(int(np.clip(place, 0, size - 1)) for place, size in zip(where, leading, strict=True))
+
+
+def described(image: EmbryoImage) -> str:
+    """One line: "12 frames, 7 focal planes, 500 x 400 pixels of 0.5 µm"."""
+    words = {"T": "frames", "F": "focal planes"}
+    counts = [f"{image.sizes[axis]} {words[axis]}" for axis in image.axes[:-2]]
+    sides = " x ".join(f"{side:.3g}" for side in dict.fromkeys(image.pixel_size_um or ()))
+    unit = f"pixels of {sides} µm" if sides else "pixels, size unknown"
+    return ", ".join([*counts, f"{image.shape[-1]} x {image.shape[-2]} {unit}"])
+
+
+@dataclass(eq=False)
+class LabelStack:
+    """Labels of every picture of an image, filled in as they come; what the user painted meanwhile stays."""
+
+    shape: tuple[int, ...]
+    # Pages of zeros take no memory until they are written.
+    data: npt.NDArray[np.uint8] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data = np.zeros(self.shape, np.uint8)
+
+    def put(self, index: Index, labels: npt.NDArray[np.uint8]) -> None:
+        frame = self.data[index]
+        np.copyto(frame, labels, where=frame == 0)
+
+
+@dataclass(eq=False)
+class MapStack:
+    """One module's maps over an image, each kept on its own small grid until it is looked at."""
+
+    shape: tuple[int, ...]
+    maps: dict[Index, Map] = field(default_factory=dict)
+
+    def put(self, index: Index, found: Map) -> None:
+        self.maps[index] = found
+
+    def data(self) -> Any:
+        """An array of one picture, or a lazy one of many; zeros where nothing has come yet."""
+        if len(self.shape) == 2:
+            return self._plane(())
+        return LazyPlanes(self._plane, self.shape[:-2], self.shape[-2:], np.dtype(np.float32)).as_dask()
+
+    def _plane(self, index: Index) -> Grey:
+        found = self.maps.get(index)
+        return np.zeros(self.shape[-2:], np.float32) if found is None else found.on_image()
+
+
+def labels_layer(
+    source: Source, labels: LabelStack, classes: Sequence[str], about: Mapping[str, Any], what: str
+) -> LayerData:
+    """A Labels layer for the brush: fixed colours, the class's name under the mouse, its origin in the metadata."""
+    metadata = {**_origin(source, about), RESULT: what, "classes": tuple(classes), "measurements": [], "failures": []}
+    keywords = {
+        **source.placed,
+        "name": f"{source.image.name} {what}",
+        "colormap": colormap(classes),
+        "features": pd.DataFrame({"index": range(len(classes) + 1), "class": ["background", *classes]}),
+        "opacity": 0.5,
+        "metadata": metadata,
+    }
+    return labels.data, keywords, "labels"
+
+
+def map_layer(source: Source, stack: MapStack, shown: Map, about: Mapping[str, Any], visible: bool) -> LayerData:
+    """An Image layer of one attention module in the module's own, absolute range."""
+    keywords = {
+        **source.placed,
+        "name": f"{source.image.name} {shown.name}",
+        "colormap": "inferno",
+        "blending": "additive",
+        "contrast_limits": shown.window,
+        "visible": visible,
+        "rgb": False,
+        # A frame seen before it was computed must not stay in dask's cache as zeros.
+        "cache": False,
+        "metadata": {**_origin(source, about), RESULT: "attention", "map": shown.name, "meaning": shown.meaning},
+    }
+    return stack.data(), keywords, "image"
+
+
+def _origin(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
+    image = source.image
+    values = {key: getattr(image, key) for key in ("axes", "pixel_size_um", "hours", "focus_um")}
+    return {**about, "source_layer": dict(source.layer), NAMESPACE: values}
+
+
+def colormap(classes: Sequence[str]) -> DirectLabelColormap:
+    """The classes' fixed colours; labels that are no class get one of their own."""
+    colours: dict[int | None, Any] = {i: _unit(name) for i, name in enumerate(classes, start=1)}
+    return DirectLabelColormap(color_dict={None: _unit("other"), 0: (0.0, 0.0, 0.0, 0.0), **colours})
+
+
+def _unit(name: str) -> tuple[float, ...]:
+    return (*(value / 255 for value in render.colour_of(name)), 1.0)
+
+
+def missed_text(missed: Iterable[Missed], total: int) -> str:
+    """Which pictures could not be done and why, the first few of them."""
+    reasons = [miss.reason for miss in missed]
+    more = f"\n… and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return f"{len(reasons)} of {total} could not be done:\n" + "\n".join(reasons[:3]) + more

@@ -1,0 +1,306 @@
+"""Segment: the parts of a blastocyst and the network's attention, as layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.settings import get_plugin_settings
+from napari.utils.notifications import show_warning
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+
+from napari_embryo.image import EmbryoImage, Progress
+from napari_embryo.settings import SegmentSettings
+from napari_embryo.widgets._fields import DeviceEditor, LayerChoice, WeightsEditor
+from napari_embryo.widgets._form import CheckList, SettingsForm, form_layout, guard_wheel, note, scrolled
+from napari_embryo.widgets._layers import (
+    Frame,
+    Index,
+    LabelStack,
+    MapStack,
+    Missed,
+    Source,
+    described,
+    index_at,
+    labels_layer,
+    map_layer,
+    missed_text,
+    source_of,
+)
+from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
+
+if TYPE_CHECKING:
+    from napari_embryo.pipeline import PlaneFailure, PlaneResult
+
+PLUGIN = "napari-embryo"
+RESEARCH_USE = "Research use only: not for diagnosis, not for choosing embryos."
+
+WHAT = {"resanet": "blastocyst"}
+"""What each family finds; the end of its layers' names."""
+
+MAPS: dict[str, str] = {
+    **{f"SA{i}": "spatial attention: where the network looks" for i in ("1", "2", "2a", "2b", "3", "3a", "3b", "4")},
+    **{f"CA{i}": "channel attention: above 0, what was found here was amplified" for i in range(1, 5)},
+    **{f"LA{i}": f"scale attention: weight of the features at 1/{2**i} of the size" for i in range(1, 5)},
+}
+"""The names in ``models.MAPS["resanet"]``, which cannot be asked without importing torch; a test compares them."""
+
+
+# --- in the worker: the only part that imports torch ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """What is known once the network is loaded."""
+
+    about: Mapping[str, Any]
+    classes: tuple[str, ...]
+    devices: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one step brought, and what the user should know of it."""
+
+    item: Frame | Missed
+    notes: tuple[str, ...]
+
+
+def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Index] | None) -> Steps[str]:
+    """Load the network and analyse an image; a step's item is :class:`Started` or :class:`Found`.
+
+    Returns the device it ended on.
+    """
+    total = image.n_planes if indices is None else len(indices)
+    yield Progress(0, total, "Loading the network …")
+    from napari_embryo import pipeline, predict
+
+    predictor = pipeline.load_predictor(settings)
+    started = Started(pipeline.provenance(image, predictor), predictor.classes, predict.devices())
+    yield Progress(0, total, f"Computing on {predictor.device} …", started)
+    told = 0
+    for step in pipeline.analyse(image, predictor, indices):
+        notes = tuple(predictor.notes[told:])
+        told += len(notes)
+        yield replace(step, item=Found(_as_item(step.item), notes))
+    return str(predictor.device)
+
+
+def _as_item(item: "PlaneResult | PlaneFailure") -> Frame | Missed:
+    from napari_embryo.pipeline import PlaneFailure
+
+    if isinstance(item, PlaneFailure):
+        return Missed(item.index, item.reason)
+    # Half precision is a thousandth of the display range, and halves what a long time-lapse holds.
+    maps = tuple(replace(m, grid=m.grid.astype(np.float16)) if item.index else m for m in item.maps)
+    return Frame(item.index, item.segmentation.labels(), maps, item.rows)
+
+
+def look_for_devices() -> Steps[dict[str, str | None]]:
+    """Every device and why it cannot be used, or None."""
+    yield Progress(0, 1, "Looking for devices …")
+    from napari_embryo.predict import devices
+
+    return devices()
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Results:
+    """The layers of one run: they appear with the first picture and fill up with the others."""
+
+    viewer: Viewer
+    source: Source
+    what: str
+    labels: Labels | None = None
+    done: int = 0
+    missed: list[Missed] = field(default_factory=list)
+    _started: Started | None = None
+    _stacks: dict[str, MapStack] = field(default_factory=dict)
+    _layers: list[Layer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stack = LabelStack(self.source.image.shape)
+
+    def take(self, item: Started | Found | None) -> None:
+        """What a step of :func:`segment` brought."""
+        if isinstance(item, Started):
+            self._started = item
+        elif isinstance(item, Found):
+            for said in item.notes:
+                show_warning(said)
+            self._miss(item.item) if isinstance(item.item, Missed) else self._put(item.item)
+
+    def _miss(self, missed: Missed) -> None:
+        self.missed.append(missed)
+        if self.labels is not None:
+            self.labels.metadata["failures"] = self._failures()
+
+    def _failures(self) -> list[tuple[list[int], str]]:
+        return [(list(miss.index), miss.reason) for miss in self.missed]
+
+    def _put(self, frame: Frame) -> None:
+        self.done += 1
+        self._stack.put(frame.index, frame.labels)
+        for found in frame.maps:
+            self._stacks.setdefault(found.name, MapStack(self.source.image.shape)).put(frame.index, found)
+        if self.labels is None:
+            self.labels = self._add(frame)
+        else:
+            self._refresh(self.labels, frame.index)
+        self.labels.metadata["measurements"] += frame.rows
+
+    def _add(self, frame: Frame) -> Labels:
+        """Maps first, so that the labels lie on top and are ready for the brush."""
+        if self._started is None:
+            raise ValueError("a picture came before the network was loaded")
+        about, classes = self._started.about, self._started.classes
+        for number, found in enumerate(frame.maps):
+            layer = map_layer(self.source, self._stacks[found.name], found, about, visible=number == 0)
+            self._layers.append(add_layer(self.viewer, layer))
+        labels = add_layer(self.viewer, labels_layer(self.source, self._stack, classes, about, self.what))
+        labels.metadata["failures"] = self._failures()
+        self._layers.append(labels)
+        return labels
+
+    def _refresh(self, labels: Labels, index: Index) -> None:
+        """Draw again what is looked at; the other frames are drawn when the slider comes to them."""
+        looked_at = index_at(labels, self.viewer.dims.point, self.source.image)
+        if looked_at == index or self.viewer.dims.ndisplay == 3:
+            for layer in self._layers:
+                layer.refresh(extent=False)
+
+    def outcome(self, device: str) -> str:
+        """How it went, in a line; what could not be done is shown."""
+        total = self.done + len(self.missed)
+        if not self.done:
+            raise ValueError(self.missed[0].reason if self.missed else "there was nothing to do")
+        if self.missed:
+            show_warning(missed_text(self.missed, total))
+        frames = "" if total == 1 else f"{self.done} of {total} frames. "
+        return f"Done on {device}. {frames}Correct the labels with napari's brush."
+
+
+# --- the widget -----------------------------------------------------------------------------------------------------
+
+
+def preferred() -> SegmentSettings:
+    """The settings that the user gave in napari's preferences; the defaults where there are none."""
+    try:
+        preferences = get_plugin_settings(PLUGIN).segment
+    except KeyError:
+        return SegmentSettings()
+    return SegmentSettings(device=preferences.device, weights=preferences.weights, batch_size=preferences.batch_size)
+
+
+class SegmentWidget(QWidget):
+    """Choose an image layer, press Run, correct the labels.
+
+    Parameters
+    ----------
+    napari_viewer
+        Where the images are and the results go.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._looking: Job[dict[str, str | None]] | None = None
+        self.image = LayerChoice(napari_viewer)
+        self.about, self.frames = note(), QComboBox()
+        self.frames.addItems(["current frame", "all frames"])
+        self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(MAPS)
+        self.form = SettingsForm(
+            SegmentSettings,
+            advanced=("precision", "threshold", "batch_size"),
+            editors={"device": self.device, "weights": WeightsEditor(), "maps": self.maps},
+            labels={"maps": "Attention maps", "batch_size": "Frames together"},
+        )
+        self.panel = RunPanel("Segmentation", self.run)
+        self._lay_out()
+        self.image.widget.changed.connect(self._describe)
+        self.form.set_value(preferred())
+        self.reset_choices()
+
+    def _lay_out(self) -> None:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        head = QWidget()
+        rows = form_layout(head)
+        rows.addRow("Image", self.image.native)
+        rows.addRow("", self.about)
+        rows.addRow("Frames", self.frames)
+        guard_wheel(self.frames)
+        column.addWidget(head)
+        column.addWidget(self.form)
+        column.addStretch(1)
+        whole = QVBoxLayout(self)
+        whole.addWidget(scrolled(content), stretch=1)
+        whole.addWidget(self.panel)
+        whole.addWidget(note(RESEARCH_USE))
+        self.setMinimumWidth(300)
+
+    def reset_choices(self, _: Any = None) -> None:
+        """Follow the layer list; napari calls it when a layer comes, goes or is renamed."""
+        self.image.refresh()
+        self._describe()
+
+    def _describe(self, _: Any = None) -> None:
+        """Say what the chosen layer is taken for, so that a channel taken for time is noticed."""
+        layer = self.image.value
+        if layer is None:
+            self.about.setText("Open an image, or a sample: File ▸ Open Sample ▸ napari-embryo.")
+            return
+        try:
+            image = source_of(layer).image
+        except ValueError as error:
+            self.about.setText(str(error))
+            return
+        self.about.setText(described(image))
+        self.frames.setEnabled(image.n_planes > 1)
+
+    # --- running
+
+    def run(self) -> None:
+        """Segment the chosen layer in a worker."""
+        layer = self.image.value
+        if layer is None:
+            self.panel.refuse("there is no image layer; open an image or a sample first")
+            return
+        try:
+            source, settings = source_of(layer), self.form.value()
+        except ValueError as error:
+            self.panel.refuse(error)
+            return
+        results = Results(self._viewer, source, WHAT[settings.family])
+        work = partial(segment, source.image, settings, self._indices(layer, source.image))
+        self.panel.start(work, partial(self._take, results), results.outcome)
+
+    def cancel(self) -> None:
+        """Stop after the current batch; finished frames stay."""
+        self.panel.cancel()
+
+    def _indices(self, layer: Image, image: EmbryoImage) -> list[Index] | None:
+        if self.frames.currentText() == "all frames":
+            return None
+        return [index_at(layer, self._viewer.dims.point, image)]
+
+    def _take(self, results: Results, progress: Progress) -> None:
+        if isinstance(progress.item, Started):
+            self.device.describe(progress.item.devices)
+        results.take(progress.item)
+
+    def _look_for_devices(self) -> None:
+        self._looking = Job(
+            look_for_devices,
+            on_step=lambda _: None,
+            on_result=self.device.describe,
+            on_error=partial(tell, what="Looking for devices"),
+            on_end=lambda: None,
+        )
+        self._looking.start()

@@ -1,0 +1,79 @@
+"""Open napari on a folder of results: ``python -m napari_embryo.widgets.show FOLDER``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+
+from napari_embryo import io
+from napari_embryo.io.layers import written_layer
+from napari_embryo.widgets._layers import colormap
+
+SHARED = ("scale", "translate", "units", "axis_labels")
+LABELS = "_labels.ome.tif"
+
+
+def show(folder: Path) -> napari.Viewer:
+    """A viewer with every embryo of ``folder``: its image, labels and attention maps; the first one is visible.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the folder holds no results.
+    """
+    found = sorted(folder.glob(f"*{LABELS}"))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no result of napari-embryo ({LABELS}) in it; segment some images first")
+    viewer = napari.Viewer(title=f"napari-embryo: {folder.name}")
+    for number, path in enumerate(found):
+        _add_embryo(viewer, path, visible=number == 0)
+    viewer.reset_view()
+    return viewer
+
+
+def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None:
+    layer = written_layer(labels_path)
+    if layer is None:
+        raise ValueError(f"{labels_path}: not written by napari-embryo")
+    labels, about, _ = layer
+    placed = {key: about[key] for key in SHARED}
+    name = labels_path.name.removesuffix(LABELS)
+    _add_source(viewer, Path(about["metadata"].get("source", "")), name, placed, visible)
+    classes = about["metadata"].get("classes", ())
+    about |= {"name": f"{name} labels", "colormap": colormap(classes), "opacity": 0.5, "visible": visible}
+    _add_attention(viewer, labels_path.with_name(f"{name}_attention.ome.tif"), name, placed, visible)
+    viewer.add_labels(labels, **about)
+
+
+def _add_source(viewer: napari.Viewer, source: Path, name: str, placed: dict[str, Any], visible: bool) -> None:
+    """The image itself, where it still lies; of focal planes the one that was segmented is not known any more."""
+    if not source.is_file():
+        return
+    image = io.read_image(source)
+    viewer.add_image(image.data, name=name, visible=visible, rgb=False, **placed)
+
+
+def _add_attention(viewer: napari.Viewer, path: Path, name: str, placed: dict[str, Any], visible: bool) -> None:
+    """One layer per map in the module's own range; only the first map of a visible embryo is shown."""
+    if not path.is_file():
+        return
+    ome = io.read_ome_tiff(path)
+    maps = np.moveaxis(ome.data, ome.axes.index("C"), 0)
+    for number, (map_name, values) in enumerate(zip(ome.names, maps, strict=True)):
+        viewer.add_image(
+            values,
+            name=f"{name} {map_name}",
+            colormap="inferno",
+            blending="additive",
+            contrast_limits=ome.metadata["windows"][map_name],
+            visible=visible and number == 0,
+            metadata={**ome.metadata, "map": map_name, "meaning": ome.metadata["meanings"][map_name]},
+            **placed,
+        )
+
+
+if __name__ == "__main__":
+    show(Path(sys.argv[1]))
+    napari.run()

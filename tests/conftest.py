@@ -1,0 +1,32 @@
+"""Fixtures for every test: where real embryos and the ImageNet backbone lie, if they do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout, where README, manifest and tox.ini are."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real embryos: the folder named by NAPARI_EMBRYO_DATA, else shared/data beside the checkout."""
+    folder = Path(os.environ.get("NAPARI_EMBRYO_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real embryos in {folder}; set NAPARI_EMBRYO_DATA to a folder of them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def imagenet_backbone(data_dir: Path) -> Path:
+    """A ResNet-50 trained on ImageNet."""
+    file = data_dir.parent / "weights" / "resnet50_imagenet.safetensors"
+    if not file.is_file():
+        pytest.skip(f"no ImageNet backbone at {file}")
+    return file

@@ -1,0 +1,110 @@
+"""What napari's File > Open gets from us."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_embryo.io import ImageError, read_image, write_ome_tiff
+from napari_embryo.readers import get_reader
+
+
+def png(path: Path, seed: int = 0) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (6, 8)).astype("uint8")).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.tif", "a.ome.tif", "a.TIFF", "a.png", "a.JPG", "a.jpeg", "a.BMP", "a.npy", "a.mp4"]
+)
+def test_image_files_are_ours_by_name(name: str) -> None:
+    assert get_reader(name) is not None
+
+
+@pytest.mark.parametrize("path", ["a.csv", "a.zarr", "a", "", "a.gif", [], ["a.png", "b.csv"], None, 3, b"a.png"])
+def test_everything_else_is_left_to_others(path: Any) -> None:
+    assert get_reader(path) is None
+
+
+def test_folders(tmp_path: Path) -> None:
+    assert get_reader(str(tmp_path)) is None
+    (tmp_path / "a.csv").write_text("x")
+    assert get_reader(str(tmp_path)) is None
+    png(tmp_path / "x.zarr" / "a.png")
+    assert get_reader(str(tmp_path / "x.zarr")) is None
+    png(tmp_path / "wells" / "F0" / "a.png")
+    assert get_reader(str(tmp_path / "wells")) is not None
+    assert get_reader(str(tmp_path)) is not None
+
+
+def test_a_folder_that_cannot_be_listed_is_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert get_reader(str(tmp_path)) is None
+
+
+def read(path: Any) -> list[Any]:
+    reader = get_reader(path)
+    assert reader is not None
+    return reader(path)
+
+
+def test_reading_a_file_and_a_folder(tmp_path: Path) -> None:
+    paths = [png(tmp_path / f"f{i}.png", i) for i in range(3)]
+    ((data, attributes, kind),) = read(paths[0])
+    np.testing.assert_array_equal(data, read_image(paths[0]).data)
+    assert (attributes["name"], attributes["axis_labels"], kind) == ("f0", ("y", "x"), "image")
+    for several in (str(tmp_path), paths):
+        ((data, attributes, _),) = read(several)
+        assert (data.shape, attributes["axis_labels"]) == ((3, 6, 8), ("t", "y", "x"))
+    assert len(read(paths[:1])) == 1
+
+
+def test_our_own_files_come_back_as_layers(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 4, (3, 6, 8)).astype("uint8")
+    path = write_ome_tiff(
+        tmp_path / "e_labels.ome.tif",
+        labels,
+        "TYX",
+        kind="labels",
+        names=("ICM", "TE", "ZP"),
+        pixel_size_um=(0.5, 0.5),
+        hours=(1, 2, 3),
+    )
+    ((data, attributes, kind),) = read(str(path))
+    np.testing.assert_array_equal(data, labels)
+    assert kind == "labels"
+    assert (attributes["scale"], attributes["units"]) == ((1, 0.5, 0.5), ("hour", "um", "um"))
+    assert attributes["metadata"]["classes"] == ("ICM", "TE", "ZP")
+
+
+def test_attention_maps_come_back_one_by_one(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random((2, 6, 8), "float32")
+    path = write_ome_tiff(tmp_path / "e_attention.ome.tif", maps, "CYX", names=("SA1", "CA1"), pixel_size_um=(0.5, 0.5))
+    layers = read(str(path))
+    assert [attributes["name"] for _, attributes, _ in layers] == ["e_attention SA1", "e_attention CA1"]
+    for (data, attributes, kind), expected in zip(layers, maps, strict=True):
+        np.testing.assert_array_equal(np.asarray(data), expected)
+        assert (attributes["scale"], attributes["units"], kind) == ((0.5, 0.5), ("um", "um"), "image")
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.ome.tif").write_bytes(b"II*\0")
+    with pytest.raises(ImageError, match=r"a\.ome\.tif"):
+        read(str(tmp_path / "a.ome.tif"))
+
+
+def test_napari_accepts_the_layers(tmp_path: Path) -> None:
+    layers = pytest.importorskip("napari.layers")
+    for i in range(3):
+        png(tmp_path / f"f{i}.png", i)
+    ((data, attributes, kind),) = read(str(tmp_path))
+    layer = layers.Layer.create(data, attributes, kind)
+    assert (layer.axis_labels, [str(unit) for unit in layer.units]) == (("t", "y", "x"), ["pixel"] * 3)
+    assert sys.modules["dask"] is not None
