@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 
 import napari
-from napari_embryo.settings import SegmentSettings
-from napari_embryo.widgets.segment import SegmentWidget
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_embryo.settings import SegmentSettings
+from napari_embryo.widgets.segment import SegmentWidget
+
 DOCS = Path(__file__).parent
 WINDOW = 1366, 768
-MAPS = ("SA3", "LA1")
+MAPS = ("SA1", "SA2", "SA3", "SA4", "CA4", "LA1")
+SHOWN = ("SA1", "SA3", "CA4")
 
 
 def wait(seconds: float) -> None:
@@ -25,7 +27,7 @@ def wait(seconds: float) -> None:
 
 
 def segmented_sample(weights: str) -> napari.Viewer:
-    """The sample blastocyst, segmented by the widget, with two attention maps shown beside it."""
+    """The sample blastocyst, segmented by the widget, with attention maps shown beside it."""
     viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
     viewer.open_sample("napari-embryo", "blastocyst")
@@ -41,13 +43,19 @@ def run(widget: SegmentWidget, settings: SegmentSettings) -> None:
     widget.run()
     while widget.panel.running:
         wait(0.1)
+    if not widget.panel.status.text().startswith("Done"):
+        raise SystemExit(widget.panel.status.text())
 
 
 def show_all(viewer: napari.Viewer) -> None:
-    """Labels on the image, and the maps beside them."""
-    for layer in viewer.layers:
-        layer.visible = True
-    viewer.scale_bar.visible = True
+    """Labels on the image, and three maps beside it; the hidden layer above each map fills its place in the grid."""
+    viewer.layers.move(viewer.layers.index("blastocyst blastocyst"), 1)
+    for name in SHOWN:
+        layer = viewer.layers[f"blastocyst {name}"]
+        layer.visible, layer.opacity = True, 1
+    grid = viewer.canvas.grid
+    grid.stride, grid.shape, grid.enabled = 2, (2, 2), True
+    viewer.canvas.overlays.scale_bar.visible = True
     viewer.reset_view()
     wait(1)
 

@@ -41,6 +41,7 @@ Family = Annotated[str, typer.Option(help="Family of networks: resanet (blastocy
 Weights = Annotated[str, typer.Option(help="'bundled', or a .safetensors checkpoint of napari-embryo.")]
 DeviceOption = Annotated[Device, typer.Option(help="auto takes the graphics card where there is one.")]
 Maps = Annotated[str, typer.Option(help="Attention maps to write, such as SA1,SA2,LA1; empty for none.")]
+GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
 Focus = Annotated[str, typer.Option(help="Of focal planes: best (the sharpest) or edf (extended depth of field).")]
 GroupingOption = Annotated[
     Grouping, typer.Option(help="Files of a folder: as their names say, one stack, or one by one.")
@@ -65,6 +66,7 @@ def segment(
     weights: Weights = DEFAULTS.weights,
     device: DeviceOption = DEFAULTS.device,
     maps: Maps = DEFAULT_MAPS,
+    grad_cam: GradCam = DEFAULTS.grad_cam,
     focus: Focus = "best",
     grouping: GroupingOption = "auto",
     pixel_size: PixelSize = None,
@@ -80,6 +82,7 @@ def segment(
                 "weights": weights,
                 "device": device,
                 "maps": names,
+                "grad_cam": grad_cam,
                 "threshold": threshold,
                 "batch_size": batch_size,
             }

@@ -118,7 +118,11 @@ def read_labelme_folder(folder: Path) -> list[Sample]:
 
 def _labelme_sample(path: Path) -> Sample:
     image = np.asarray(io.read_image(_image_beside(path)).data)
-    masks, known = blastocyst_masks(read_polygons(path), image.shape)
+    polygons = read_polygons(path)
+    try:
+        masks, known = blastocyst_masks(polygons, image.shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return Sample(path.stem, embryo_of(path.stem), path.parent.name, image, masks, known)
 
 
@@ -147,7 +151,7 @@ def split_by_embryo(samples: Sequence[Sample], share: float, seed: int) -> tuple
     Raises
     ------
     ValueError
-        When a source has fewer than two embryos.
+        When a source has fewer than two embryos, or shares so many with another that one side would lack it.
     """
     chosen: set[str] = set()
     for source in sorted({s.source for s in samples}):
@@ -156,7 +160,20 @@ def split_by_embryo(samples: Sequence[Sample], share: float, seed: int) -> tuple
             raise ValueError(f"{source}: {len(embryos)} embryo; a split needs at least two")
         count = min(len(embryos) - 1, max(1, round(share * len(embryos))))
         chosen |= set(np.random.default_rng(seed).permutation(embryos)[:count])
-    return [s for s in samples if s.embryo not in chosen], [s for s in samples if s.embryo in chosen]
+    train, validation = [s for s in samples if s.embryo not in chosen], [s for s in samples if s.embryo in chosen]
+    _check_sources(samples, train, validation)
+    return train, validation
+
+
+def _check_sources(samples: Sequence[Sample], *sides: Sequence[Sample]) -> None:
+    """Embryos that stand in two sources can empty one side of one of them."""
+    for side in sides:
+        lacking = {s.source for s in samples} - {s.source for s in side}
+        if lacking or not side:
+            raise ValueError(
+                f"{', '.join(sorted(lacking)) or 'no samples'}: too few embryos of its own to stand on both sides of the "
+                "split; add embryos or choose another seed"
+            )
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):

@@ -1,7 +1,7 @@
 """Why a network found what it found: attention maps and Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from napari_embryo import models
 from napari_embryo.geometry import Geometry
 from napari_embryo.models.resanet import MapInfo
+
+GRAD_CAM = "Grad-CAM"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +56,37 @@ def attention_maps(
         For a name the family does not have; names those it has.
     """
     known = models.MAPS[family]
-    unknown = [name for name in names if name not in known or known[name].key not in outputs]
+    has = [name for name, info in known.items() if _is_there(info, outputs)]
+    unknown = [name for name in names if name not in has]
     if unknown:
-        has = ", ".join(name for name in known if known[name].key in outputs) or "none"
-        raise ValueError(f"no attention map {', '.join(unknown)} in {family}; it has {has}")
+        raise ValueError(f"no attention map {', '.join(unknown)} in {family}; it has {', '.join(has) or 'none'}")
     return tuple(_attention_map(name, known[name], outputs, geometry) for name in names)
+
+
+def _is_there(info: MapInfo, outputs: Mapping[str, Tensor]) -> bool:
+    return info.key in outputs and (info.channel or 0) < len(outputs[info.key])
+
+
+def check_names(model: nn.Module, names: Sequence[str], layer: str = "") -> None:
+    """Refuse maps and Grad-CAM layers that ``model`` does not have, before anything is computed.
+
+    Raises
+    ------
+    ValueError
+        Naming what is unknown and what there is.
+    """
+    known: tuple[str, ...] = model.map_names()  # type: ignore[operator]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no attention map {', '.join(unknown)}; these weights have {', '.join(known) or 'none'}")
+    if layer:
+        _cam_layer(model, layer)
+
+
+def _cam_layer(model: nn.Module, layer: str) -> nn.Module:
+    layers: dict[str, nn.Module] = model.cam_layers()  # type: ignore[operator]
+    if layer not in layers:
+        raise ValueError(f"no layer {layer!r}; Grad-CAM can look at {', '.join(layers)}")
+    return layers[layer]
 
 
 def _attention_map(name: str, info: MapInfo, outputs: Mapping[str, Tensor], geometry: Geometry) -> AttentionMap:
@@ -96,17 +124,14 @@ def grad_cam(
     ValueError
         For an unknown layer; names the known ones.
     """
-    layers: dict[str, nn.Module] = model.cam_layers()  # type: ignore[operator]
-    if layer not in layers:
-        raise ValueError(f"no layer {layer!r}; Grad-CAM can look at {', '.join(layers)}")
-    method = LayerGradCam(lambda x: _positive_score(model(x)["logits"][:, class_index]), layers[layer])
+    method = LayerGradCam(lambda x: _positive_score(model(x)["logits"][:, class_index]), _cam_layer(model, layer))
     with torch.enable_grad():
         cam = method.attribute(image.detach().clone().requires_grad_(), relu_attributions=True)
     grid = cam[0, 0].detach().float().cpu().numpy()
     peak = float(grid.max())
     grid = grid / peak if peak > 1e-12 else np.zeros_like(grid)
     meaning = f"evidence for the class at {layer}, over its maximum"
-    return AttentionMap(f"Grad-CAM {layer}", grid, (0, 1), meaning, geometry)
+    return AttentionMap(f"{GRAD_CAM} {layer}", grid, (0, 1), meaning, geometry)
 
 
 def _positive_score(logits: Tensor) -> Tensor:
@@ -116,7 +141,24 @@ def _positive_score(logits: Tensor) -> Tensor:
     return (logits * torch.where(none, torch.ones_like(positive), positive)).sum((1, 2))
 
 
-def combined_heat_map(maps: Sequence[AttentionMap]) -> npt.NDArray[np.float32]:
-    """The ResA-Net paper's combined map (section 4.3.1): per pixel the largest of the classes' Grad-CAMs, (H, W)."""
-    combined: npt.NDArray[np.float32] = np.max([m.on_image() for m in maps], axis=0)
-    return combined
+def combined_heat_map(maps: Sequence[AttentionMap]) -> AttentionMap:
+    """The ResA-Net paper's combined map (section 4.3.1): at every place the largest of the classes' Grad-CAMs."""
+    combined: npt.NDArray[np.float32] = np.max([m.grid for m in maps], axis=0)
+    meaning = "largest evidence for any class"
+    return AttentionMap(f"{GRAD_CAM} combined", combined, (0, 1), meaning, maps[0].geometry)
+
+
+def grad_cam_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of :func:`grad_cams`."""
+    return (*(f"{GRAD_CAM} {name}" for name in classes), f"{GRAD_CAM} combined")
+
+
+def grad_cams(
+    model: nn.Module, image: Tensor, classes: Sequence[str], geometry: Geometry, layer: str
+) -> tuple[AttentionMap, ...]:
+    """Every class's Grad-CAM at one layer, named after the class, and the combined map."""
+    maps = [
+        replace(grad_cam(model, image, i, geometry, layer), name=name)
+        for i, name in enumerate(grad_cam_names(classes)[:-1])
+    ]
+    return (*maps, combined_heat_map(maps))

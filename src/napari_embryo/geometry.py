@@ -150,12 +150,14 @@ def normalise(image: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDAr
     dim, look alike to the network (our decision). A flat image becomes all zeros.
     """
     grey = np.asarray(image, np.float32)
+    if not np.isfinite(grey).all():
+        raise ValueError("the image has NaN or infinite pixels; replace them before segmenting")
     step = max(1, int(np.sqrt(grey.size / _PERCENTILE_SAMPLES)))
     limits = (preprocessing.low_percentile, preprocessing.high_percentile)
     low, high = np.percentile(grey[::step, ::step], limits)
-    if not np.isfinite((low, high)).all():
-        raise ValueError("the image has NaN or infinite pixels; replace them before segmenting")
     if high <= low:
         return np.zeros(grey.shape, np.float32)
-    unit = np.clip((grey - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
-    return (unit - np.float32(GREY_MEAN)) / np.float32(GREY_STD)
+    unit: npt.NDArray[np.float32] = np.clip((grey - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
+    unit -= np.float32(GREY_MEAN)
+    unit /= np.float32(GREY_STD)
+    return unit

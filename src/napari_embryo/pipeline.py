@@ -1,5 +1,6 @@
 """One embryo from start to end: predict, explain, measure, and the files that tell of it."""
 
+import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from napari_embryo import __version__, explain, io, measure, models, render
 from napari_embryo.explain import AttentionMap
 from napari_embryo.image import EmbryoImage, Progress, Segmentation
-from napari_embryo.models import checkpoint
+from napari_embryo.models import MapInfo, checkpoint
 from napari_embryo.predict import Prediction, Predictor
 from napari_embryo.render import Rgb
 from napari_embryo.settings import SegmentSettings
@@ -24,6 +25,9 @@ Index = tuple[int, ...]
 
 SMALLEST = 16
 """Fewer pixels than this in height or width are no embryo."""
+
+_NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+"""What some system forbids in a file's name; a channel's name may hold it."""
 
 SHEET_FRAMES = 12
 """Frames of a stack shown in its overlay picture, evenly spaced."""
@@ -53,13 +57,14 @@ def load_predictor(settings: SegmentSettings) -> Predictor:
     Raises
     ------
     FileNotFoundError, CheckpointError, ValueError
-        No such weights, not ours, of another family, or a device that is not there.
+        No such weights, not ours, of another family, without such a map or layer, or a device that is not there.
     """
     loaded = checkpoint.load(settings.weights, settings.family)
     if loaded.info.model.family != settings.family:
         raise checkpoint.CheckpointError(
             f"{settings.weights}: weights of {loaded.info.model.family!r} came, but those of {settings.family!r} are needed"
         )
+    explain.check_names(loaded.model, settings.maps, settings.grad_cam)
     return Predictor(loaded, settings)
 
 
@@ -133,8 +138,21 @@ def _read_plane(image: EmbryoImage, index: Index) -> npt.NDArray[Any]:
 def _result(image: EmbryoImage, index: Index, prediction: Prediction, predictor: Predictor) -> PlaneResult:
     family, names = predictor.info.model.family, predictor.settings.maps
     maps = explain.attention_maps(family, prediction.outputs, prediction.geometry, names)
+    if predictor.settings.grad_cam:
+        inputs, classes = prediction.network_input.to(predictor.device), predictor.classes
+        maps += explain.grad_cams(predictor.model, inputs, classes, prediction.geometry, predictor.settings.grad_cam)
     rows = measure.measure_masks(prediction.segmentation.masks, prediction.segmentation.classes, image.pixel_size_um)
     return PlaneResult(index, prediction.segmentation, maps, [{**_where(image, index), **row} for row in rows])
+
+
+def _shown(predictor: Predictor) -> dict[str, MapInfo]:
+    """Every map that is made, by name, with its window and meaning."""
+    known = models.MAPS[predictor.info.model.family]
+    cams = explain.grad_cam_names(predictor.classes) if predictor.settings.grad_cam else ()
+    meaning = f"evidence for the class at {predictor.settings.grad_cam}, over its maximum"
+    return {name: known[name] for name in predictor.settings.maps} | {
+        name: MapInfo(name, None, (0, 1), meaning) for name in cams
+    }
 
 
 def _where(image: EmbryoImage, index: Index) -> Row:
@@ -197,7 +215,7 @@ def segment_to_files(
     ValueError
         When not one picture could be done; the message is the first one's reason.
     """
-    name = name or image.name
+    name = _NOT_IN_NAMES.sub("_", name or image.name)
     rows: list[Row] = []
     with ExitStack() as open_files:
         files = _Files(image, predictor, out / name, open_files)
@@ -215,12 +233,14 @@ class _Files:
 
     def __init__(self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack) -> None:
         self.image, self.stem, self.classes = image, stem, predictor.classes
-        self.map_names = predictor.settings.maps
+        shown = _shown(predictor)
+        self.map_names = tuple(shown)
         self.pictures: list[Rgb] = []
         self.shown = set(np.linspace(0, image.n_planes - 1, min(SHEET_FRAMES, image.n_planes)).round().astype(int))
         about: dict[str, Any] = {
             "pixel_size_um": image.pixel_size_um,
             "hours": image.hours,
+            "focus_um": image.focus_um,
             "metadata": provenance(image, predictor),
         }
         leading, hw = image.shape[:-2], image.shape[-2:]
@@ -237,9 +257,8 @@ class _Files:
         )
         self.attention: io.OmeTiffStackWriter | None = None
         if self.map_names:
-            shown = models.MAPS[predictor.info.model.family]
-            about["metadata"] |= {"windows": {name: shown[name].window for name in self.map_names}}
-            about["metadata"] |= {"meanings": {name: shown[name].meaning for name in self.map_names}}
+            about["metadata"] |= {"windows": {name: info.window for name, info in shown.items()}}
+            about["metadata"] |= {"meanings": {name: info.meaning for name, info in shown.items()}}
             path, shape = _beside(stem, "_attention.ome.tif"), (*leading, len(self.map_names), *hw)
             self.attention = open_files.enter_context(
                 io.OmeTiffStackWriter(path, shape, "float32", image.axes[:-2] + "CYX", names=self.map_names, **about)
@@ -254,7 +273,7 @@ class _Files:
         self.labels.write(item.segmentation.labels())
         if self.attention:
             self.attention.write(np.stack([m.on_image() for m in item.maps]))
-        if place in self.shown:
+        if place in self.shown or not self.pictures:
             self._show(item)
         return None
 

@@ -39,6 +39,8 @@ def get_reader(path: PathOrPaths) -> Reader | None:
 def _is_ours(path: PathOrPaths) -> bool:
     if not isinstance(path, str | Path):
         return len(path) > 0 and all(_is_file(Path(each)) for each in path)
+    if not str(path):  # Path("") would be the folder one stands in
+        return False
     return _is_folder(Path(path)) if Path(path).is_dir() else _is_file(Path(path))
 
 

@@ -95,6 +95,11 @@ class SegmentSettings(Settings):
     maps: tuple[str, ...] = Field(
         ("SA1", "SA2", "SA3", "SA4", "LA1"), description="Which attention maps to keep; none for none."
     )
+    grad_cam: str = Field(
+        "",
+        description="Layer for a Grad-CAM per class beside the attention maps, such as 'encoder 1/32'; none when empty. "
+        "'last' only redraws the prediction.",
+    )
 
 
 class TrainSettings(Settings):

@@ -35,20 +35,29 @@ def train(
 
     Raises
     ------
+    ValueError
+        When there is no sample.
     FloatingPointError
-        When a loss is not finite; names the samples of the batch. The model keeps the weights from before the step.
+        When a loss is not finite; names the samples of the batch. The model is what it was before the step.
     """
+    if not samples:
+        raise ValueError("there is no sample to learn from; give at least one annotated picture")
     torch.manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(_groups(model, settings), weight_decay=settings.weight_decay)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, settings.steps, pct_start=settings.warm_up)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, settings.steps, pct_start=_rising_share(settings))
     compute_loss = LOSSES[str(model.settings.family)]  # type: ignore[union-attr]
     model.to(memory_format=torch.channels_last).train()
     for step, (names, batch) in enumerate(_batches(samples, preprocessing, settings), start=1):
         start = time.perf_counter()
+        statistics = [buffer.clone() for buffer in model.buffers()]
         losses = compute_loss(model(batch["image"]), batch)
         total = torch.stack(list(losses.values())).sum()
-        _refuse_non_finite(total, names)
+        if not torch.isfinite(total):
+            _restore(model, statistics)
+            raise FloatingPointError(
+                f"the loss became {total.item()} on the batch {', '.join(names)}; lower the learning rate"
+            )
         optimizer.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
@@ -58,6 +67,11 @@ def train(
         done = Step({k: v.item() for k, v in losses.items()}, rate, time.perf_counter() - start)
         yield Progress(step, settings.steps, _said(done), done)
         model.train()
+
+
+def _rising_share(settings: TrainSettings) -> float:
+    """Of the steps; torch divides by zero where exactly one step rises."""
+    return min(0.9, max(settings.warm_up, 1.5 / settings.steps))
 
 
 def _groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
@@ -87,10 +101,10 @@ def _plain(item: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.as_subclass(Tensor) for name, tensor in item.items()}
 
 
-def _refuse_non_finite(total: Tensor, names: Sequence[str]) -> None:
-    if not torch.isfinite(total):
-        said = ", ".join(names)
-        raise FloatingPointError(f"the loss became {total.item()} on the batch {said}; lower the learning rate")
+def _restore(model: nn.Module, statistics: Sequence[Tensor]) -> None:
+    """The forward pass has already moved the running statistics of batch normalisation."""
+    for buffer, before in zip(model.buffers(), statistics, strict=True):
+        buffer.copy_(before)
 
 
 def _said(step: Step) -> str:

@@ -41,7 +41,8 @@ class NonLocal(nn.Module):
         query = self.theta(x).flatten(2).transpose(1, 2)
         key_map = _pool2(self.phi(x))
         value = _pool2(self.g(x)).flatten(2).transpose(1, 2)
-        attention = torch.softmax((query @ key_map.flatten(2)).float(), dim=-1)
+        scores = query @ key_map.flatten(2)
+        attention = torch.softmax(scores.to(torch.promote_types(scores.dtype, torch.float32)), dim=-1)
         y = (attention.to(value.dtype) @ value).transpose(1, 2).unflatten(2, x.shape[-2:])
         received = attention.mean(dim=1) * attention.shape[-1]
         return x + self.bn(self.w(y)), received.unflatten(1, key_map.shape[-2:]).unsqueeze(1)

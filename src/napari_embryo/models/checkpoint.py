@@ -137,11 +137,13 @@ def _read(path: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
 
 
 def _header(path: Path) -> CheckpointInfo:
-    _refuse_pickles(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; choose an existing .safetensors file or 'bundled'")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
+        _refuse_pickles(path)
         raise CheckpointError(
             f"{path}: not a whole safetensors file ({error}); it may be cut off - copy or download it again"
         ) from error
@@ -157,8 +159,7 @@ def _header(path: Path) -> CheckpointInfo:
 
 
 def _refuse_pickles(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; choose an existing .safetensors file or 'bundled'")
+    """Asked only of what is no safetensors file: the length of such a file's header may begin with these bytes too."""
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] == b"PK" or start[:1] == b"\x80":

@@ -84,7 +84,12 @@ class Encoder(nn.Module):
     def load(self, path: Path) -> None:
         """Take ImageNet weights from a safetensors state dict of torchvision's ``resnet50`` without ``fc``."""
         state = {k: v.float() for k, v in load_file(path).items() if not k.startswith("fc.")}
-        missing, unexpected = self.trunk.load_state_dict(state, strict=False)
+        try:
+            missing, unexpected = self.trunk.load_state_dict(state, strict=False)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path}: not a ResNet-50 state dict; needed is torchvision's resnet50 ({error})"
+            ) from error
         lacking = [k for k in missing if not k.endswith("num_batches_tracked")]
         if lacking or unexpected:
             raise ValueError(

@@ -128,7 +128,7 @@ class WeightsEditor:
 def _narrow(box: QComboBox) -> None:
     """Long entries do not widen the panel."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(12)
+    box.setMinimumContentsLength(8)
 
 
 class LayerChoice:

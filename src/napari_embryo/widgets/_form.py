@@ -6,7 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from magicgui.widgets import create_widget
 from pydantic import BaseModel, ValidationError
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFormLayout,
@@ -91,6 +91,11 @@ class SettingsForm(QWidget, Generic[S]):
         For fields that need more than their annotation says.
     labels
         For fields whose name does not say enough.
+
+    Attributes
+    ----------
+    rows
+        The fields that are always seen; a widget may put its own above them.
     """
 
     def __init__(
@@ -128,19 +133,22 @@ class SettingsForm(QWidget, Generic[S]):
         basic = [name for name in self.editors if name not in advanced]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._fields(basic))
+        fields = QWidget()
+        self.rows = self._fill(fields, basic)
+        layout.addWidget(fields)
         if advanced:
             self.advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
-            self.advanced.setContent(self._fields(advanced))
+            folded = QWidget()
+            self._fill(folded, advanced)
+            self.advanced.setContent(folded)
             self.advanced.collapse(animate=False)
             layout.addWidget(self.advanced)
 
-    def _fields(self, names: Sequence[str]) -> QWidget:
-        fields = QWidget()
-        rows = form_layout(fields)
+    def _fill(self, parent: QWidget, names: Sequence[str]) -> QFormLayout:
+        rows = form_layout(parent)
         for name in names:
             self._add_row(rows, name)
-        return fields
+        return rows
 
     def _add_row(self, rows: QFormLayout, name: str) -> None:
         widget = self.editors[name].native
@@ -206,14 +214,20 @@ def form_layout(parent: QWidget) -> QFormLayout:
     return rows
 
 
-def scrolled(content: QWidget) -> QScrollArea:
-    """``content`` in an area that scrolls downwards when the screen is low."""
-    area = QScrollArea()
-    area.setWidget(content)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    return area
+class Scrolled(QScrollArea):
+    """``content`` in an area that scrolls downwards where the screen is low, and is never narrower than it."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        content, bar = self.widget(), self.verticalScrollBar()
+        width = sum(part.sizeHint().width() for part in (bar,) if part is not None)
+        return QSize(width + (content.minimumSizeHint().width() if content else 0), 100)
 
 
 def note(text: str = "") -> QLabel:

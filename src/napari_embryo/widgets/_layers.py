@@ -172,6 +172,7 @@ def map_layer(source: Source, stack: MapStack, shown: Map, about: Mapping[str, A
         "name": f"{source.image.name} {shown.name}",
         "colormap": "inferno",
         "blending": "additive",
+        "opacity": 0.6,
         "contrast_limits": shown.window,
         "visible": visible,
         "rgb": False,

@@ -182,13 +182,20 @@ class RunPanel(QWidget):
         def stepped(progress: Progress) -> None:
             self._last = progress
             self._show(progress)
-            on_step(progress)
+            try:
+                on_step(progress)
+            except READABLE as error:
+                self.cancel()
+                self._fail(error)
 
         return stepped
 
     def _resulting(self, on_result: Callable[[R], str]) -> Callable[[R], None]:
         def came(result: R) -> None:
-            self._outcome = on_result(result)
+            try:
+                self._outcome = on_result(result)
+            except READABLE as error:
+                self._fail(error)
 
         return came
 

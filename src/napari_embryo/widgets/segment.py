@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from magicgui.widgets import ComboBox
 from napari.layers import Image, Labels, Layer
 from napari.settings import get_plugin_settings
 from napari.utils.notifications import show_warning
@@ -15,7 +16,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets._fields import DeviceEditor, LayerChoice, WeightsEditor
-from napari_embryo.widgets._form import CheckList, SettingsForm, form_layout, guard_wheel, note, scrolled
+from napari_embryo.widgets._form import CheckList, Scrolled, SettingsForm, guard_wheel, note
 from napari_embryo.widgets._layers import (
     Frame,
     Index,
@@ -30,6 +31,7 @@ from napari_embryo.widgets._layers import (
     missed_text,
     source_of,
 )
+from napari_embryo.widgets._libraries import prepare_for_torch
 from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ MAPS: dict[str, str] = {
     **{f"LA{i}": f"scale attention: weight of the features at 1/{2**i} of the size" for i in range(1, 5)},
 }
 """The names in ``models.MAPS["resanet"]``, which cannot be asked without importing torch; a test compares them."""
+
+CAM_LAYERS = ("encoder 1/32", "encoder 1/16", "decoder 1/16", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last")
+"""Where Grad-CAM can look, from the deepest; as ``cam_layers()`` of the network, which needs torch."""
 
 
 # --- in the worker: the only part that imports torch ----------------------------------------------------------------
@@ -76,6 +81,7 @@ def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Ind
     """
     total = image.n_planes if indices is None else len(indices)
     yield Progress(0, total, "Loading the network …")
+    prepare_for_torch()
     from napari_embryo import pipeline, predict
 
     predictor = pipeline.load_predictor(settings)
@@ -102,6 +108,7 @@ def _as_item(item: "PlaneResult | PlaneFailure") -> Frame | Missed:
 def look_for_devices() -> Steps[dict[str, str | None]]:
     """Every device and why it cannot be used, or None."""
     yield Progress(0, 1, "Looking for devices …")
+    prepare_for_torch()
     from napari_embryo.predict import devices
 
     return devices()
@@ -217,9 +224,14 @@ class SegmentWidget(QWidget):
         self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(MAPS)
         self.form = SettingsForm(
             SegmentSettings,
-            advanced=("precision", "threshold", "batch_size"),
-            editors={"device": self.device, "weights": WeightsEditor(), "maps": self.maps},
-            labels={"maps": "Attention maps", "batch_size": "Frames together"},
+            advanced=("grad_cam", "precision", "threshold", "batch_size"),
+            editors={
+                "device": self.device,
+                "weights": WeightsEditor(),
+                "maps": self.maps,
+                "grad_cam": ComboBox(choices=[("none", ""), *((name, name) for name in CAM_LAYERS)]),
+            },
+            labels={"maps": "Attention maps", "batch_size": "Frames together", "grad_cam": "Grad-CAM at"},
         )
         self.panel = RunPanel("Segmentation", self.run)
         self._lay_out()
@@ -228,19 +240,18 @@ class SegmentWidget(QWidget):
         self.reset_choices()
 
     def _lay_out(self) -> None:
+        guard_wheel(self.frames)
+        for place, (label, widget) in enumerate(
+            (("Image", self.image.native), ("", self.about), ("Frames", self.frames))
+        ):
+            self.form.rows.insertRow(place, label, widget)
         content = QWidget()
         column = QVBoxLayout(content)
-        head = QWidget()
-        rows = form_layout(head)
-        rows.addRow("Image", self.image.native)
-        rows.addRow("", self.about)
-        rows.addRow("Frames", self.frames)
-        guard_wheel(self.frames)
-        column.addWidget(head)
+        column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.form)
         column.addStretch(1)
         whole = QVBoxLayout(self)
-        whole.addWidget(scrolled(content), stretch=1)
+        whole.addWidget(Scrolled(content), stretch=1)
         whole.addWidget(self.panel)
         whole.addWidget(note(RESEARCH_USE))
         self.setMinimumWidth(300)

@@ -1,0 +1,115 @@
+"""Scores against hand-counted pixels."""
+
+from statistics import mean, pstdev
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_embryo.data import Sample
+from napari_embryo.evaluate import bootstrap_interval, score, summary
+
+CLASSES = ("ICM", "TE", "ZP")
+
+
+def strip(length: int, start: int = 0) -> np.ndarray:
+    """``length`` pixels in a row of 40, from ``start``."""
+    mask = np.zeros((4, 40), bool)
+    mask[1, start : start + length] = True
+    return mask
+
+
+def sample(name: str, embryo: str, source: str = "microscope", known: tuple[bool, bool, bool] = (True, True, True)) -> Sample:
+    masks = np.stack([strip(10), strip(20), strip(8, 30)])
+    return Sample(name, embryo, source, np.zeros((4, 40), np.uint8), masks, np.array(known))
+
+
+def predict_shifted(_: np.ndarray) -> np.ndarray:
+    """ICM: 5 of 10 pixels and 5 wrong; TE: the left half of it; ZP: nothing."""
+    return np.stack([strip(10, 5), strip(10), strip(0)])
+
+
+def test_scores_are_the_hand_counted_ones() -> None:
+    scores = score([sample("a", "e1")], predict_shifted, CLASSES).set_index("class")
+    expected = {  # intersection, union, IoU, Dice = 2 I / (found + truth)
+        "ICM": (5, 15, 5 / 15, 2 * 5 / 20),
+        "TE": (10, 20, 10 / 20, 2 * 10 / 30),
+        "ZP": (0, 8, 0.0, 0.0),
+    }
+    for name, (both, either, iou, dice) in expected.items():
+        row = scores.loc[name]
+        assert (row["intersection"], row["union"]) == (both, either)
+        assert (row["iou"], row["dice"]) == pytest.approx((iou, dice))
+        assert (row["image"], row["embryo"], row["source"]) == ("a", "e1", "microscope")
+
+
+def test_a_perfect_prediction_scores_one() -> None:
+    one = sample("a", "e1")
+    scores = score([one], lambda _: one.masks, CLASSES)
+    assert (scores["iou"] == 1).all()
+    assert (scores["dice"] == 1).all()
+
+
+def test_a_class_nobody_drew_is_left_out_not_counted_as_empty() -> None:
+    scores = score([sample("young", "e1", known=(False, False, True)), sample("b", "e2")], predict_shifted, CLASSES)
+    assert scores.groupby("image")["class"].apply(list).to_dict() == {"b": list(CLASSES), "young": ["ZP"]}
+    table = summary(scores).set_index("class")
+    assert table["images"].to_dict() == {"ICM": 1, "TE": 1, "ZP": 2}
+
+
+def scored(rows: list[tuple[str, str, float, int, int]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["image", "embryo", "iou", "intersection", "union"])
+    return frame.assign(source="microscope", dice=2 * frame["iou"] / (1 + frame["iou"]), **{"class": "ICM"})
+
+
+def test_macro_counts_images_and_pooled_counts_pixels() -> None:
+    rows = [("a", "e1", 0.5, 1, 2), ("b", "e1", 1.0, 6, 6), ("c", "e2", 0.25, 25, 100)]
+    (row,) = summary(scored(rows)).to_dict("records")
+    assert (row["images"], row["embryos"]) == (3, 2)
+    assert row["iou"] == pytest.approx(mean((0.5, 1.0, 0.25)))
+    assert row["iou_std"] == pytest.approx(pstdev((0.5, 1.0, 0.25)))
+    assert row["iou_pooled"] == pytest.approx((1 + 6 + 25) / (2 + 6 + 100))
+    assert row["dice"] == pytest.approx(mean((2 / 3, 1.0, 0.4)))
+    assert row["iou_low"] <= row["iou"] <= row["iou_high"]
+
+
+def test_sources_are_told_apart() -> None:
+    scores = score([sample("a", "e1"), sample("b", "e2", "incubator")], predict_shifted, CLASSES)
+    assert set(zip(summary(scores)["source"], summary(scores)["class"], strict=True)) == {
+        (source, name) for source in ("microscope", "incubator") for name in CLASSES
+    }
+    assert summary(scores, by=("class",))["images"].tolist() == [2, 2, 2]
+
+
+VALUES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=1, max_size=30)
+
+
+@given(VALUES, st.integers(0, 99))
+def test_the_interval_lies_within_the_embryos_and_repeats(values: list[tuple[float, int]], seed: int) -> None:
+    numbers = np.array([v for v, _ in values])
+    embryos = np.array([f"e{g}" for _, g in values])
+    low, high = bootstrap_interval(numbers, embryos, seed, draws=200)
+    means = [numbers[embryos == e].mean() for e in np.unique(embryos)]
+    assert min(means) - 1e-9 <= low <= high <= max(means) + 1e-9
+    assert (low, high) == bootstrap_interval(numbers, embryos, seed, draws=200)
+
+
+def test_one_embryo_tells_nothing_of_others_however_many_images() -> None:
+    low, high = bootstrap_interval(np.array([0.2, 0.9, 0.5]), np.array(["e"] * 3))
+    assert low == high == pytest.approx(mean((0.2, 0.9, 0.5)))
+
+
+def test_the_interval_is_that_of_the_mean() -> None:
+    """Independent embryos: mean +- 1.96 sd / sqrt(n), the normal approximation."""
+    values = np.random.default_rng(0).normal(0.8, 0.1, 400)
+    low, high = bootstrap_interval(values, np.arange(400).astype(str))
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(400), rel=0.1)
+
+
+def test_images_of_one_embryo_do_not_narrow_the_interval() -> None:
+    values, embryos = np.array([0.5, 0.7, 0.9]), np.array(["a", "b", "c"])
+    once = bootstrap_interval(values, embryos)
+    assert bootstrap_interval(np.repeat(values, 10), np.repeat(embryos, 10)) == pytest.approx(once)

@@ -1,0 +1,85 @@
+"""Pictures for people: what is coloured, what is left as it was."""
+
+import numpy as np
+import pytest
+
+from napari_embryo.render import COLOURS, colour_of, grey_to_rgb, overlay, tiled, with_legend
+
+CLASSES = ("ICM", "TE", "ZP")
+
+
+def square(top: int, left: int, size: int, shape: tuple[int, int] = (40, 60)) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[top : top + size, left : left + size] = True
+    return mask
+
+
+@pytest.fixture
+def grey() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
+
+
+def test_pixels_outside_the_masks_are_the_grey_picture(grey: np.ndarray) -> None:
+    masks = np.stack([square(2, 2, 9), square(15, 20, 9), square(28, 40, 9)])
+    drawn = overlay(grey, masks, CLASSES)
+    outside = ~masks.any(axis=0)
+    np.testing.assert_array_equal(drawn[outside], grey_to_rgb(grey)[outside])
+
+
+def test_each_class_has_its_outline_in_its_own_colour_and_a_light_fill(grey: np.ndarray) -> None:
+    masks = np.stack([square(2, 2, 9), square(15, 20, 9), square(28, 40, 9)])
+    drawn = overlay(grey, masks, CLASSES)
+    for mask, name in zip(masks, CLASSES, strict=True):
+        ys, xs = np.nonzero(mask)
+        rim = mask & ((np.indices(mask.shape)[0] == ys.min()) | (np.indices(mask.shape)[1] == xs.max()))
+        np.testing.assert_array_equal(drawn[rim], np.broadcast_to(COLOURS[name], (rim.sum(), 3)))
+        centre = drawn[ys.min() + 4, xs.min() + 4].astype(int)
+        plain = grey_to_rgb(grey)[ys.min() + 4, xs.min() + 4].astype(int)
+        assert (np.abs(centre - plain) <= np.abs(np.array(COLOURS[name]) - plain) / 2).all()
+
+
+def test_empty_masks_draw_nothing(grey: np.ndarray) -> None:
+    np.testing.assert_array_equal(overlay(grey, np.zeros((3, 40, 60), bool), CLASSES), grey_to_rgb(grey))
+
+
+def test_colours_differ_from_each_other_and_from_an_unknown_class() -> None:
+    colours = [colour_of(name) for name in (*CLASSES, "fragment")]
+    assert len(set(colours)) == 4
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "dtype"), [(1, 0, np.uint8), (257, 0, np.uint16), (1e-3, -4.0, np.float32), (10, 0, np.float64)]
+)
+def test_the_grey_range_and_type_of_the_image_do_not_matter(
+    grey: np.ndarray, scale: float, offset: float, dtype: type
+) -> None:
+    other = (grey.astype(np.float64) * scale + offset).astype(dtype)
+    assert np.abs(grey_to_rgb(other).astype(int) - grey_to_rgb(grey)).max() <= 1
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_a_flat_image_is_drawn(value: int) -> None:
+    picture = grey_to_rgb(np.full((20, 20), value, np.uint8))
+    assert (picture.shape, picture.dtype, len(np.unique(picture))) == ((20, 20, 3), np.uint8, 1)
+
+
+@pytest.mark.parametrize("width", [16, 60, 500])
+def test_the_legend_stands_below_and_leaves_the_picture_alone(width: int) -> None:
+    picture = np.full((30, width, 3), 7, np.uint8)
+    drawn = with_legend(picture, CLASSES, "embryo T 3")
+    assert drawn.shape[1:] == (width, 3)
+    np.testing.assert_array_equal(drawn[:30], picture)
+    if width == 500:
+        found = {tuple(colour) for colour in drawn[30:].reshape(-1, 3).tolist()}
+        assert {COLOURS[name] for name in CLASSES} <= found
+
+
+@pytest.mark.parametrize(("count", "columns", "shape"), [(1, 1, (5, 7)), (4, 4, (5, 28)), (5, 4, (10, 28)), (3, 2, (10, 14))])
+def test_tiles_stand_row_after_row(count: int, columns: int, shape: tuple[int, int]) -> None:
+    pictures = [np.full((5, 7, 3), 10 * (i + 1), np.uint8) for i in range(count)]
+    sheet = tiled(pictures, columns)
+    assert sheet.shape == (*shape, 3)
+    for i in range(count):
+        row, column = divmod(i, columns)
+        assert (sheet[5 * row : 5 * row + 5, 7 * column : 7 * column + 7] == 10 * (i + 1)).all()
+    assert (sheet == 0).sum() == (shape[0] * shape[1] - count * 35) * 3

@@ -1,0 +1,47 @@
+"""The bundled weights: what a user gets without training anything."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_embryo import data, measure
+from napari_embryo.models import checkpoint
+from napari_embryo.predict import Predictor
+from napari_embryo.settings import BLASTOCYST_CLASSES, SegmentSettings
+from napari_embryo.synthetic import draw_blastocyst
+
+USABLE = 0.5
+"""IoU from which a found part overlaps the true one more than it misses it; set before anything was measured."""
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(checkpoint.load(), SegmentSettings(maps=()))
+
+
+@pytest.mark.parametrize("style", ["microscope", "incubator"])
+@pytest.mark.parametrize("seed", [101, 102])
+def test_finds_the_parts_of_drawn_embryos(predictor: Predictor, seed: int, style: str) -> None:
+    embryo = draw_blastocyst(seed, style=style)
+    found = next(predictor.predict([embryo.image])).segmentation
+    truth = embryo.stack(BLASTOCYST_CLASSES)
+    assert np.mean([measure.iou(a, b) for a, b in zip(found.masks, truth, strict=True)]) > USABLE
+
+
+def test_agrees_with_experts_on_an_embryo_not_trained_on(predictor: Predictor, data_dir: Path) -> None:
+    (sample,) = data.read_mask_files(data_dir / "blastocyst" / "expert")
+    found = next(predictor.predict([sample.image])).segmentation
+    ious = [measure.iou(a, b) for a, b in zip(found.masks, sample.masks, strict=True)]
+    assert min(ious) > USABLE
+
+
+def test_say_where_they_come_from() -> None:
+    info = checkpoint.read_info(checkpoint.bundled("resanet"))
+    assert {"data", "split", "metrics", "stages"} <= info.provenance.keys()
+
+
+def test_have_a_model_card() -> None:
+    card = checkpoint.bundled("resanet").with_suffix(".md").read_text(encoding="utf-8")
+    for part in ("Data", "Split", "Metrics", "Licence", "Intended use"):
+        assert f"## {part}" in card
