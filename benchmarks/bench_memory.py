@@ -1,7 +1,8 @@
 """Does memory stay flat over a long time-lapse, and is no frame computed or read twice? One table.
 
-Each length runs in a process of its own: it reads a folder of frames as an incubator writes them, segments it, and writes
-the results. Peak resident memory holds Python, torch and the network too, so what came on top of them is shown beside it.
+Each length runs in a process of its own: it reads a folder of frames as an incubator writes them, segments it, and
+writes the results. Peak resident memory holds Python, torch and the network too, so what came on top of them is shown
+beside it.
 """
 
 import argparse
@@ -145,12 +146,13 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     console = Console(width=110, highlight=False)
     console.print(table)
     console.print(
-        f"Goal: ratio at most {GOAL}. 'forward' counts pictures through the network: frames, and the second looks of those "
-        "whose embryo is small. 'reads' beyond the frames are the few that the overlay picture shows. 'on top' is what came "
-        "after the network was loaded."
+        f"Goal: ratio at most {GOAL}. 'forward' counts pictures through the network: frames, and the second looks of "
+        "those whose embryo is small. 'reads' beyond the frames are the few that the overlay shows. 'on top' is "
+        "what came after the network was loaded."
     )
     console.print(
-        f"weights {results[-1]['weights']}; {results[-1]['device']}; Python {platform.python_version()} on {platform.platform()}"
+        f"weights {results[-1]['weights']}; {results[-1]['device']}; "
+        f"Python {platform.python_version()} on {platform.platform()}"
     )
 
 

@@ -4,8 +4,8 @@ The real path is what ``napari-embryo segment`` does with a folder of pictures: 
 measure, write. The bare forward pass is the same network, on the same device, on the very inputs that the real path
 prepared, batch by batch. Both run one after the other, several times; medians and ranges are printed.
 
-A picture whose embryo is small is looked at twice, so there can be more forward passes than pictures. The bare network is
-therefore timed both ways: over every input that the real path computed, and over the first look of each picture only.
+A picture whose embryo is small is looked at twice, so there can be more forward passes than pictures. The bare network
+is therefore timed both ways: over every input of the real path, and over the first look of each picture only.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from napari_embryo import __version__, io, models, pipeline, predict
+from napari_embryo.geometry import Box
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings
@@ -86,7 +87,10 @@ def load(weights: str, device: str) -> Predictor:
         except FileNotFoundError as error:
             if weights != checkpoint.BUNDLED:
                 raise
-            print(f"{error}\nGoing on with random weights: masks are arbitrary, so the work after the network is not typical.")
+            print(
+                f"{error}\nGoing on with random weights: the masks are arbitrary, so the work after the network is not "
+                "typical."
+            )
     torch.manual_seed(0)
     chosen = ResANetSettings()
     info = checkpoint.CheckpointInfo(model=chosen, preprocessing=Preprocessing())
@@ -109,11 +113,11 @@ def segment_folder(folder: Path, out: Path, predictor: Predictor, limit: int) ->
 
 @contextmanager
 def listening(predictor: Predictor, passes: list[Pass]) -> Iterator[None]:
-    """Keep the inputs of every forward pass; a pass right after another one of the same pictures is the second look."""
+    """Keep the inputs of every forward pass, and whether it was a first look."""
     look: list[bool] = []
     original = Predictor._look
 
-    def looked(self: Predictor, planes: list[predict.Plane], boxes: list[predict.Box | None]) -> list[predict.Prediction]:
+    def looked(self: Predictor, planes: list[predict.Plane], boxes: list[Box | None]) -> list[predict.Prediction]:
         look.append(all(box is None for box in boxes))
         return original(self, planes, boxes)
 
@@ -172,7 +176,8 @@ def shaped(inputs: Tensor, name: str) -> Tensor:
 
 def ready(net: nn.Module, predictor: Predictor) -> nn.Module:
     """As the predictor holds its own network."""
-    return net.eval().to(predictor.device, memory_format=torch.channels_last)
+    ready_net: nn.Module = net.eval().to(predictor.device).to(memory_format=torch.channels_last)
+    return ready_net
 
 
 def forward_all(predictor: Predictor, net: nn.Module, batches: list[Tensor]) -> None:
@@ -198,7 +203,11 @@ def interleaved(work: dict[str, Callable[[], None]], repeats: int) -> dict[str, 
 
 
 def report(
-    predictor: Predictor, passes: list[Pass], pictures: int, seconds: dict[str, list[float]], options: argparse.Namespace
+    predictor: Predictor,
+    passes: list[Pass],
+    pictures: int,
+    seconds: dict[str, list[float]],
+    options: argparse.Namespace,
 ) -> None:
     """The table, and under what conditions."""
     height, width = passes[0].inputs.shape[-2:]
@@ -214,7 +223,9 @@ def report(
         table.add_row(name, f"{median(each):.2f}", f"{min(each):.2f}-{max(each):.2f}", share, slower)
     console = Console(width=110, highlight=False)
     console.print(table)
-    console.print(f"'segment reaches' is the median of the rounds' own ratios; the goal is {GOAL} of 'bare, all passes'.")
+    console.print(
+        f"'segment reaches' is the median of the rounds' own ratios; the goal is {GOAL} of 'bare, all passes'."
+    )
     console.print("'x ResNet-50': how many times the time of a plain ResNet-50 forward pass; one picture at a time.")
     console.print(conditions(predictor, options.repeats))
 

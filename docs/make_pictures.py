@@ -15,8 +15,8 @@ from napari_embryo.widgets.segment import SegmentWidget
 
 DOCS = Path(__file__).parent
 WINDOW = 1366, 768
-MAPS = ("SA1", "SA2", "SA3", "SA4", "CA4", "LA1")
-SHOWN = ("SA1", "SA3", "CA4")
+MAPS = ("SA2", "SA2a", "SA3", "SA3a", "SA4", "LA1")
+SHOWN = ("SA2", "SA3", "SA4")
 
 
 def wait(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""From polygons to samples: masks against closed forms, no embryo on both sides of a split, augmentation that keeps its word."""
+"""From polygons to samples: masks against closed forms, splits without a shared embryo, augmentation as promised."""
 
 import json
 from math import pi
@@ -119,7 +119,15 @@ def test_polygons_keep_y_and_x_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "", "[]", "{}", '{"shapes": 3}', '{"shapes": [{"label": "icm"}]}', '{"shapes": [{"label": "icm", "points": []}]}'],
+    [
+        "{",
+        "",
+        "[]",
+        "{}",
+        '{"shapes": 3}',
+        '{"shapes": [{"label": "icm"}]}',
+        '{"shapes": [{"label": "icm", "points": []}]}',
+    ],
 )
 def test_a_bad_polygon_file_is_named(tmp_path: Path, content: str) -> None:
     path = write_sample(tmp_path, "broken", RINGS)
@@ -314,7 +322,9 @@ def test_image_and_masks_move_together() -> None:
     dataset = TrainingSet([sample], SMALL, 0)
     for dataset.epoch in range(12):
         item = dataset[0]
-        inside, around = (item["image"][0][m] for m in (item["masks"][0].bool(), (item["valid"][0] == 1) & ~item["masks"][0].bool()))
+        inside, around = (
+            item["image"][0][m] for m in (item["masks"][0].bool(), (item["valid"][0] == 1) & ~item["masks"][0].bool())
+        )
         assert inside.numel() > 0
         if around.numel():  # inverted contrast is one of the augmentations
             spread = abs(inside.median() - around.median())

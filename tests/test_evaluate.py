@@ -21,7 +21,9 @@ def strip(length: int, start: int = 0) -> np.ndarray:
     return mask
 
 
-def sample(name: str, embryo: str, source: str = "microscope", known: tuple[bool, bool, bool] = (True, True, True)) -> Sample:
+def sample(
+    name: str, embryo: str, source: str = "microscope", known: tuple[bool, bool, bool] = (True, True, True)
+) -> Sample:
     masks = np.stack([strip(10), strip(20), strip(8, 30)])
     return Sample(name, embryo, source, np.zeros((4, 40), np.uint8), masks, np.array(known))
 

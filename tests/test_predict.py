@@ -1,4 +1,4 @@
-"""From a picture through a network and back: order, place, size, memory. The networks are fakes whose answer is known."""
+"""From a picture through a network and back: order, place, size, memory. The networks are fakes with a known answer."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -206,7 +206,9 @@ def test_the_box_of_the_second_look(masks: np.ndarray, expected: tuple[int, ...]
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    ),
 ]
 
 

@@ -74,7 +74,9 @@ def test_the_legend_stands_below_and_leaves_the_picture_alone(width: int) -> Non
         assert {COLOURS[name] for name in CLASSES} <= found
 
 
-@pytest.mark.parametrize(("count", "columns", "shape"), [(1, 1, (5, 7)), (4, 4, (5, 28)), (5, 4, (10, 28)), (3, 2, (10, 14))])
+@pytest.mark.parametrize(
+    ("count", "columns", "shape"), [(1, 1, (5, 7)), (4, 4, (5, 28)), (5, 4, (10, 28)), (3, 2, (10, 14))]
+)
 def test_tiles_stand_row_after_row(count: int, columns: int, shape: tuple[int, int]) -> None:
     pictures = [np.full((5, 7, 3), 10 * (i + 1), np.uint8) for i in range(count)]
     sheet = tiled(pictures, columns)

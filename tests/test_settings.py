@@ -33,7 +33,7 @@ ALL = (Preprocessing, ResANetSettings, UNetSettings, SegmentSettings, TrainSetti
         (SegmentSettings, {"batch_size": 0}, ("batch_size", "greater than or equal to 1")),
         (SegmentSettings, {"device": "tpu"}, ("device", "'auto', 'cuda', 'mps' or 'cpu'")),
         (SegmentSettings, {"family": "unknown"}, ("family", "'resanet'")),
-        (SegmentSettings, {"treshold": 0.4}, ("treshold", "not permitted")),
+        (SegmentSettings, {"cutoff": 0.4}, ("cutoff", "not permitted")),
         (TrainSettings, {"batch_size": 1}, ("batch_size", "2")),
         (TrainSettings, {"steps": 0}, ("steps", "1")),
     ],
@@ -63,7 +63,9 @@ def test_settings_cannot_be_changed_in_place(kind: type[Settings]) -> None:
 
 @given(
     settings=st.one_of(
-        st.builds(ResANetSettings, width=st.sampled_from(("base", "wide")), sa4=st.booleans(), dropout=st.floats(0, 0.9)),
+        st.builds(
+            ResANetSettings, width=st.sampled_from(("base", "wide")), sa4=st.booleans(), dropout=st.floats(0, 0.9)
+        ),
         st.builds(UNetSettings, base_channels=st.integers(4, 128), classes=st.just(("ICM",))),
     )
 )

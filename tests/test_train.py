@@ -72,12 +72,12 @@ def test_any_number_of_steps_rises_and_falls(samples: list[Sample], steps: int) 
 
 
 def test_the_loss_falls_on_drawn_embryos(samples: list[Sample]) -> None:
-    """From chance (an eighth of the picture each) to clearly below it."""
+    """On average below the best of the first steps."""
     losses = [
         sum(p.item.losses.values())
         for p in train(tiny(), samples, PRE, TrainSettings(steps=40, batch_size=4, learning_rate=1e-2))
     ]
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < min(losses[:5])
 
 
 def test_fewer_samples_than_a_batch_still_train(samples: list[Sample]) -> None:
@@ -162,6 +162,9 @@ def test_the_encoder_learns_at_its_share_of_the_rate(samples: list[Sample], shar
     model = _Dot()
     before = state(model)
     next(train(model, samples, PRE, TrainSettings(steps=20, batch_size=2, encoder_rate=share, weight_decay=0)))
-    moved = {part: max((model.state_dict()[n] - before[n]).abs().max() for n in before if n.startswith(part)) for part in ("encoder", "head")}
+    moved = {
+        part: max((model.state_dict()[n] - before[n]).abs().max() for n in before if n.startswith(part))
+        for part in ("encoder", "head")
+    }
     assert moved["head"] > 0
     assert float(moved["encoder"] / moved["head"]) == pytest.approx(share, rel=0.02)

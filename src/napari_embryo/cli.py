@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,15 +169,15 @@ def _segment_all(
 
 
 class _Names:
-    """Names for results: the image's own, numbered where two images share one."""
+    """Names for results: the image's own, numbered where two images share one, also on Windows and macOS."""
 
     def __init__(self) -> None:
         self.taken: set[str] = set()
 
     def free(self, name: str) -> str:
         candidates = (name if i == 1 else f"{name}_{i}" for i in range(1, len(self.taken) + 2))
-        chosen = next(c for c in candidates if c not in self.taken)
-        self.taken.add(chosen)
+        chosen = next(c for c in candidates if c.casefold() not in self.taken)
+        self.taken.add(chosen.casefold())
         return chosen
 
 
@@ -188,12 +189,12 @@ def _images(
     planned: list[io.PlannedImage] = []
     for path in paths:
         try:
-            plan = io.plan_path(path, grouping).edited(choices)
+            plan = io.plan_path(path, grouping)
         except (OSError, ValueError) as error:
             failures.append(str(error))
             continue
         failures += plan.problems
-        planned += plan.images
+        planned += [_edited(image, choices) for image in plan.images]
     bar.update(task, total=len(planned))
     for one in planned:
         try:
@@ -203,6 +204,15 @@ def _images(
         else:
             yield image.with_data(image.data, name=names.free(image.name))
         bar.advance(task)
+
+
+def _edited(image: io.PlannedImage, choices: OpenChoices) -> io.PlannedImage:
+    """As chosen; a pixel size that the file knows stays."""
+    return image.edited(choices if image.pixel_size_um is None else replace(choices, pixel_size_um=None))
+
+
+def _named(name: str, reason: str) -> str:
+    return reason if name in reason else f"{name}: {reason}"
 
 
 def _segment_one(
@@ -217,11 +227,11 @@ def _segment_one(
             progress = next(steps)
             bar.update(task, completed=progress.done)
             if isinstance(progress.item, PlaneFailure):
-                failures.append(f"{image.name}: {progress.item.reason}")
+                failures.append(_named(image.name, progress.item.reason))
     except StopIteration as finished:
         rows += finished.value
     except (OSError, ValueError, MemoryError) as error:
-        failures += [] if failures and str(error) in failures[-1] else [f"{image.name}: {error}"]
+        failures += [] if failures and str(error) in failures[-1] else [_named(image.name, str(error))]
     finally:
         bar.remove_task(task)
 

@@ -171,8 +171,8 @@ def _check_sources(samples: Sequence[Sample], *sides: Sequence[Sample]) -> None:
         lacking = {s.source for s in samples} - {s.source for s in side}
         if lacking or not side:
             raise ValueError(
-                f"{', '.join(sorted(lacking)) or 'no samples'}: too few embryos of its own to stand on both sides of the "
-                "split; add embryos or choose another seed"
+                f"{', '.join(sorted(lacking)) or 'no samples'}: too few embryos of its own to stand on both sides of "
+                "the split; add embryos or choose another seed"
             )
 
 

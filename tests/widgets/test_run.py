@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 from napari.utils.notifications import notification_manager
@@ -64,7 +65,7 @@ def test_the_window_stays_alive(qtbot, panel: RunPanel) -> None:
     qtbot.waitUntil(lambda: not panel.running)
     timer.stop()
     assert len(ticks) > 10
-    assert max(b - a for a, b in zip(ticks, ticks[1:], strict=False)) < 0.2
+    assert max(b - a for a, b in pairwise(ticks)) < 0.2
 
 
 def test_cancelling_ends_after_the_step_under_way(qtbot, panel: RunPanel) -> None:

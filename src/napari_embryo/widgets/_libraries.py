@@ -12,9 +12,9 @@ _LOADED = Path("/proc/self/maps")
 def prepare_for_torch() -> None:
     """Call before torch is imported beside an open window.
 
-    Mesa's OpenGL makes its libLLVM visible to every library loaded later. Triton (from 3.7; it comes with torch on Linux
-    and is imported by torchvision) brings an LLVM of its own, would call Mesa's instead, and crash the program. Bound to
-    its own symbols first, it does not.
+    Mesa's OpenGL makes its libLLVM visible to every library loaded later. Triton (from 3.7; it comes with torch on
+    Linux, and torchvision imports it) has an LLVM of its own, would call Mesa's instead, and crash the program. It does
+    not if it is bound to its own symbols first.
     """
     if "triton" in sys.modules or not hasattr(os, "RTLD_DEEPBIND") or not _shows_llvm():
         return

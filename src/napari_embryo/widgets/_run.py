@@ -77,7 +77,7 @@ class Job(Generic[R]):
         self._left = True
         self._worker.quit()
 
-    def _unless_left(self, call: Callable[..., None]) -> Callable[..., None]:
+    def _unless_left(self, call: Callable[..., object]) -> Callable[..., None]:
         def called(*values: Any) -> None:
             # napari itself asks its workers to quit when the window closes.
             closing = self._worker.abort_requested and not self.cancelled
