@@ -99,15 +99,10 @@ def load(weights: str, device: str) -> Predictor:
 
 def segment_folder(folder: Path, out: Path, predictor: Predictor, limit: int) -> None:
     """As the command line does it."""
-    rows: list[pipeline.Row] = []
-    for planned in io.plan_path(folder, "separate").images[:limit]:
-        steps = pipeline.segment_to_files(io.open_image(planned), predictor, out)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                rows += finished.value
-                break
+    images = map(io.open_image, io.plan_path(folder, "separate").images[:limit])
+    steps = pipeline.segment_all_to_files(images, predictor, out)
+    results = [p.item for _, p in steps if isinstance(p.item, pipeline.ImageResult)]
+    rows = [row for result in results for row in result.rows]
     io.write_csv_atomic(out / "measurements.csv", rows)
 
 

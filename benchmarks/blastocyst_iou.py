@@ -3,7 +3,7 @@
     python benchmarks/blastocyst_iou.py --data DIR CHECKPOINT [CHECKPOINT ...] [--csv FILE]
 
 DIR holds ``annotated``, ``incubator`` (the validation part of the split in ``scripts/train_blastocyst.py`` counts) and
-``expert``. IoU at the image's own size; mean over images with standard deviation and a 95 % bootstrap interval over embryos.
+``expert``. IoU at the image's own size: mean over images, standard deviation, 95 % bootstrap interval over embryos.
 """
 
 import argparse

@@ -18,13 +18,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from napari_embryo import __version__, io
-from napari_embryo.image import EmbryoImage
+from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io import Grouping, OpenChoices
 from napari_embryo.settings import Device, SegmentSettings
 
 if TYPE_CHECKING:
-    from napari_embryo.pipeline import Row
-    from napari_embryo.predict import Predictor
+    from napari_embryo.pipeline import ImageResult, Row
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Segment, explain and measure human embryos.")
 console = Console(highlight=False, soft_wrap=True)
@@ -149,7 +148,7 @@ def _segment_all(
     paths: Sequence[Path], settings: SegmentSettings, out: Path, grouping: Grouping, choices: OpenChoices
 ) -> list[str]:
     """Every image of every path; returns what failed. The table is written even when the run is stopped."""
-    from napari_embryo.pipeline import load_predictor
+    from napari_embryo.pipeline import load_predictor, segment_all_to_files
 
     with _readable_errors():
         out.mkdir(parents=True, exist_ok=True)
@@ -159,8 +158,10 @@ def _segment_all(
     failures: list[str] = []
     try:
         with _bar() as bar:
-            for image in _images(paths, grouping, choices, failures, _Names(), bar):
-                _segment_one(image, predictor, out, rows, failures, bar)
+            images = _images(paths, grouping, choices, failures, _Names(), bar)
+            _follow(segment_all_to_files(images, predictor, out), rows, failures, bar)
+    except MemoryError as error:
+        failures.append(str(error))
     finally:
         if rows:
             io.write_csv_atomic(out / "measurements.csv", rows)
@@ -201,9 +202,9 @@ def _images(
             image = io.open_image(one)
         except (OSError, ValueError) as error:
             failures.append(str(error))
+            bar.advance(task)
         else:
             yield image.with_data(image.data, name=names.free(image.name))
-        bar.advance(task)
 
 
 def _edited(image: io.PlannedImage, choices: OpenChoices) -> io.PlannedImage:
@@ -215,25 +216,40 @@ def _named(name: str, reason: str) -> str:
     return reason if name in reason else f"{name}: {reason}"
 
 
-def _segment_one(
-    image: EmbryoImage, predictor: "Predictor", out: Path, rows: "list[Row]", failures: list[str], bar: Bar
-) -> None:
-    from napari_embryo.pipeline import PlaneFailure, segment_to_files
+def _follow(steps: "Iterator[tuple[EmbryoImage, Progress]]", rows: "list[Row]", failures: list[str], bar: Bar) -> None:
+    """Take in what comes: rows, failures, a bar for every stack."""
+    from napari_embryo.pipeline import ImageResult, PlaneFailure
 
-    task = bar.add_task(image.name, total=image.n_planes, visible=image.n_planes > 1)
-    steps = segment_to_files(image, predictor, out)
-    try:
-        while True:
-            progress = next(steps)
-            bar.update(task, completed=progress.done)
-            if isinstance(progress.item, PlaneFailure):
-                failures.append(_named(image.name, progress.item.reason))
-    except StopIteration as finished:
-        rows += finished.value
-    except (OSError, ValueError, MemoryError) as error:
-        failures += [] if failures and str(error) in failures[-1] else [_named(image.name, str(error))]
-    finally:
-        bar.remove_task(task)
+    for image, progress in steps:
+        match progress.item:
+            case ImageResult() as result:
+                rows += result.rows
+                failures += _reason(result, failures)
+                _finish_bar(bar)
+            case PlaneFailure() as failure:
+                failures.append(_named(image.name, failure.reason))
+        if image.n_planes > 1 and not isinstance(progress.item, ImageResult):
+            _stack_bar(bar, image, progress.done)
+
+
+def _reason(result: "ImageResult", failures: Sequence[str]) -> list[str]:
+    """Why an image failed, unless its only picture has said so."""
+    said = result.reason is None or (failures and result.reason in failures[-1])
+    return [] if said else [_named(result.image.name, str(result.reason))]
+
+
+def _stack_bar(bar: Bar, image: EmbryoImage, done: int) -> None:
+    """A bar of its own for a stack, below that of the images."""
+    stacks = bar.tasks[1:]
+    task = stacks[0].id if stacks else bar.add_task(image.name, total=image.n_planes)
+    bar.update(task, completed=done)
+
+
+def _finish_bar(bar: Bar) -> None:
+    images, *stacks = bar.tasks
+    bar.advance(images.id)
+    for task in stacks:
+        bar.remove_task(task.id)
 
 
 def _report(out: Path, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[str]) -> None:

@@ -21,7 +21,6 @@ from napari_embryo.geometry import Box
 from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing
 
 Polygons = dict[str, list[npt.NDArray[np.float64]]]
-_SIBLING = re.compile(r"^(?P<patient>[A-Z]*\d+-\d+)[A-Za-z]?$")
 _EMBRYO_PATTERNS = (
     re.compile(r"(?P<embryo>[RT]\d{2}-\d+)[A-Za-z]?$"),  # clinic's patient number, siblings a, b, ...
     re.compile(r"^stork_(?P<embryo>\d+)"),

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from napari_embryo import models
@@ -124,6 +123,8 @@ def grad_cam(
     ValueError
         For an unknown layer; names the known ones.
     """
+    from captum.attr import LayerGradCam  # takes seconds to import
+
     method = LayerGradCam(lambda x: _positive_score(model(x)["logits"][:, class_index]), _cam_layer(model, layer))
     with torch.enable_grad():
         cam = method.attribute(image.detach().clone().requires_grad_(), relu_attributions=True)

@@ -112,8 +112,13 @@ class Segmentation:
 
     def labels(self) -> npt.NDArray[np.uint8]:
         """(H, W) uint8: 0 background, i + 1 for ``classes[i]``; where masks overlap, the more probable class."""
-        masked = np.where(self.masks, self.probabilities, -1.0)
-        return np.where(self.masks.any(axis=0), masked.argmax(axis=0) + 1, 0).astype(np.uint8)
+        labels = np.zeros(self.masks.shape[1:], np.uint8)
+        highest = np.full(labels.shape, -1.0, np.float32)
+        for label, (mask, probability) in enumerate(zip(self.masks, self.probabilities, strict=True), start=1):
+            wins = mask & (probability > highest)
+            labels[wins] = label
+            highest[wins] = probability[wins]
+        return labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,6 @@ COLUMNS = (
     "major_axis_um",
     "minor_axis_um",
     "eccentricity",
-    "solidity",
     "centroid_y_px",
     "centroid_x_px",
 )
@@ -54,7 +53,7 @@ def measure_masks(
         * ``n_parts``: how many pieces, pixels that touch at a corner being one piece;
         * ``equivalent_diameter_px``, ``equivalent_diameter_um``: diameter of the disc of the same area;
         * ``major_axis_um``, ``minor_axis_um``: full axes of the ellipse with the same second moments;
-        * ``eccentricity`` of that ellipse, 0 for a disc, and ``solidity``, the area over its convex hull's;
+        * ``eccentricity`` of that ellipse, 0 for a disc;
         * ``centroid_y_px``, ``centroid_x_px``: pixel (0, 0) has its centre at 0, 0.
     """
     stack = np.asarray(masks, bool)
@@ -92,14 +91,13 @@ def _shape(mask: Mask, pixel_size_um: tuple[float, float] | None) -> Row:
     from scipy.ndimage import label
     from skimage.measure import regionprops_table
 
-    wanted = ("centroid", "axis_major_length", "axis_minor_length", "eccentricity", "solidity")
+    wanted = ("centroid", "axis_major_length", "axis_minor_length", "eccentricity")
     table = regionprops_table(mask.astype(np.uint8), properties=wanted, spacing=pixel_size_um or (1.0, 1.0))
     found = {key: float(values[0]) for key, values in table.items()}
     step = pixel_size_um or (1.0, 1.0)
     row: Row = {
         "n_parts": int(label(mask, np.ones((3, 3)))[1]),
         "eccentricity": found["eccentricity"],
-        "solidity": found["solidity"],
         "centroid_y_px": found["centroid-0"] / step[0],
         "centroid_x_px": found["centroid-1"] / step[1],
     }

@@ -2,10 +2,13 @@
 
 import re
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ class PlaneResult:
     """What was found in one picture of an image; ``index`` is its place along the leading axes."""
 
     index: Index
+    plane: npt.NDArray[Any]
     segmentation: Segmentation
     maps: tuple[AttentionMap, ...]
     rows: list[Row]
@@ -62,7 +66,7 @@ def load_predictor(settings: SegmentSettings) -> Predictor:
     loaded = checkpoint.load(settings.weights, settings.family)
     if loaded.info.model.family != settings.family:
         raise checkpoint.CheckpointError(
-            f"{settings.weights}: weights of {loaded.info.model.family!r} came, but those of {settings.family!r} are needed"
+            f"{settings.weights}: weights of {loaded.info.model.family!r} came; those of {settings.family!r} are needed"
         )
     explain.check_names(loaded.model, settings.maps, settings.grad_cam)
     return Predictor(loaded, settings)
@@ -86,38 +90,83 @@ def analyse(
         Which pictures; all by default.
     """
     wanted = list(np.ndindex(image.shape[:-2])) if indices is None else list(indices)
-    reader = _Reader(image, wanted)
-    items = _in_order(predictor.predict(reader.planes()), reader)
-    for done, (place, found) in enumerate(items, start=1):
-        index = wanted[place]
-        item = found if isinstance(found, PlaneFailure) else _result(image, index, found, predictor)
-        yield Progress(done, len(wanted), _said(image, index, len(wanted)), item)
+    for step in _analyse_all([(image, wanted)], predictor):
+        yield step.progress
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One picture of one of many images."""
+
+    image: EmbryoImage
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a picture belongs: the ``nth`` of those wanted of an image, and of all."""
+
+    image: EmbryoImage
+    wanted: Sequence[Index]
+    nth: int
+    of_all: int
+
+    def step(self, item: PlaneResult | PlaneFailure) -> _Step:
+        total = len(self.wanted)
+        said = _said(self.image, self.wanted[self.nth], total)
+        return _Step(self.image, Progress(self.nth + 1, total, said, item))
+
+
+def _analyse_all(images: Iterable[tuple[EmbryoImage, Sequence[Index]]], predictor: Predictor) -> Iterator[_Step]:
+    """The pictures of all images as one stream, so that small images share batches; opened when their turn comes.
+
+    The network works one picture ahead, in a thread of its own, while the one before is measured and written.
+    """
+    reader = _Reader(images)
+    with ThreadPoolExecutor(1) as pool:
+        for place, found in _in_order(_one_ahead(predictor.predict(reader.planes()), pool), reader):
+            yield place.step(found if isinstance(found, PlaneFailure) else _result(place, found, predictor))
+
+
+def _one_ahead(items: Iterator[Prediction], pool: Executor) -> Iterator[Prediction]:
+    following = pool.submit(next, items, None)
+    while (item := following.result()) is not None:
+        following = pool.submit(next, items, None)
+        yield item
 
 
 class _Reader:
     """Reads pictures one at a time; remembers which came and which could not."""
 
-    def __init__(self, image: EmbryoImage, wanted: Sequence[Index]) -> None:
-        self.image, self.wanted = image, wanted
-        self.came: deque[int] = deque()
-        self.failed: deque[tuple[int, PlaneFailure]] = deque()
+    def __init__(self, images: Iterable[tuple[EmbryoImage, Sequence[Index]]]) -> None:
+        self.images = images
+        self.came: deque[_Place] = deque()
+        self.failed: deque[tuple[_Place, PlaneFailure]] = deque()
 
     def planes(self) -> Iterator[npt.NDArray[Any]]:
-        for place, index in enumerate(self.wanted):
+        for place in self._places():
+            index = place.wanted[place.nth]
             try:
-                plane = _read_plane(self.image, index)
+                plane = _read_plane(place.image, index)
             except (OSError, ValueError) as error:
                 self.failed.append((place, PlaneFailure(index, str(error))))
             else:
                 self.came.append(place)
                 yield plane
 
+    def _places(self) -> Iterator[_Place]:
+        count = 0
+        for image, wanted in self.images:
+            for nth in range(len(wanted)):
+                yield _Place(image, wanted, nth, count)
+                count += 1
 
-def _in_order(predictions: Iterator[Prediction], reader: _Reader) -> Iterator[tuple[int, Prediction | PlaneFailure]]:
+
+def _in_order(predictions: Iterator[Prediction], reader: _Reader) -> Iterator[tuple[_Place, Prediction | PlaneFailure]]:
     """Predictions and failures by their place."""
     for prediction in predictions:
         place = reader.came.popleft()
-        while reader.failed and reader.failed[0][0] < place:
+        while reader.failed and reader.failed[0][0].of_all < place.of_all:
             yield reader.failed.popleft()
         yield place, prediction
     yield from reader.failed
@@ -135,14 +184,17 @@ def _read_plane(image: EmbryoImage, index: Index) -> npt.NDArray[Any]:
     return plane
 
 
-def _result(image: EmbryoImage, index: Index, prediction: Prediction, predictor: Predictor) -> PlaneResult:
+def _result(place: _Place, prediction: Prediction, predictor: Predictor) -> PlaneResult:
+    image, index = place.image, place.wanted[place.nth]
     family, names = predictor.info.model.family, predictor.settings.maps
     maps = explain.attention_maps(family, prediction.outputs, prediction.geometry, names)
     if predictor.settings.grad_cam:
         inputs, classes = prediction.network_input.to(predictor.device), predictor.classes
         maps += explain.grad_cams(predictor.model, inputs, classes, prediction.geometry, predictor.settings.grad_cam)
     rows = measure.measure_masks(prediction.segmentation.masks, prediction.segmentation.classes, image.pixel_size_um)
-    return PlaneResult(index, prediction.segmentation, maps, [{**_where(image, index), **row} for row in rows])
+    return PlaneResult(
+        index, prediction.plane, prediction.segmentation, maps, [{**_where(image, index), **row} for row in rows]
+    )
 
 
 def _shown(predictor: Predictor) -> dict[str, MapInfo]:
@@ -215,15 +267,60 @@ def segment_to_files(
     ValueError
         When not one picture could be done; the message is the first one's reason.
     """
-    name = _NOT_IN_NAMES.sub("_", name or image.name)
+    return (yield from _write(image, analyse(image, predictor), predictor, out, name or image.name))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    """One image is done: the rows of its table, or why it could not be done."""
+
+    image: EmbryoImage
+    rows: list[Row]
+    reason: str | None = None
+
+
+def segment_all_to_files(
+    images: Iterable[EmbryoImage], predictor: Predictor, out: Path
+) -> Generator[tuple[EmbryoImage, Progress], None, None]:
+    """:func:`segment_to_files` for many images, faster: small ones share batches, writing overlaps computing.
+
+    Yields every picture's progress with its image, and after an image's last one a progress with an
+    :class:`ImageResult`. An image that cannot be written is named there and the others are done.
+    """
+    wanted = ((image, list(np.ndindex(image.shape[:-2]))) for image in images)
+    for image, steps in groupby(_analyse_all(wanted, predictor), key=attrgetter("image")):
+        writing = _write(image, (step.progress for step in steps), predictor, out, image.name)
+        result = yield from _with_image(image, writing)
+        yield image, Progress(image.n_planes, image.n_planes, image.name, result)
+
+
+def _with_image(
+    image: EmbryoImage, writing: Generator[Progress, None, list[Row]]
+) -> Generator[tuple[EmbryoImage, Progress], None, ImageResult]:
+    try:
+        while True:
+            yield image, next(writing)
+    except StopIteration as finished:
+        return ImageResult(image, finished.value)
+    except (OSError, ValueError) as error:
+        return ImageResult(image, [], str(error))
+    finally:
+        writing.close()
+
+
+def _write(
+    image: EmbryoImage, steps: Iterable[Progress], predictor: Predictor, out: Path, name: str
+) -> Generator[Progress, None, list[Row]]:
     rows: list[Row] = []
     with ExitStack() as open_files:
-        files = _Files(image, predictor, out / name, open_files)
-        for progress in analyse(image, predictor):
+        files = _Files(image, predictor, out / _NOT_IN_NAMES.sub("_", name), open_files)
+        for progress in steps:
             if isinstance(progress.item, PlaneResult):
                 rows += progress.item.rows
             files.write(progress.item)
             yield progress
+            if progress.done == progress.total:  # its files must not wait for the next image
+                break
         files.finish()
     return rows
 
@@ -290,8 +387,7 @@ class _Files:
             raise ValueError(self.failures[0].reason)
 
     def _show(self, item: PlaneResult) -> None:
-        plane = np.asarray(self.image.data[item.index])
-        picture = render.overlay(plane, item.segmentation.masks, self.classes)
+        picture = render.overlay(item.plane, item.segmentation.masks, self.classes)
         self.pictures.append(
             render.with_legend(picture, self.classes, _said(self.image, item.index, self.image.n_planes))
         )

@@ -22,17 +22,21 @@ Plane = npt.NDArray[Any]
 
 EMBRYO_MARGIN = 0.12
 """Added around the embryo found in the first look, as a share of its size on every side."""
-LOOK_AGAIN_BELOW = 0.55
-"""The second look is taken when the embryo with its margin fills less than this share of the picture's area."""
+LOOK_AGAIN_BELOW = 0.15
+"""The second look is taken when the embryo with its margin fills less than this share of the picture's area: about the
+smallest that the bundled network was trained on (an incubator's embryo, zoomed out). Above it a second look brought
+nothing on the validation embryos."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What the network said of one picture.
 
-    ``outputs`` are the network's own (no batch axis, on the CPU), ``geometry`` leads from them to the picture.
+    ``plane`` is the picture, ``outputs`` are the network's own (no batch axis, on the CPU), ``geometry`` leads from
+    them to the picture.
     """
 
+    plane: Plane
     segmentation: Segmentation
     outputs: dict[str, Tensor]
     geometry: Geometry
@@ -109,7 +113,8 @@ class Predictor:
         if small:
             again = self._look([planes[i] for i in small], [boxes[i] for i in small])
             for i, closer in zip(small, again, strict=True):
-                found[i] = closer
+                if closer.segmentation.masks.any():
+                    found[i] = closer
         return found
 
     def _look(self, planes: Sequence[Plane], boxes: Sequence[Box | None]) -> list[Prediction]:
@@ -117,7 +122,7 @@ class Predictor:
         plans = [geometry.plan(_hw(p), pre.net_hw, pre.fit, box) for p, box in zip(planes, boxes, strict=True)]
         inputs = torch.from_numpy(np.stack([network_input(p, g, pre) for p, g in zip(planes, plans, strict=True)]))
         outputs = self._forward(inputs)
-        return [self._prediction(outputs, i, plan, inputs) for i, plan in enumerate(plans)]
+        return [self._prediction(planes[i], outputs, i, plan, inputs) for i, plan in enumerate(plans)]
 
     def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode(), self._autocast():
@@ -130,11 +135,13 @@ class Predictor:
         enabled = use_bfloat16(self.settings.precision, self.device)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
-    def _prediction(self, outputs: dict[str, Tensor], i: int, plan: Geometry, inputs: Tensor) -> Prediction:
+    def _prediction(
+        self, plane: Plane, outputs: dict[str, Tensor], i: int, plan: Geometry, inputs: Tensor
+    ) -> Prediction:
         one = {name: tensor[i] for name, tensor in outputs.items()}
         decode = models.DECODERS[self.info.model.family]
         segmentation = decode(one["logits"], plan, self.classes, self.settings.threshold)
-        return Prediction(segmentation, one, plan, inputs[i : i + 1])
+        return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
 
 
 def network_input(plane: Plane, plan: Geometry, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:

@@ -27,10 +27,15 @@ def colour_of(name: str) -> tuple[int, int, int]:
 
 def grey_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
     """(H, W) of any range -> (H, W, 3), 0.5 and 99.5 % of the grey values becoming black and white."""
+    return np.repeat(_grey_to_8_bit(image)[..., None], 3, axis=2)
+
+
+def _grey_to_8_bit(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     grey = np.asarray(image, np.float32)
     low, high = np.percentile(grey[::2, ::2], (0.5, 99.5))
     unit = np.clip((grey - low) / max(float(high - low), 1e-12), 0, 1)
-    return np.repeat((unit * 255).astype(np.uint8)[..., None], 3, axis=2)
+    eight: npt.NDArray[np.uint8] = (unit * 255).astype(np.uint8)
+    return eight
 
 
 def overlay(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], classes: Sequence[str]) -> Rgb:
@@ -38,10 +43,17 @@ def overlay(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], classe
     picture = grey_to_rgb(image)
     for mask, name in zip(masks, classes, strict=True):
         colour = np.array(colour_of(name), np.float32)
-        outline = mask & ~ndimage.binary_erosion(mask, iterations=max(1, min(mask.shape) // 300))
-        picture[mask] = (picture[mask] * (1 - _FILL) + colour * _FILL).astype(np.uint8)
-        picture[outline] = colour.astype(np.uint8)
+        where = np.nonzero(mask)
+        picture[where] = picture[where] * np.float32(1 - _FILL) + colour * np.float32(_FILL)
+        picture[mask & ~_eroded(mask)] = colour
     return picture
+
+
+def _eroded(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Without its outermost pixels: one, and one more for every 300 of the picture; beyond the border lies nothing."""
+    size = 2 * max(1, min(mask.shape) // 300) + 1
+    eroded: npt.NDArray[np.bool_] = ndimage.minimum_filter(mask, size, mode="constant", cval=0)
+    return eroded
 
 
 def with_legend(picture: Rgb, classes: Sequence[str], title: str = "") -> Rgb:

@@ -97,7 +97,7 @@ class SegmentSettings(Settings):
     )
     grad_cam: str = Field(
         "",
-        description="Layer for a Grad-CAM per class beside the attention maps, such as 'encoder 1/32'; none when empty. "
+        description="Layer for a Grad-CAM per class beside the attention maps, such as 'encoder 1/32'; empty for none. "
         "'last' only redraws the prediction.",
     )
 

@@ -1,6 +1,7 @@
 """A checkpoint gives back the same network, and nothing else is taken for one."""
 
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -15,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_embryo import models
-from napari_embryo.models import checkpoint
 from napari_embryo.models.checkpoint import (
     METADATA_KEY,
     CheckpointError,
@@ -89,7 +89,7 @@ def test_loaded_outputs_are_the_saved_ones(tmp_path: Path, model: Any) -> None:
 def test_what_it_says_of_itself(file: Path) -> None:
     found = load(file)
     for info in (found.info, read_info(file)):
-        assert info.model_copy(update={"tensors_sha256": ""}) == INFO
+        assert info.model_copy(update={"content_sha256": ""}) == INFO
     assert found.sha256 == file_sha256(file)
     assert len(found.sha256) == 64
 
@@ -245,10 +245,10 @@ def forget(header: dict[str, Any]) -> None:
 
 
 BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "first weight changed": (lambda c: flipped(c, header_length(c)), "weights were changed after it was written"),
-    "last weight changed": (lambda c: flipped(c, len(c) - 1), "weights were changed after it was written"),
-    "weights swapped": (lambda c: with_header(c, rename), "weights were changed after it was written"),
-    "no digest": (lambda c: with_header(c, saying(tensors_sha256="")), "weights were changed after it was written"),
+    "first weight changed": (lambda c: flipped(c, header_length(c)), "was changed after it was written"),
+    "last weight changed": (lambda c: flipped(c, len(c) - 1), "was changed after it was written"),
+    "weights swapped": (lambda c: with_header(c, rename), "was changed after it was written"),
+    "no digest": (lambda c: with_header(c, saying(content_sha256="")), "was changed after it was written"),
     "last byte missing": (lambda c: c[:-1], "cut off - copy or download it again"),
     "cut in the weights": (lambda c: c[: len(c) // 2], "cut off - copy or download it again"),
     "cut in the header": (lambda c: c[:100], "cut off - copy or download it again"),
@@ -270,13 +270,13 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda c: with_header(c, saying(preprocessing={"height": -1})),
         "settings are not understood by this version",
     ),
-    "another width": (
-        lambda c: with_header(c, saying(model={"family": "unet", "base_channels": 8, "classes": ["ICM", "ZP"]})),
-        "do not fit the network its settings describe",
+    "another percentile": (
+        lambda c: with_header(c, saying(preprocessing={"low_percentile": 1.0})),
+        "was changed after it was written",
     ),
     "another number of classes": (
         lambda c: with_header(c, saying(model={"family": "unet", "base_channels": 4, "classes": ["ZP"]})),
-        "do not fit the network its settings describe",
+        "was changed after it was written",
     ),
 }
 
@@ -323,16 +323,32 @@ def test_a_family_without_bundled_weights_is_named() -> None:
 def test_a_full_disk_leaves_the_old_checkpoint(
     file: Path, written: bytes, net: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disk_full(_tensors: object, path: Path, **_options: Any) -> None:
-        Path(path).write_bytes(written[:1000])
+    def disk_full(path: Path, _content: bytes) -> int:
+        with path.open("wb") as started:
+            started.write(written[:1000])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", disk_full)
-    for target in (file, file.with_name("new.safetensors")):
-        with pytest.raises(OSError, match="No space left"):
-            save(target, net, INFO)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", disk_full)
+        for target in (file, file.with_name("new.safetensors")):
+            with pytest.raises(OSError, match="No space left"):
+                save(target, net, INFO)
     assert file.read_bytes() == written
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_weights_of_another_network_are_refused(file: Path, net: nn.Module) -> None:
+    """Written by ours, but with the settings of a wider network."""
+    save(file, net, INFO.model_copy(update={"model": UNetSettings(base_channels=8, classes=INFO.model.classes)}))
+    with pytest.raises(CheckpointError, match="do not fit the network its settings describe"):
+        load(file)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_others_may_read_what_was_saved(file: Path, net: nn.Module) -> None:
+    (other := file.with_name("plain")).touch()
+    save(file, net, INFO)
+    assert file.stat().st_mode == other.stat().st_mode
 
 
 def test_saving_replaces_the_old_checkpoint(file: Path, net: nn.Module) -> None:

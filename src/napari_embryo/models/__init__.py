@@ -9,6 +9,8 @@ from napari_embryo.models import baselines, binary, resanet
 from napari_embryo.models.resanet import MapInfo
 from napari_embryo.settings import ResANetSettings, UNetSettings
 
+__all__ = ["DECODERS", "FAMILIES", "LOSSES", "MAPS", "MapInfo", "build"]
+
 FAMILIES: dict[str, Callable[[Any], nn.Module]] = {"resanet": resanet.build, "unet": baselines.build}
 LOSSES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]] = {
     "resanet": binary.loss,

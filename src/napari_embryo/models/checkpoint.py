@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from napari_embryo import io, models
@@ -39,15 +39,15 @@ class CheckpointInfo(Settings):
         How images were prepared, the same in training and use.
     provenance
         Data, split, metrics, versions: what a model card needs.
-    tensors_sha256
-        Digest of all tensors, so that a changed file is refused.
+    content_sha256
+        Digest of all of this and of all tensors, so that a changed file is refused.
     """
 
     format: int = 1
     model: ModelSettings
     preprocessing: Preprocessing
     provenance: dict[str, Any] = Field(default_factory=dict)
-    tensors_sha256: str = ""
+    content_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,11 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo, half: bool = False)
         in single.
     """
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
-    whole = info.model_copy(update={"tensors_sha256": _digest(tensors)})
+    whole = info.model_copy(update={"content_sha256": _digest(info, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with io.replacing(path) as draft:
-        save_file(tensors, draft, metadata={METADATA_KEY: whole.model_dump_json()})
+        # Not save_file, whose files only their owner can read.
+        draft.write_bytes(to_bytes(tensors, metadata={METADATA_KEY: whole.model_dump_json()}))
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
@@ -86,8 +87,9 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
     return stored.half() if half and stored.ndim >= 2 else stored
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(info: CheckpointInfo, tensors: Mapping[str, Tensor]) -> str:
+    said = info.model_copy(update={"content_sha256": ""}).model_dump_json()
+    digest = hashlib.sha256(said.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -131,8 +133,8 @@ def _read(path: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
     info = _header(path)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-    if _digest(tensors) != info.tensors_sha256:
-        raise CheckpointError(f"{path}: its weights were changed after it was written (sha256 differs); copy it again")
+    if _digest(info, tensors) != info.content_sha256:
+        raise CheckpointError(f"{path}: it was changed after it was written (sha256 differs); copy it again")
     return info, tensors
 
 

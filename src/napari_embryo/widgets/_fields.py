@@ -8,10 +8,10 @@ from magicgui.widgets import ComboBox
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from napari_embryo.settings import Device
-from napari_embryo.widgets._form import guard_wheel, note, tooltip
+from napari_embryo.widgets._form import Note, guard_wheel, tooltip
 from napari_embryo.widgets._layers import RESULT
 
 DEVICES: dict[Device, str] = {
@@ -31,23 +31,23 @@ class DeviceEditor:
     ----------
     look
         Starts finding out; called once.
+
+    Attributes
+    ----------
+    line
+        Says why the chosen device cannot be used; a form puts it below.
     """
 
     def __init__(self, look: Callable[[], None]) -> None:
-        self.native = QWidget()
-        self.box, self.line = QComboBox(), note()
+        self.native = self.box = QComboBox()
+        self.line = Note()
         _narrow(self.box)
         for name in get_args(Device):
             self.box.addItem(f"{name} – {DEVICES[name]}", name)
-        layout = QVBoxLayout(self.native)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.box)
-        layout.addWidget(self.line)
         self.line.setVisible(False)
         self.box.currentIndexChanged.connect(lambda _: self._show_reason())
         self._unusable: dict[str, str] = {}
-        self._watch = _OnReach(self.box, look)
-        guard_wheel(self.box)
+        _OnReach(self.box, look)
 
     @property
     def value(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from magicgui.widgets import create_widget
 from pydantic import BaseModel, ValidationError
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFormLayout,
@@ -230,11 +231,23 @@ class Scrolled(QScrollArea):
         return QSize(width + (content.minimumSizeHint().width() if content else 0), 100)
 
 
-def note(text: str = "") -> QLabel:
-    """A line of text that breaks where the panel ends."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    return label
+class Note(QLabel):
+    """A text that breaks where the panel ends; Qt's form rows would cut its last line off."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+
+    def setText(self, text: str | None) -> None:
+        super().setText(text)
+        self._make_room()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
 def tooltip(text: str) -> str:

@@ -13,7 +13,7 @@ from superqt.utils import GeneratorWorker
 
 from napari_embryo.image import Progress
 from napari_embryo.io import LayerData
-from napari_embryo.widgets._form import note
+from napari_embryo.widgets._form import Note
 
 R = TypeVar("R")
 Steps = Generator[Progress, None, R]
@@ -123,7 +123,7 @@ class RunPanel(QWidget):
 
     def _make(self, on_run: Callable[[], None]) -> None:
         self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
-        self.bar, self.status = QProgressBar(), note()
+        self.bar, self.status = QProgressBar(), Note()
         self.cancel_button.setEnabled(False)
         self.bar.setVisible(False)
         self.run_button.clicked.connect(lambda _: on_run())

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets._fields import DeviceEditor, LayerChoice, WeightsEditor
-from napari_embryo.widgets._form import CheckList, Scrolled, SettingsForm, guard_wheel, note
+from napari_embryo.widgets._form import CheckList, Note, Scrolled, SettingsForm, guard_wheel
 from napari_embryo.widgets._layers import (
     Frame,
     Index,
@@ -219,7 +219,7 @@ class SegmentWidget(QWidget):
         self._viewer = napari_viewer
         self._looking: Job[dict[str, str | None]] | None = None
         self.image = LayerChoice(napari_viewer)
-        self.about, self.frames = note(), QComboBox()
+        self.about, self.frames = Note(), QComboBox()
         self.frames.addItems(["current frame", "all frames"])
         self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(MAPS)
         self.form = SettingsForm(
@@ -245,6 +245,8 @@ class SegmentWidget(QWidget):
             (("Image", self.image.native), ("", self.about), ("Frames", self.frames))
         ):
             self.form.rows.insertRow(place, label, widget)
+        below_device, _ = self.form.rows.getWidgetPosition(self.device.native)
+        self.form.rows.insertRow(below_device + 1, "", self.device.line)
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(0, 0, 0, 0)
@@ -253,7 +255,7 @@ class SegmentWidget(QWidget):
         whole = QVBoxLayout(self)
         whole.addWidget(Scrolled(content), stretch=1)
         whole.addWidget(self.panel)
-        whole.addWidget(note(RESEARCH_USE))
+        whole.addWidget(Note(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def reset_choices(self, _: Any = None) -> None:
