@@ -7,15 +7,23 @@ import sys
 from pathlib import Path
 
 import napari
+import numpy as np
+from napari.utils.colormaps import ensure_colormap
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_embryo import io, pipeline, render
+from napari_embryo.image import EmbryoImage
+from napari_embryo.predict import Predictor
+from napari_embryo.settings import BLASTOCYST_CLASSES as CLASSES
 from napari_embryo.settings import SegmentSettings
+from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.widgets.segment import SegmentWidget
 
 DOCS = Path(__file__).parent
 WINDOW = 1366, 768
-MAPS = ("SA2", "SA2a", "SA3", "SA3a", "SA4", "LA1")
+MAPS = ("SA2", "SA2a", "SA3", "SA3a", "SA4", "LA2")
+ROW = ("SA2a", "SA2b")
 SHOWN = ("SA2", "SA3", "SA4")
 
 
@@ -60,7 +68,31 @@ def show_all(viewer: napari.Viewer) -> None:
     wait(1)
 
 
+def overlay(weights: str) -> None:
+    """Two drawn embryos, what was found in them, and where the network looked."""
+    predictor = pipeline.load_predictor(SegmentSettings(weights=weights, maps=ROW))
+    rows = [row_of(predictor, draw_blastocyst(2, style=style).image) for style in ("microscope", "incubator")]
+    io.write_png(DOCS / "overlay.png", render.tiled([picture for row in rows for picture in row], 4))
+
+
+def row_of(predictor: Predictor, image: np.ndarray) -> list[np.ndarray]:
+    (progress,) = pipeline.analyse(EmbryoImage(image, "YX", "sample"), predictor)
+    found = progress.item
+    maps = [colours((m.on_image() - m.window[0]) / (m.window[1] - m.window[0])) for m in found.maps]
+    drawn = render.with_legend(render.overlay(image, found.segmentation.masks, CLASSES), CLASSES, "found")
+    plain = render.with_legend(render.grey_to_rgb(image), (), "a drawn embryo")
+    titles = [f"attention gate {name}" for name in ROW]
+    return [plain, drawn, *(render.with_legend(m, (), title) for m, title in zip(maps, titles, strict=True))]
+
+
+def colours(unit: np.ndarray) -> np.ndarray:
+    """(H, W) in 0-1 -> (H, W, 3) as napari shows it."""
+    rgb = ensure_colormap("inferno").map(unit.ravel())[:, :3].reshape(*unit.shape, 3)
+    return (rgb * 255).astype(np.uint8)
+
+
 def main(weights: str = "bundled") -> None:
+    overlay(weights)
     viewer = segmented_sample(weights)
     viewer.screenshot(str(DOCS / "segment.png"), canvas_only=False, flash=False)
     viewer.close()

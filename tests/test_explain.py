@@ -30,7 +30,7 @@ IMAGE = torch.randn(1, 1, *NET_HW, generator=torch.Generator().manual_seed(1))
 MAP_NAMES = (
     *("SA1", "SA2", "SA2a", "SA2b", "SA3", "SA3a", "SA3b", "SA4"),
     *("CA1", "CA2", "CA3", "CA4"),
-    *("LA1", "LA2", "LA3", "LA4"),
+    *("LA", "LA1", "LA2", "LA3", "LA4"),
 )
 
 
@@ -94,6 +94,7 @@ def test_resanet_has_the_maps_of_the_design(resanet: ResANet) -> None:
         ("SA3b", [1], (0, 1), (16, 24)),
         ("SA4", [0], (0, 1), (32, 48)),
         *((f"CA{i}", [0], (-1, 1), (2 * 2**i, 3 * 2**i)) for i in range(1, 5)),
+        ("LA", [0, 1, 2, 3], (0, 1), (64, 96)),
         *((f"LA{i}", [i - 1], (0, 1), (64, 96)) for i in range(1, 5)),
     ],
 )

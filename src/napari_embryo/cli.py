@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Segment, explain and measure human embryos.")
 console = Console(highlight=False, soft_wrap=True)
+errors = Console(highlight=False, soft_wrap=True, stderr=True)
 
 RESEARCH_ONLY = "Research use only: not a medical device; look at every result before you use it."
 DEFAULTS = SegmentSettings()
@@ -104,7 +106,8 @@ def demo(
     """Segment the sample embryos, which the program draws, and any images given; show them in napari."""
     samples = out / "samples"
     with _readable_errors():
-        samples.mkdir(parents=True, exist_ok=True)
+        _make_folder(out)
+        samples.mkdir(exist_ok=True)
         drawn = [_draw_sample(samples, seed) for seed in SAMPLE_SEEDS]
     failures = _segment_all(
         [*drawn, *(paths or [])], SegmentSettings(device=device), out, "auto", OpenChoices(focus="best")
@@ -151,7 +154,7 @@ def _segment_all(
     from napari_embryo.pipeline import load_predictor, segment_all_to_files
 
     with _readable_errors():
-        out.mkdir(parents=True, exist_ok=True)
+        _make_folder(out)
         predictor = load_predictor(settings)
     console.print(f"{settings.family} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})")
     rows: list[Row] = []
@@ -268,8 +271,26 @@ def _readable_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        text = _wrong_options(error) if isinstance(error, ValidationError) else str(error)
+        errors.print(f"error: {text}", style="red", markup=False)
         raise typer.Exit(2) from error
+
+
+def _wrong_options(error: ValidationError) -> str:
+    """In the words of the command line: "--threshold: 2.0 came; input should be less than 1"."""
+    return "; ".join(
+        f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['input']!r} came; "
+        f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        for problem in error.errors()
+    )
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file stands there" if path.is_file() else (error.strerror or str(error))
+        raise OSError(f"--out {path}: this folder cannot be made ({reason}); choose another one") from error
 
 
 def _focus(name: str) -> Any:

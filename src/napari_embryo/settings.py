@@ -93,7 +93,7 @@ class SegmentSettings(Settings):
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel belongs to a class.")
     batch_size: int = Field(4, ge=1, le=256, description="Frames computed together; halved when memory runs out.")
     maps: tuple[str, ...] = Field(
-        ("SA1", "SA2", "SA3", "SA4", "LA1"), description="Which attention maps to keep; none for none."
+        ("SA2", "SA3", "SA4", "LA"), description="Which attention maps to keep; none for none."
     )
     grad_cam: str = Field(
         "",

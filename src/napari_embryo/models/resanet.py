@@ -54,6 +54,7 @@ MAPS: dict[str, MapInfo] = {
         )
         for i in range(1, 5)
     },
+    "LA": MapInfo("LA", None, (0, 1), "scale attention: mean weight over the four scales"),
     **{
         f"LA{i}": MapInfo("LA", i - 1, (0, 1), f"scale attention: weight of the features at 1/{2**i} here")
         for i in range(1, 5)

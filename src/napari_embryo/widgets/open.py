@@ -1,15 +1,13 @@
 """Open embryo: look at a file or folder, correct what was understood, then read it."""
 
 import re
-from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import napari
 from magicgui.widgets import ComboBox, Container, Label, LineEdit, PushButton, TextEdit
-from napari.layers import Layer
-from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtWidgets import QFileDialog
 
@@ -25,6 +23,7 @@ from napari_embryo.io import (
     plan_path,
     to_napari,
 )
+from napari_embryo.widgets._run import Job, Steps, add_layer, tell
 
 # --- decided without a window ---------------------------------------------------------------------------------------
 
@@ -115,15 +114,21 @@ def known_text(plan: OpenPlan) -> FormText:
     )
 
 
-def look_at(path: Path, grouping: Grouping) -> OpenPlan | str:
-    """The plan of a file or folder, or why there is none (a worker would raise an error that it returns)."""
+def look_at(path: Path, grouping: Grouping) -> OpenPlan:
+    """The plan of a file or folder."""
+    return plan_path(path, grouping)
+
+
+def looking(path: Path, grouping: Grouping) -> Steps[OpenPlan | str]:
+    """The plan of a file or folder, or why there is none."""
+    yield Progress(0, 1, "Looking …")
     try:
-        return plan_path(path, grouping)
+        return look_at(path, grouping)
     except ImageError as error:
         return str(error)
 
 
-def layers_of(plan: OpenPlan) -> Generator[Progress, None, None]:
+def layers_of(plan: OpenPlan) -> Steps[None]:
     """Open a plan image by image; a step's item is a layer, or the error of an image that cannot be read."""
     for done, planned in enumerate(plan.images, start=1):
         item: Any

@@ -46,6 +46,7 @@ WHAT = {"resanet": "blastocyst"}
 MAPS: dict[str, str] = {
     **{f"SA{i}": "spatial attention: where the network looks" for i in ("1", "2", "2a", "2b", "3", "3a", "3b", "4")},
     **{f"CA{i}": "channel attention: above 0, what was found here was amplified" for i in range(1, 5)},
+    "LA": "scale attention: mean weight over the four scales",
     **{f"LA{i}": f"scale attention: weight of the features at 1/{2**i} of the size" for i in range(1, 5)},
 }
 """The names in ``models.MAPS["resanet"]``, which cannot be asked without importing torch; a test compares them."""

@@ -1,6 +1,7 @@
 """Open napari on a folder of results: ``python -m napari_embryo.widgets.show FOLDER``."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import napari
 import numpy as np
 
 from napari_embryo import io
+from napari_embryo.image import EmbryoImage
 from napari_embryo.io.layers import written_layer
 from napari_embryo.widgets._layers import colormap
 
@@ -40,19 +42,31 @@ def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None
     labels, about, _ = layer
     placed = {key: about[key] for key in SHARED}
     name = labels_path.name.removesuffix(LABELS)
-    _add_source(viewer, Path(about["metadata"].get("source", "")), name, placed, visible)
+    _add_source(viewer, Path(about["metadata"].get("source", "")), name, labels.shape, placed, visible)
     classes = about["metadata"].get("classes", ())
     about |= {"name": f"{name} labels", "colormap": colormap(classes), "opacity": 0.5, "visible": visible}
     _add_attention(viewer, labels_path.with_name(f"{name}_attention.ome.tif"), name, placed, visible)
     viewer.add_labels(labels, **about)
 
 
-def _add_source(viewer: napari.Viewer, source: Path, name: str, placed: dict[str, Any], visible: bool) -> None:
-    """The image itself, where it still lies; of focal planes the one that was segmented is not known any more."""
-    if not source.is_file():
-        return
-    image = io.read_image(source)
-    viewer.add_image(image.data, name=name, visible=visible, rgb=False, **placed)
+def _add_source(
+    viewer: napari.Viewer, source: Path, name: str, shape: tuple[int, ...], placed: dict[str, Any], visible: bool
+) -> None:
+    """The image itself, where it still lies; of focal planes the sharpest, which `segment` takes unless told else."""
+    image = _source_image(source, name, shape)
+    if image is not None:
+        viewer.add_image(image.data, name=name, visible=visible, rgb=False, **placed)
+
+
+def _source_image(source: Path, name: str, shape: tuple[int, ...]) -> EmbryoImage | None:
+    """The image that the labels belong to; None where it is gone or has changed."""
+    try:
+        planned = io.plan_path(source).images
+        found = next((image for image in planned if image.name == name), planned[0])
+        image = io.open_image(found.edited(io.OpenChoices(focus="best")))
+    except (OSError, ValueError):
+        return None
+    return image if image.shape == shape else None
 
 
 def _add_attention(viewer: napari.Viewer, path: Path, name: str, placed: dict[str, Any], visible: bool) -> None:
@@ -74,6 +88,16 @@ def _add_attention(viewer: napari.Viewer, path: Path, name: str, placed: dict[st
         )
 
 
-if __name__ == "__main__":
-    show(Path(sys.argv[1]))
+def main(arguments: Sequence[str]) -> None:
+    """Show the folder that is named; anything else is said in a line."""
+    if len(arguments) != 1:
+        sys.exit("usage: python -m napari_embryo.widgets.show FOLDER (the --out of napari-embryo segment or demo)")
+    try:
+        show(Path(arguments[0]))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     napari.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
