@@ -340,7 +340,7 @@ def test_weights_that_cannot_be_used(embryos: Path, tmp_path: Path, make: object
     [
         (("--maps", "SA1,SA9"), ("SA9", "SA1, SA2")),
         (("--threshold", "2"), ("threshold", "less than 1")),
-        (("--batch-size", "0"), ("batch_size", "greater than or equal to 1")),
+        (("--batch-size", "0"), ("--batch-size: 0 came", "greater than or equal to 1")),
         (("--focus", "worst"), ("worst", "best or edf")),
         (("--family", "vgg"), ("family", "resanet")),
         (("--device", "toaster"), ("toaster", "cuda")),
@@ -376,7 +376,7 @@ def test_a_file_stands_where_the_results_should_go(weights: Path, embryos: Path,
     (tmp_path / "out").write_text("mine")
     done = segment(weights, tmp_path / "out", embryos)
     assert (done.exit_code, (tmp_path / "out").read_text()) == (2, "mine")
-    assert "out" in done.output
+    assert "out: this folder cannot be made (a file stands there)" in done.output
 
 
 def test_nothing_given() -> None:

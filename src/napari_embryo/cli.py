@@ -301,7 +301,7 @@ def _focus(name: str) -> Any:
 
 def _bar() -> Bar:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bar(*columns, console=console, transient=True)
+    return Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _draw_sample(folder: Path, seed: int) -> Path:

@@ -160,10 +160,11 @@ def test_cancel_keeps_what_was_opened(
     assert widget.open_button.enabled
 
 
-def test_it_fits_a_laptop(make_napari_viewer_proxy: Callable[[], Any]) -> None:
-    viewer = make_napari_viewer_proxy()
+def test_it_fits_a_laptop(make_napari_viewer_proxy: Callable[..., Any], qtbot: Any) -> None:
+    viewer = make_napari_viewer_proxy(show=True)
     widget = OpenEmbryo(viewer)
-    viewer.window.add_dock_widget(widget, name="Open embryo")
+    dock = viewer.window.add_dock_widget(widget, name="Open embryo")
+    qtbot.waitUntil(lambda: widget.native.width() <= dock.width() < 600, timeout=5000)
     hint = widget.native.minimumSizeHint()
     assert hint.height() <= 600
     assert hint.width() <= 450

@@ -154,7 +154,8 @@ class OpenEmbryo(Container[Any]):
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
         self._viewer = napari_viewer
         self._plan: OpenPlan | None = None
-        self._worker: Any = None
+        self._looking: Job[OpenPlan | str] | None = None
+        self._opening: Job[None] | None = None
         self._failed: list[str] = []
         self._make_fields()
         super().__init__(
@@ -163,7 +164,6 @@ class OpenEmbryo(Container[Any]):
                 self.pixel_size_um, self.hours_per_frame, self.first_hour, self.focus, self.gaps, self.status,
                 self._row(self.open_button, self.cancel_button),
             ],
-            scrollable=True,
         )  # fmt: skip
         self._connect()
         self.native.setMinimumWidth(320)
@@ -193,6 +193,7 @@ class OpenEmbryo(Container[Any]):
         self.cancel_button = PushButton(text="Cancel", enabled=False)
         self.plan_text.read_only = True
         self.plan_text.native.setFixedHeight(150)
+        self.status.native.setWordWrap(True)
 
     @staticmethod
     def _row(*widgets: Any) -> Container[Any]:
@@ -255,9 +256,14 @@ class OpenEmbryo(Container[Any]):
             return
         self.plan_text.value = "Looking…"
         asked = (path, self.grouping.value)
-        worker = create_worker(look_at, Path(path), self.grouping.value, _start_thread=False)
-        worker.returned.connect(lambda plan: self._show(plan, asked))
-        self._start(worker)
+        self._looking = Job(
+            partial(looking, Path(path), self.grouping.value),
+            on_step=lambda _: None,
+            on_result=lambda plan: self._show(plan, asked),
+            on_error=lambda error: self._show_failure(error, asked),
+            on_end=lambda: None,
+        )
+        self._looking.start()
 
     def _is_current(self, asked: tuple[str, str]) -> bool:
         return asked == (self.path.value.strip(), self.grouping.value)
@@ -270,6 +276,11 @@ class OpenEmbryo(Container[Any]):
             show_error(plan)
         else:
             self._show_plan(plan)
+
+    def _show_failure(self, error: Exception, asked: tuple[str, str]) -> None:
+        said = tell(error, "Looking")
+        if self._is_current(asked):
+            self.plan_text.value = said
 
     def _show_plan(self, plan: OpenPlan) -> None:
         # The plan comes last: until then a changed field has nothing to refresh.
@@ -291,7 +302,7 @@ class OpenEmbryo(Container[Any]):
         self.status.value = ""
         if plan is not None:
             self.plan_text.value = plan.text()
-            self.open_button.enabled = True
+            self.open_button.enabled = self._opening is None
 
     # --- opening
 
@@ -303,28 +314,32 @@ class OpenEmbryo(Container[Any]):
         self._failed = []
         self.open_button.enabled = False
         self.cancel_button.enabled = True
-        worker = create_worker(layers_of, plan, _start_thread=False)
-        worker.yielded.connect(self._add)
-        worker.finished.connect(self._finish)
-        self._start(worker)
-
-    def _start(self, worker: Any) -> None:
-        self._worker = worker
-        worker.start()
+        self._opening = Job(
+            partial(layers_of, plan),
+            on_step=self._add,
+            on_result=lambda _: None,
+            on_error=self._stopped,
+            on_end=self._finish,
+        )
+        self._opening.start()
 
     def cancel(self) -> None:
         """Stop after the image that is being opened; those opened stay."""
-        if self._worker is not None:
-            self._worker.quit()
+        if self._opening is not None:
+            self._opening.cancel()
 
     def _add(self, progress: Progress) -> None:
         self.status.value = f"{progress.done} of {progress.total}: {progress.message}"
         if isinstance(progress.item, ImageError):
             self._failed.append(str(progress.item))
         else:
-            self._viewer.add_layer(Layer.create(*progress.item))
+            add_layer(self._viewer, progress.item)
+
+    def _stopped(self, error: Exception) -> None:
+        self.status.value = tell(error, "Opening")
 
     def _finish(self) -> None:
+        self._opening = None
         self.cancel_button.enabled = False
         self.open_button.enabled = self._plan is not None
         if self._failed:

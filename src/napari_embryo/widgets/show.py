@@ -60,9 +60,13 @@ def _add_source(
 
 def _source_image(source: Path, name: str, shape: tuple[int, ...]) -> EmbryoImage | None:
     """The image that the labels belong to; None where it is gone or has changed."""
+    if not source.name:
+        return None
     try:
         planned = io.plan_path(source).images
-        found = next((image for image in planned if image.name == name), planned[0])
+        found = planned[0] if len(planned) == 1 else next((image for image in planned if image.name == name), None)
+        if found is None:
+            return None
         image = io.open_image(found.edited(io.OpenChoices(focus="best")))
     except (OSError, ValueError):
         return None

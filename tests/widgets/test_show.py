@@ -1,0 +1,70 @@
+"""A folder of results in a window of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_embryo import io
+from napari_embryo.widgets import show as module
+
+
+def pictures(folder: Path, names: tuple[str, ...]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 40)).astype("uint8")
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def result(folder: Path, name: str, shape: tuple[int, ...], source: Path) -> None:
+    """Labels as `segment` writes them."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}{module.LABELS}"
+    labels, axes = np.ones(shape, np.uint8), "TYX"[-len(shape) :]
+    io.write_ome_tiff(path, labels, axes, kind="labels", names=("ICM", "TE", "ZP"), metadata={"source": str(source)})
+
+
+@pytest.fixture
+def shown(make_napari_viewer_proxy: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
+    viewer = make_napari_viewer_proxy()
+    monkeypatch.setattr(module.napari, "Viewer", lambda **_: viewer)
+    return module.show
+
+
+WELL = "D2013.01.28_S0717_I132_WELL7"
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "name"),
+    [
+        ((f"{WELL}_RUN1", f"{WELL}_RUN2"), (2, 32, 40), WELL),
+        (("7_-15_3AA", "7_0_3AA", "7_15_3AA"), (32, 40), "7_3AA"),
+    ],
+    ids=["time-lapse", "focal planes"],
+)
+def test_the_image_of_a_folder_lies_under_its_labels(
+    tmp_path: Path, shown: Callable[[Path], Any], names: tuple[str, ...], shape: tuple[int, ...], name: str
+) -> None:
+    result(tmp_path / "out", name, shape, pictures(tmp_path / "in", names))
+    layers = shown(tmp_path / "out").layers
+    assert [(layer.name, layer.data.shape) for layer in layers] == [(name, shape), (f"{name} labels", shape)]
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (2, 32, 40)], ids=["other size", "more frames"])
+def test_an_image_that_does_not_fit_its_labels_is_left_out(
+    tmp_path: Path, shown: Callable[[Path], Any], shape: tuple[int, ...]
+) -> None:
+    result(tmp_path / "out", "a", shape, pictures(tmp_path / "in", ("a",)) / "a.png")
+    result(tmp_path / "out", "b", shape, tmp_path / "gone.png")
+    result(tmp_path / "out", "c", shape, Path())
+    assert [layer.name for layer in shown(tmp_path / "out").layers] == ["a labels", "b labels", "c labels"]
+
+
+@pytest.mark.parametrize(("arguments", "says"), [([], "usage"), (["nowhere"], "nowhere: no result of napari-embryo")])
+def test_what_cannot_be_shown_is_said_in_a_line(arguments: list[str], says: str) -> None:
+    with pytest.raises(SystemExit, match=says):
+        module.main(arguments)
