@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from napari_embryo.io import ImageError, read_image, write_ome_tiff
-from napari_embryo.readers import get_reader
+from napari_embryo.readers import get_reader, read_layers
 
 
 def png(path: Path, seed: int = 0) -> str:
@@ -108,3 +108,17 @@ def test_napari_accepts_the_layers(tmp_path: Path) -> None:
     layer = layers.Layer.create(data, attributes, kind)
     assert (layer.axis_labels, [str(unit) for unit in layer.units]) == (("t", "y", "x"), ["pixel"] * 3)
     assert sys.modules["dask"] is not None
+
+
+def test_labels_come_back_in_their_classes_colours(tmp_path: Path) -> None:
+    from napari.layers import Layer
+
+    from napari_embryo.io import write_ome_tiff
+    from napari_embryo.render import COLOURS
+
+    path = write_ome_tiff(
+        tmp_path / "a_labels.ome.tif", np.eye(9, dtype=np.uint8) * 2, "YX", kind="labels", names=("ICM", "TE")
+    )
+    layer = Layer.create(*read_layers(str(path))[0])
+    np.testing.assert_allclose(layer.colormap.map(2)[:3], np.array(COLOURS["TE"]) / 255, atol=1e-6)
+    assert list(layer.features["class"]) == ["background", "ICM", "TE"]

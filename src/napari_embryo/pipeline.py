@@ -233,9 +233,15 @@ def provenance(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
         "weights": predictor.settings.weights,
         "weights_sha256": predictor.sha256,
         "settings": predictor.settings.model_dump(mode="json"),
-        "source": str(image.metadata.get("source", image.name)),
+        "source": _source(image),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _source(image: EmbryoImage) -> str:
+    """Where it lies, for whoever opens the results from elsewhere."""
+    path = image.metadata.get("source")
+    return str(Path(path).absolute()) if path else image.name
 
 
 def segment_to_files(

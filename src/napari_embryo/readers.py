@@ -94,4 +94,16 @@ def _written_by_us(path: PathOrPaths) -> "LayerData | None":
     from napari_embryo.io import written_layer
 
     one = path if isinstance(path, str | Path) else path[0] if len(path) == 1 else None
-    return None if one is None else written_layer(one)
+    layer = None if one is None else written_layer(one)
+    return None if layer is None else _with_classes(layer)
+
+
+def _with_classes(layer: "LayerData") -> "LayerData":
+    """Labels of ours show their classes' colours and names again."""
+    from napari_embryo.render import label_colours, label_names
+
+    data, about, kind = layer
+    classes = about["metadata"].get("classes")
+    if kind == "labels" and classes:
+        about |= {"colormap": label_colours(classes), "features": label_names(classes)}
+    return data, about, kind

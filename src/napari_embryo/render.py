@@ -25,6 +25,18 @@ def colour_of(name: str) -> tuple[int, int, int]:
     return COLOURS.get(name, _OTHER)
 
 
+def label_colours(classes: Sequence[str]) -> dict[int | None, tuple[float, float, float, float]]:
+    """RGBA in 0-1 by label: 0 is transparent, i + 1 the colour of class i, None any other label."""
+    named: dict[int | None, str] = {None: "", **dict(enumerate(classes, start=1))}
+    shown = {label: (*(part / 255 for part in colour_of(name)), 1.0) for label, name in named.items()}
+    return {0: (0.0, 0.0, 0.0, 0.0), **shown}  # type: ignore[dict-item]
+
+
+def label_names(classes: Sequence[str]) -> dict[str, list[int] | list[str]]:
+    """A Labels layer's features: the class under the mouse."""
+    return {"index": list(range(len(classes) + 1)), "class": ["background", *classes]}
+
+
 def grey_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
     """(H, W) of any range -> (H, W, 3), 0.5 and 99.5 % of the grey values becoming black and white."""
     return np.repeat(_grey_to_8_bit(image)[..., None], 3, axis=2)

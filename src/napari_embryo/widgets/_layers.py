@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import dask.array
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from napari.layers import Image
 from napari.utils.colormaps import DirectLabelColormap
 
@@ -158,7 +157,7 @@ def labels_layer(
         **source.placed,
         "name": f"{source.image.name} {what}",
         "colormap": colormap(classes),
-        "features": pd.DataFrame({"index": range(len(classes) + 1), "class": ["background", *classes]}),
+        "features": render.label_names(classes),
         "opacity": 0.5,
         "metadata": metadata,
     }
@@ -191,12 +190,7 @@ def _origin(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def colormap(classes: Sequence[str]) -> DirectLabelColormap:
     """The classes' fixed colours; labels that are no class get one of their own."""
-    colours: dict[int | None, Any] = {i: _unit(name) for i, name in enumerate(classes, start=1)}
-    return DirectLabelColormap(color_dict={None: _unit("other"), 0: (0.0, 0.0, 0.0, 0.0), **colours})
-
-
-def _unit(name: str) -> tuple[float, ...]:
-    return (*(value / 255 for value in render.colour_of(name)), 1.0)
+    return DirectLabelColormap(color_dict=render.label_colours(classes))
 
 
 def missed_text(missed: Iterable[Missed], total: int) -> str:

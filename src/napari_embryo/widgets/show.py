@@ -85,6 +85,7 @@ def _add_attention(viewer: napari.Viewer, path: Path, name: str, placed: dict[st
             name=f"{name} {map_name}",
             colormap="inferno",
             blending="additive",
+            opacity=0.6,
             contrast_limits=ome.metadata["windows"][map_name],
             visible=visible and number == 0,
             metadata={**ome.metadata, "map": map_name, "meaning": ome.metadata["meanings"][map_name]},
