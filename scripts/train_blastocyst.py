@@ -4,7 +4,7 @@
     python scripts/train_blastocyst.py unet OUT --data DIR
     python scripts/train_blastocyst.py resanet OUT --data DIR --start A.safetensors --stages 288x320:100:4e-4
 
-DIR holds ``annotated`` and ``incubator``: images with LabelMe files beside them. Each stage is HEIGHTxWIDTH:STEPS:RATE;
+DIR holds ``annotated`` and ``incubator``: images with LabelMe files beside them. Each stage is size:steps:rate;
 small pictures first, because a step at 160 x 176 costs a third of one at 288 x 320.
 """
 
