@@ -120,11 +120,14 @@ class _Place:
 def _analyse_all(images: Iterable[tuple[EmbryoImage, Sequence[Index]]], predictor: Predictor) -> Iterator[_Step]:
     """The pictures of all images as one stream, so that small images share batches; opened when their turn comes.
 
-    The network works one picture ahead, in a thread of its own, while the one before is measured and written.
+    A graphics card works one picture ahead, in a thread of its own, while the one before is measured and written. On
+    the processor that would take longer, not less: the network's threads would wait for each other.
     """
     reader = _Reader(images)
+    predictions = predictor.predict(reader.planes())
     with ThreadPoolExecutor(1) as pool:
-        for place, found in _in_order(_one_ahead(predictor.predict(reader.planes()), pool), reader):
+        ahead = predictions if predictor.device.type == "cpu" else _one_ahead(predictions, pool)
+        for place, found in _in_order(ahead, reader):
             yield place.step(found if isinstance(found, PlaneFailure) else _result(place, found, predictor))
 
 

@@ -91,7 +91,7 @@ class SegmentSettings(Settings):
     device: Device = Field("auto", description="auto takes the graphics card where there is one.")
     precision: Precision = Field("auto", description="auto: bfloat16 where the processor computes it natively.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel belongs to a class.")
-    batch_size: int = Field(4, ge=1, le=256, description="Frames computed together; halved when memory runs out.")
+    batch_size: int = Field(1, ge=1, le=256, description="Frames computed together; halved when memory runs out.")
     maps: tuple[str, ...] = Field(
         ("SA2", "SA3", "SA4", "LA"), description="Which attention maps to keep; none for none."
     )
