@@ -213,11 +213,8 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
 def to_targets(sample: Sample, preprocessing: Preprocessing, box: Box | None = None) -> dict[str, Tensor]:
     """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) at the network's size."""
     plan = geometry.plan(sample.image.shape, preprocessing.net_hw, preprocessing.fit, box)
-    top, left, bottom, right = plan.box
-    image = np.zeros(sample.image.shape, np.float32)
-    image[top:bottom, left:right] = geometry.normalise(sample.image[top:bottom, left:right], preprocessing)
     return {
-        "image": tv_tensors.Image(torch.from_numpy(plan.image_to_net(image))[None]),
+        "image": tv_tensors.Image(torch.from_numpy(geometry.network_input(sample.image, plan, preprocessing))),
         "masks": tv_tensors.Mask(torch.from_numpy(np.stack([plan.mask_to_net(m) for m in sample.masks]))),
         "valid": tv_tensors.Mask(torch.from_numpy(plan.valid())[None]),
         "known": torch.from_numpy(sample.known),

@@ -161,3 +161,11 @@ def normalise(image: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDAr
     unit -= np.float32(GREY_MEAN)
     unit /= np.float32(GREY_STD)
     return unit
+
+
+def network_input(plane: npt.NDArray[Any], plan: Geometry, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """(1, h, w): the part of the picture in the plan's box, normalised by its own grey values, padded with zeros."""
+    top, left, bottom, right = plan.box
+    image = np.zeros(plan.image_hw, np.float32)
+    image[top:bottom, left:right] = normalise(plane[top:bottom, left:right], preprocessing)
+    return plan.image_to_net(image)[None]

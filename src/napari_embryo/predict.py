@@ -13,10 +13,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from napari_embryo import geometry, models
-from napari_embryo.geometry import Box, Geometry
+from napari_embryo.geometry import Box, Geometry, network_input
 from napari_embryo.image import Segmentation
 from napari_embryo.models.checkpoint import Checkpoint
-from napari_embryo.settings import Device, Precision, Preprocessing, SegmentSettings
+from napari_embryo.settings import Device, Precision, SegmentSettings
 
 Plane = npt.NDArray[Any]
 
@@ -142,14 +142,6 @@ class Predictor:
         decode = models.DECODERS[self.info.model.family]
         segmentation = decode(one["logits"], plan, self.classes, self.settings.threshold)
         return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
-
-
-def network_input(plane: Plane, plan: Geometry, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """(1, h, w): the part of the picture in the plan's box, normalised by its own grey values, padded with zeros."""
-    top, left, bottom, right = plan.box
-    image = np.zeros(plan.image_hw, np.float32)
-    image[top:bottom, left:right] = geometry.normalise(plane[top:bottom, left:right], preprocessing)
-    return plan.image_to_net(image)[None]
 
 
 def embryo_box(segmentation: Segmentation) -> Box | None:

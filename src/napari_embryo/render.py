@@ -39,15 +39,10 @@ def label_names(classes: Sequence[str]) -> dict[str, list[int] | list[str]]:
 
 def grey_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
     """(H, W) of any range -> (H, W, 3), 0.5 and 99.5 % of the grey values becoming black and white."""
-    return np.repeat(_grey_to_8_bit(image)[..., None], 3, axis=2)
-
-
-def _grey_to_8_bit(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     grey = np.asarray(image, np.float32)
     low, high = np.percentile(grey[::2, ::2], (0.5, 99.5))
     unit = np.clip((grey - low) / max(float(high - low), 1e-12), 0, 1)
-    eight: npt.NDArray[np.uint8] = (unit * 255).astype(np.uint8)
-    return eight
+    return np.repeat((unit * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def overlay(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], classes: Sequence[str]) -> Rgb:
