@@ -88,18 +88,19 @@ def _areas(area_px: int, pixel_size_um: tuple[float, float] | None) -> Row:
 def _shape(mask: Mask, pixel_size_um: tuple[float, float] | None) -> Row:
     if not mask.any():
         return {"n_parts": 0}
-    from scipy.ndimage import label
+    from scipy.ndimage import find_objects, label
     from skimage.measure import regionprops_table
 
     wanted = ("centroid", "axis_major_length", "axis_minor_length", "eccentricity")
-    table = regionprops_table(mask.astype(np.uint8), properties=wanted, spacing=pixel_size_um or (1.0, 1.0))
+    box = find_objects(mask.astype(np.uint8))[0]
+    table = regionprops_table(mask[box].astype(np.uint8), properties=wanted, spacing=pixel_size_um or (1.0, 1.0))
     found = {key: float(values[0]) for key, values in table.items()}
     step = pixel_size_um or (1.0, 1.0)
     row: Row = {
-        "n_parts": int(label(mask, np.ones((3, 3)))[1]),
+        "n_parts": int(label(mask[box], np.ones((3, 3)))[1]),
         "eccentricity": found["eccentricity"],
-        "centroid_y_px": found["centroid-0"] / step[0],
-        "centroid_x_px": found["centroid-1"] / step[1],
+        "centroid_y_px": box[0].start + found["centroid-0"] / step[0],
+        "centroid_x_px": box[1].start + found["centroid-1"] / step[1],
     }
     if pixel_size_um is not None:
         row |= {"major_axis_um": found["axis_major_length"], "minor_axis_um": found["axis_minor_length"]}

@@ -46,14 +46,27 @@ def grey_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
 
 
 def overlay(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], classes: Sequence[str]) -> Rgb:
-    """(H, W) image and (C, H, W) masks -> (H, W, 3): a light fill and a full outline per class."""
-    picture = grey_to_rgb(image)
-    for mask, name in zip(masks, classes, strict=True):
-        colour = np.array(colour_of(name), np.float32)
-        where = np.nonzero(mask)
-        picture[where] = picture[where] * np.float32(1 - _FILL) + colour * np.float32(_FILL)
-        picture[mask & ~_eroded(mask)] = colour
+    """(H, W) image and (C, H, W) masks -> (H, W, 3): a light fill and a full outline per class, the last on top."""
+    colours = np.array([colour_of(name) for name in classes], np.float32).reshape(-1, 3)
+    grey = grey_to_rgb(image)[..., 0]
+    filled = np.zeros(grey.shape, np.intp)  # bit i: within class i
+    outlined = np.zeros(grey.shape, np.intp)  # i + 1: on the outline of class i
+    for i, mask in enumerate(masks):
+        filled |= mask.astype(np.intp) << i
+        outlined[mask & ~_eroded(mask)] = i + 1
+    table = np.concatenate((_fills(colours), np.repeat(colours[:, None], 256, axis=1).astype(np.uint8)))
+    shown = np.where(outlined > 0, 2 ** len(masks) - 1 + outlined, filled)
+    picture: Rgb = np.take(table.reshape(-1, 3), 256 * shown + grey, axis=0)  # four times as fast as indexing
     return picture
+
+
+def _fills(colours: npt.NDArray[np.float32]) -> Rgb:
+    """(2**C, 256, 3): what each grey becomes within each combination of classes, the last class blended in last."""
+    grey = np.arange(256, dtype=np.float32)[:, None].repeat(3, axis=1)
+    tables = grey[None]
+    for colour in colours:
+        tables = np.concatenate((tables, tables * np.float32(1 - _FILL) + colour * np.float32(_FILL)))
+    return tables.astype(np.uint8)
 
 
 def _eroded(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
