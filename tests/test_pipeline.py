@@ -362,6 +362,12 @@ def test_provenance_can_be_written_as_json() -> None:
     assert json.loads(json.dumps(about)) == about
 
 
+@pytest.mark.parametrize("focus", [{}, {"focus": "best", "focus_plane": 3}, {"focus": "edf"}])
+def test_the_focal_plane_that_was_chosen_is_recorded(focus: dict[str, object]) -> None:
+    about = pipeline.provenance(still(metadata=focus), predictor_of())
+    assert {key: value for key, value in about.items() if key.startswith("focus")} == focus
+
+
 def test_rows_make_one_table(tmp_path: Path) -> None:
     rows = [
         *drain(segment_to_files(still(), predictor_of(), tmp_path)),

@@ -15,7 +15,15 @@ from napari_embryo import models, predict
 from napari_embryo.geometry import GREY_MEAN, GREY_STD, Geometry
 from napari_embryo.image import Segmentation
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
-from napari_embryo.predict import Prediction, Predictor, choose_device, embryo_box, network_input, use_bfloat16
+from napari_embryo.predict import (
+    Prediction,
+    Predictor,
+    choose_device,
+    embryo_box,
+    largest_embryo,
+    network_input,
+    use_bfloat16,
+)
 from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings
 
 SIDE = 64
@@ -178,6 +186,34 @@ def test_only_the_small_ones_of_a_batch_are_looked_at_again() -> None:
     found = list(predictor_of(model, 4).predict([picture(t) for t in truths]))
     assert model.passes == [4, 2]
     assert found_all(found, truths)
+
+
+@pytest.mark.parametrize(
+    ("others", "kept"),
+    [
+        ([((5, 5), 3)], False),  # a neighbour in the corner
+        ([((5, 60), 3), ((60, 5), 2)], False),
+        ([((32, 32), 4)], True),  # an inner cell mass in the ring
+    ],
+)
+def test_only_the_largest_embryo_and_what_it_encloses_stay(
+    others: list[tuple[tuple[int, int], int]], kept: bool
+) -> None:
+    ring = disc((64, 64), (32, 32), 20) & ~disc((64, 64), (32, 32), 15)
+    other = np.any([disc((64, 64), centre, radius) for centre, radius in others], axis=0)
+    found = largest_embryo(np.stack((other, ring)))
+    np.testing.assert_array_equal(found[0], other if kept else np.zeros_like(other))
+    np.testing.assert_array_equal(found[1], ring)
+
+
+@pytest.mark.parametrize("one_embryo", [True, False])
+def test_a_neighbour_is_kept_only_on_request(one_embryo: bool) -> None:
+    predictor = predictor_of(BrightParts())
+    predictor.settings = predictor.settings.model_copy(update={"one_embryo": one_embryo})
+    picture = (disc((64, 64), (34, 34), 24) | disc((64, 64), (4, 4), 3)).astype(np.uint8) * 255
+    found = next(predictor.predict([picture])).segmentation.masks[0]
+    assert found[34, 34]
+    assert found[4, 4] is np.bool_(not one_embryo)
 
 
 def test_dirt_does_not_pull_the_second_look_away_from_the_embryo() -> None:

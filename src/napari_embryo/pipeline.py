@@ -237,6 +237,7 @@ def provenance(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
         "weights_sha256": predictor.sha256,
         "settings": predictor.settings.model_dump(mode="json"),
         "source": _source(image),
+        **{name: image.metadata[name] for name in ("focus", "focus_plane") if name in image.metadata},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

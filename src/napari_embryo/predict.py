@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -141,6 +141,8 @@ class Predictor:
         one = {name: tensor[i] for name, tensor in outputs.items()}
         decode = models.DECODERS[self.info.model.family]
         segmentation = decode(one["logits"], plan, self.classes, self.settings.threshold)
+        if self.settings.one_embryo:
+            segmentation = replace(segmentation, masks=largest_embryo(segmentation.masks))
         return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
 
 
@@ -150,11 +152,34 @@ def embryo_box(segmentation: Segmentation) -> Box | None:
     parts, count = ndimage.label(segmentation.masks.any(axis=0))
     if count == 0:
         return None
-    largest = int(np.argmax(np.bincount(parts.ravel())[1:])) + 1
-    rows, columns = ndimage.find_objects(parts, largest)[largest - 1]
+    rows, columns = ndimage.find_objects(parts)[_largest(parts)]
     box = geometry.grow((rows.start, columns.start, rows.stop, columns.stop), EMBRYO_MARGIN, hw)
     share = (box[2] - box[0]) * (box[3] - box[1]) / (hw[0] * hw[1])
     return box if share < LOOK_AGAIN_BELOW else None
+
+
+def _largest(parts: npt.NDArray[np.integer[Any]]) -> int:
+    """Index (label - 1) of the part with most pixels."""
+    return int(np.argmax(np.bincount(parts.ravel())[1:]))
+
+
+def largest_embryo(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(C, H, W) masks without the parts of a neighbour or of dirt.
+
+    Parts that hang together, over all classes, are one thing. Kept are the largest thing and what has its middle within
+    the largest thing's box, such as an inner cell mass that floats in a broken ring (our decision).
+    """
+    parts, count = ndimage.label(masks.any(axis=0))
+    if count < 2:
+        return masks
+    boxes = ndimage.find_objects(parts)
+    main = boxes[_largest(parts)]
+    kept = [
+        all(around.start <= (s.start + s.stop) / 2 <= around.stop for s, around in zip(box, main, strict=True))
+        for box in boxes
+    ]
+    belongs: npt.NDArray[np.bool_] = np.array([False, *kept])[parts]
+    return masks & belongs
 
 
 def _hw(plane: Plane) -> tuple[int, int]:

@@ -14,6 +14,7 @@ BLASTOCYST_CLASSES = ("ICM", "TE", "ZP")
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Fit = Literal["letterbox", "stretch"]
+Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "grades", "napari"]
 
 
 class Settings(BaseModel):
@@ -91,6 +92,9 @@ class SegmentSettings(Settings):
     device: Device = Field("auto", description="auto takes the graphics card where there is one.")
     precision: Precision = Field("auto", description="auto: bfloat16 where the processor computes it natively.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel belongs to a class.")
+    one_embryo: bool = Field(
+        True, description="Keep the largest embryo of a picture; leave out parts of a neighbour or of dirt."
+    )
     batch_size: int = Field(1, ge=1, le=256, description="Frames computed together; halved when memory runs out.")
     maps: tuple[str, ...] = Field(
         ("SA2", "SA3", "SA4", "LA"), description="Which attention maps to keep; none for none."
@@ -102,14 +106,96 @@ class SegmentSettings(Settings):
     )
 
 
+class DataSettings(Settings):
+    """Which annotated pictures to learn from, and which embryos to keep aside."""
+
+    folders: tuple[str, ...] = Field((), description="Folders of annotated pictures.")
+    layout: Layout = Field(
+        "auto",
+        description="How the annotations lie on disk: LabelMe or COCO JSON, KINS (amodal COCO), Saeedi et al. "
+        "(GT_ICM/, GT_TE/, GT_ZP/), images/ with masks/, a CSV of grades, or samples saved from napari. auto: look.",
+    )
+    embryo_pattern: str = Field(
+        "",
+        description="Regular expression whose group 'embryo' is what stays on one side of the split; "
+        "empty: the names of known clinics and incubators, else the file's name.",
+    )
+    embryo_table: str = Field("", description="CSV with the columns image and embryo; goes before the pattern.")
+    validation: float = Field(0.2, gt=0, lt=1, description="Share of the embryos kept aside to validate on.")
+    test: float = Field(0.0, ge=0, lt=1, description="Share of the embryos kept aside untouched.")
+    folds: int = Field(0, ge=0, le=50, description="Cross-validation with so many parts instead; 0 for none.")
+    fold: int = Field(0, ge=0, le=49, description="Which part of the cross-validation to validate on.")
+    seed: int = Field(0, ge=0, description="Of the split.")
+    repeats: dict[str, int] = Field(
+        default_factory=dict, description="How many times an epoch visits the pictures of a folder of this name."
+    )
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "DataSettings":
+        if not self.folds and self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation} and test {self.test} leave nothing to train on; keep their sum below 1"
+            )
+        if self.folds == 1 or (self.folds and self.fold >= self.folds):
+            raise ValueError(f"fold {self.fold} of {self.folds} came; needed are two folds or more, counted from 0")
+        return self
+
+
+class Augmentation(Settings):
+    """How samples are altered at random while the network learns; every number 0 (zoom 1) leaves them as they are."""
+
+    flips: bool = Field(True, description="Mirror left-right and up-down, each half the time.")
+    rotation: float = Field(180, ge=0, le=180, description="Largest turn in degrees, to either side.")
+    zoom_out: float = Field(0.65, gt=0, le=1, description="Smallest scale.")
+    zoom_in: float = Field(1.25, ge=1, le=4, description="Largest scale.")
+    shift: float = Field(0.12, ge=0, le=0.5, description="Largest shift, as a share of the picture.")
+    shear: float = Field(6, ge=0, le=45, description="Largest shear in degrees.")
+    crop: float = Field(0.5, ge=0, le=1, description="How often a crop around the embryo is shown, not the picture.")
+    photometric: float = Field(
+        1.0, ge=0, le=2, description="Strength of gamma, contrast, brightness, uneven light, blur and noise."
+    )
+    invert: float = Field(0.1, ge=0, le=1, description="How often dark and bright are exchanged.")
+    wells: float = Field(
+        0.35, ge=0, le=1, description="How often a microscope's embryo is laid into a drawn incubator well."
+    )
+
+
 class TrainSettings(Settings):
     """One training run (ResA-Net's paper: Adam 1e-4, batch 16, 100 epochs; ours differs, see the model card)."""
 
-    steps: int = Field(600, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(8, ge=2, description="Samples per step; batch normalisation needs two.")
-    learning_rate: float = Field(1e-3, gt=0, description="Highest rate of the decoder.")
-    encoder_rate: float = Field(0.2, ge=0, le=1, description="The encoder's share of the rate.")
-    weight_decay: float = Field(1e-4, ge=0, description="Decoupled weight decay.")
-    warm_up: float = Field(0.1, gt=0, lt=1, description="Share of the steps in which the rate rises.")
-    clip_norm: float = Field(5.0, gt=0, description="Largest gradient norm.")
-    seed: int = Field(0, ge=0, description="Of the order and the augmentation.")
+    epochs: int = Field(30, ge=1, le=100_000, description="Passes over the training pictures.")
+    batch_size: int = Field(8, ge=1, le=1024, description="Samples per step; halved when memory runs out.")
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adam: weight decay as L2, as in the papers.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Highest rate of the decoder.")
+    encoder_rate: float = Field(0.2, ge=0, le=1, description="The encoder's share of the rate; 0 leaves it as it is.")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay.")
+    schedule: Literal["one-cycle", "cosine", "constant"] = Field("one-cycle", description="Of the learning rate.")
+    warm_up: float = Field(0.1, gt=0, lt=1, description="one-cycle: share of the steps in which the rate rises.")
+    clip_norm: float = Field(5.0, ge=0, le=1000, description="Largest gradient norm; 0 for any.")
+    parts: Literal["all", "decoder", "head"] = Field("all", description="What learns; the rest stays as it is.")
+    frozen_batch_norm: bool = Field(False, description="Keep the statistics of batch normalisation, for small batches.")
+    loss_weights: dict[str, float] = Field(
+        default_factory=dict, description="Weight of a loss by its name; 1 where nothing is said, 0 leaves it out."
+    )
+    patience: int = Field(0, ge=0, le=100_000, description="Stop after so many epochs without a better one; 0: never.")
+    device: Device = Field("auto", description="auto takes the graphics card where there is one.")
+    precision: Precision = Field("auto", description="auto: bfloat16 where it is computed natively.")
+    workers: int = Field(0, ge=0, le=64, description="Processes that prepare samples; 0: a thread of this one.")
+    seed: int = Field(0, ge=0, description="Of the order, the augmentation and the dropout.")
+
+
+class Recipe(Settings):
+    """A whole training run: as YAML it can be kept, sent to a colleague and run again."""
+
+    name: str = Field("finetuned", pattern=r"^[\w.-]+$", description="Of the model; letters, digits, '.', '_', '-'.")
+    model: ModelSettings = Field(default_factory=ResANetSettings, description="The network.")
+    preprocessing: Preprocessing = Field(default_factory=Preprocessing, description="How pictures are prepared.")
+    start: str = Field(
+        "bundled",
+        description="'bundled' weights, 'imagenet' for the encoder alone, 'random', or the path of a checkpoint. "
+        "bundled and a checkpoint bring their own model and preprocessing.",
+    )
+    backbone: str = Field("", description="safetensors file of an ImageNet ResNet-50, for start: imagenet.")
+    data: DataSettings = Field(default_factory=DataSettings)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
+    training: TrainSettings = Field(default_factory=TrainSettings)
