@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from napari_embryo.data import Sample, TrainingSet
 from napari_embryo.geometry import GREY_MEAN, GREY_STD, Box, Geometry, grow, normalise, plan, resize
 from napari_embryo.measure import iou
 from napari_embryo.models.binary import decode
@@ -190,58 +189,18 @@ def test_full_and_empty_masks_survive(geometry: Geometry) -> None:
     assert not geometry.mask_to_net(np.zeros(geometry.image_hw, bool)).any()
 
 
-@pytest.fixture(scope="module")
-def blastocyst() -> Sample:
-    embryo = draw_blastocyst(3, shape=(97, 131))
-    masks = np.stack([embryo.masks[name] for name in ("ICM", "TE", "ZP")])
-    return Sample("drawn", "drawn", "drawn", embryo.image, masks, np.array((True, True, True)))
-
-
 @pytest.mark.parametrize("pad", [(0, 0), (16, 9)], ids=["same size", "letterboxed"])
-def test_a_perfect_prediction_scores_one(blastocyst: Sample, pad: tuple[int, int]) -> None:
-    height, width = blastocyst.image.shape
+def test_a_perfect_prediction_scores_one(pad: tuple[int, int]) -> None:
+    height, width = 97, 131
+    drawn = draw_blastocyst(3, shape=(height, width)).stack(("ICM", "TE", "ZP"))
     geometry = Geometry(
         (height, width), (0, 0, height, width), (height, width), pad, (height + 2 * pad[0], width + 2 * pad[1])
     )
-    truth = np.stack([geometry.mask_to_net(mask) for mask in blastocyst.masks])
+    truth = np.stack([geometry.mask_to_net(mask) for mask in drawn])
     logits = torch.from_numpy(np.where(truth, 20.0, -20.0))
     masks, _ = decode(logits, geometry, ("ICM", "TE", "ZP"), 0.5)
-    np.testing.assert_array_equal(masks, blastocyst.masks)
-    assert [iou(found, drawn) for found, drawn in zip(masks, blastocyst.masks, strict=True)] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("augment", [False, True])
-def test_training_masks_are_zero_or_one(blastocyst: Sample, fit: Fit, augment: bool) -> None:
-    items = TrainingSet([blastocyst] * 8, Preprocessing(height=64, width=72, fit=fit), augment=augment)
-    for item in (items[i] for i in range(len(items))):
-        assert set(torch.unique(item["masks"].float()).tolist()) <= {0.0, 1.0}
-        assert set(torch.unique(item["valid"].float()).tolist()) <= {0.0, 1.0}
-        assert item["masks"].shape == (3, 64, 72)
-        assert item["image"].shape == item["valid"].shape == (1, 64, 72)
-        assert torch.isfinite(item["image"]).all()
-        assert not item["masks"][:, ~item["valid"][0].bool()].any(), "a mask on the padding"
-
-
-def test_training_masks_move_with_the_picture(blastocyst: Sample) -> None:
-    bright = np.where(blastocyst.masks[0], 255, 0).astype(np.uint8)
-    icm = Sample("icm", "icm", "drawn", bright, blastocyst.masks, blastocyst.known)
-    items = TrainingSet([icm] * 6, Preprocessing(height=64, width=72))
-    for item in (items[i] for i in range(len(items))):
-        inside, ring = item["masks"][0].bool(), item["valid"][0].bool() & ~item["masks"][0].bool()
-        grey = item["image"][0]
-        middle = (grey[inside].mean() + grey[ring].mean()) / 2
-        brighter = (grey > middle) if grey[inside].mean() > grey[ring].mean() else (grey < middle)
-        assert iou((brighter & item["valid"][0].bool()).numpy(), inside.numpy()) > 0.5
-
-
-def test_the_same_item_comes_again_and_changes_with_the_epoch(blastocyst: Sample) -> None:
-    items, again = (TrainingSet([blastocyst], Preprocessing(height=64, width=72), seed=5) for _ in range(2))
-    first = items[0]["image"]
-    torch.manual_seed(1)
-    assert torch.equal(first, again[0]["image"])
-    again.epoch = 1
-    assert not torch.equal(first, again[0]["image"])
+    np.testing.assert_array_equal(masks, drawn)
+    assert [iou(found, truth) for found, truth in zip(masks, drawn, strict=True)] == [1, 1, 1]
 
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 56), dtype=np.uint8)

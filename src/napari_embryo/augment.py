@@ -1,0 +1,334 @@
+"""Training samples as the network meets them: sized, normalised and, while it learns, altered at random."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from napari_embryo import geometry
+from napari_embryo.data import Sample, Truth
+from napari_embryo.geometry import Box
+from napari_embryo.render import COLOURS
+from napari_embryo.settings import Augmentation, Preprocessing
+from napari_embryo.synthetic import scene
+
+CACHE_BYTES = 2**30
+"""Pictures and masks kept in memory, so that an epoch does not read every file again."""
+
+
+class TrainingSet(Dataset[dict[str, Tensor]]):
+    """Samples at the network's size; item ``i`` of epoch ``e`` is the same in every run, process and order.
+
+    Parameters
+    ----------
+    samples
+        What to learn from; a sample may stand in it several times and is altered otherwise each time.
+    preprocessing
+        Size and normalisation.
+    augmentation
+        How samples are altered; None: the plain letterboxed picture.
+    seed
+        Of the augmentation.
+    cells
+        Whether items have ``cells`` (N, h, w) and, where known, ``visible`` (N, h, w) beside the rest.
+    cache_bytes
+        How much is kept in memory.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocessing: Preprocessing,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        *,
+        cells: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.samples, self.preprocessing, self.augmentation, self.seed = samples, preprocessing, augmentation, seed
+        self.cells, self.epoch = cells, 0
+        self._kept: dict[Sample, Truth] = {}
+        self._room = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.item(self.epoch, index)
+
+    def item(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) of one visit."""
+        truth = self._read(self.samples[index])
+        if self.augmentation is None:
+            return to_targets(truth, self.preprocessing, cells=self.cells)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        return _augmented(truth, self.preprocessing, self.augmentation, rng, self.cells)
+
+    def _read(self, sample: Sample) -> Truth:
+        if sample in self._kept:
+            return self._kept[sample]
+        truth = sample.read()
+        size = _bytes(truth)
+        if size <= self._room:
+            self._room -= size
+            self._kept[sample] = truth
+        return truth
+
+
+def _bytes(truth: Truth) -> int:
+    arrays = (truth.image, truth.masks, truth.known, truth.cells, truth.visible)
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
+def to_targets(
+    truth: Truth, preprocessing: Preprocessing, box: Box | None = None, *, cells: bool = False
+) -> dict[str, Tensor]:
+    """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) at the network's size."""
+    plan = geometry.plan(truth.image.shape, preprocessing.net_hw, preprocessing.fit, box)
+    drawn = {"masks": truth.masks, **(_silhouettes(truth) if cells else {})}
+    return {
+        "image": tv_tensors.Image(torch.from_numpy(geometry.network_input(truth.image, plan, preprocessing))),
+        "valid": tv_tensors.Mask(torch.from_numpy(plan.valid())[None]),
+        "known": torch.from_numpy(truth.known),
+        **{name: _mask(masks, plan) for name, masks in drawn.items()},
+    }
+
+
+def _silhouettes(truth: Truth) -> dict[str, npt.NDArray[np.bool_]]:
+    return {"cells": truth.cells, **({} if truth.visible is None else {"visible": truth.visible})}
+
+
+def _mask(masks: npt.NDArray[np.bool_], plan: geometry.Geometry) -> tv_tensors.Mask:
+    net = np.zeros((len(masks), *plan.net_hw), bool)
+    for i, mask in enumerate(masks):
+        net[i] = plan.mask_to_net(mask)
+    return tv_tensors.Mask(torch.from_numpy(net))
+
+
+_FINER = 1.25
+"""Geometry is augmented on a finer grid and then shrunk with anti-aliasing, as in use."""
+
+
+def _augmented(
+    truth: Truth, preprocessing: Preprocessing, how: Augmentation, rng: np.random.Generator, cells: bool
+) -> dict[str, Tensor]:
+    if rng.random() < how.wells and fills_its_picture(truth):
+        truth = in_a_well(truth, rng)
+    box, warp = _random_box(truth, how, rng), _random_warp(how, rng)
+    if warp.is_identity:
+        item = to_targets(truth, preprocessing, box, cells=cells)
+    else:
+        height, width = preprocessing.net_hw
+        finer = preprocessing.model_copy(update={"height": round(height * _FINER), "width": round(width * _FINER)})
+        item = _warped(to_targets(truth, finer, box, cells=cells), warp, preprocessing.net_hw)
+    image, valid = (item[name].as_subclass(Tensor) for name in ("image", "valid"))
+    item["image"] = tv_tensors.Image(_photometric(image, how, rng) * valid)
+    return item
+
+
+def _random_box(truth: Truth, how: Augmentation, rng: np.random.Generator) -> Box | None:
+    """The whole picture, or a crop around the embryo, like the predictor's second look."""
+    margin = rng.uniform(0.02, 0.3)
+    return geometry.grow(truth.box, margin, truth.image.shape) if rng.random() < how.crop else None
+
+
+@dataclass(frozen=True)
+class _Warp:
+    """Degrees, shares of the picture (x, y), scale, mirrored left-right and up-down."""
+
+    angle: float
+    shift: tuple[float, float]
+    scale: float
+    shear: float
+    mirrored: tuple[bool, bool]
+
+    @property
+    def is_identity(self) -> bool:
+        return self == _Warp(0, (0, 0), 1, 0, (False, False))
+
+
+def _random_warp(how: Augmentation, rng: np.random.Generator) -> _Warp:
+    angle, dx, dy, shear = (float(v) for v in rng.uniform(-1, 1, 4))
+    left_right, up_down = rng.random(2) < 0.5
+    return _Warp(
+        angle=angle * how.rotation,
+        shift=(dx * how.shift, dy * how.shift),
+        scale=float(rng.uniform(how.zoom_out, how.zoom_in)),
+        shear=shear * how.shear,
+        mirrored=(how.flips and bool(left_right), how.flips and bool(up_down)),
+    )
+
+
+def _warped(item: dict[str, Tensor], warp: _Warp, hw: tuple[int, int]) -> dict[str, Tensor]:
+    """Pictures bilinear, masks by the nearest pixel, so that they stay masks; ``known`` is no picture."""
+    return {name: value if name == "known" else _warped_planes(value, warp, hw) for name, value in item.items()}
+
+
+def _warped_planes(planes: Tensor, warp: _Warp, hw: tuple[int, int]) -> Tensor:
+    left_right, up_down = warp.mirrored
+    planes = v2.functional.horizontal_flip(planes) if left_right else planes
+    planes = v2.functional.vertical_flip(planes) if up_down else planes
+    shift = [share * side for share, side in zip(warp.shift, (planes.shape[-1], planes.shape[-2]), strict=True)]
+    moved = v2.functional.affine(
+        planes, warp.angle, shift, warp.scale, [warp.shear, 0.0], v2.InterpolationMode.BILINEAR
+    )
+    resized: Tensor = v2.functional.resize(moved, list(hw), antialias=True)
+    return resized
+
+
+_WELL_PICTURE = (320, 320)
+
+
+def fills_its_picture(truth: Truth) -> bool:
+    """Whether a microscope framed the embryo: whole, and large in the picture."""
+    height, width = truth.image.shape
+    top, left, bottom, right = truth.box
+    whole = top > 0 and left > 0 and bottom < height and right < width
+    return whole and (bottom - top) * (right - left) > 0.35 * height * width
+
+
+def in_a_well(truth: Truth, rng: np.random.Generator) -> Truth:
+    """The same embryo as an incubator would see it: smaller, anywhere in a lit well, its edge perhaps in the dark.
+
+    Annotated incubator pictures are few, those of microscopes many.
+    """
+    view = scene.choose_scene(rng, _WELL_PICTURE, "incubator")
+    field = scene.paint_field(rng, view)
+    lay = _choose_spot(truth, view, field.shape, rng)
+    inside = ndimage.binary_fill_holes(truth.masks.any(axis=0) | truth.cells.any(axis=0))
+    grey = _as_bytes(truth.image)
+    grey = (grey - np.median(grey[~inside])) * np.float32(rng.uniform(0.7, 1.3))
+    opaque = ndimage.gaussian_filter(lay.on_canvas(inside), 1.0)
+    shade = np.clip(ndimage.gaussian_filter(field, 4.0) / view.level, 0.1, 1.3)
+    embryo = (lay.on_canvas(grey) + view.level) * shade
+    return replace(
+        truth,
+        image=np.clip(field * (1 - opaque) + embryo * opaque, 0, 255),
+        masks=lay.masks(truth.masks),
+        cells=lay.masks(truth.cells),
+        visible=None if truth.visible is None else lay.masks(truth.visible),
+    )
+
+
+def _as_bytes(image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Grey values on the scale of 8 bits, whatever the camera's."""
+    grey = np.asarray(image, np.float32)
+    if image.dtype == np.uint8:
+        return grey
+    low, high = np.percentile(grey, (0.5, 99.5))
+    return np.asarray(np.clip((grey - low) / max(high - low, 1e-12), 0, 1) * 255, np.float32)
+
+
+@dataclass(frozen=True)
+class _Lay:
+    """Where a part of one picture is laid on another: ``box`` scaled to ``hw``, its corner at ``corner``."""
+
+    box: Box
+    hw: tuple[int, int]
+    corner: tuple[int, int]
+    canvas: tuple[int, int]
+
+    def on_canvas(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        top, left, bottom, right = self.box
+        rows, columns = (_cut(c, n, room) for c, n, room in zip(self.corner, self.hw, self.canvas, strict=True))
+        canvas = np.zeros(self.canvas, np.float32)
+        small = geometry.resize(values[top:bottom, left:right].astype(np.float32), self.hw)
+        canvas[rows[0], columns[0]] = small[rows[1], columns[1]]
+        return canvas
+
+    def masks(self, masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        laid = np.zeros((len(masks), *self.canvas), bool)
+        for i, mask in enumerate(masks):
+            laid[i] = self.on_canvas(mask) >= 0.5
+        return laid
+
+
+def _choose_spot(truth: Truth, view: scene.Scene, canvas: tuple[int, int], rng: np.random.Generator) -> _Lay:
+    top, left, bottom, right = truth.box
+    sides = bottom - top, right - left
+    radius = view.well_radius * rng.uniform(0.45, 0.9)
+    height, width = (max(8, round(2 * radius * side / max(sides))) for side in sides)
+    y, x = scene.place(rng, view, 0.85 * radius)
+    return _Lay(truth.box, (height, width), (round(y - height / 2), round(x - width / 2)), canvas)
+
+
+def _cut(start: int, length: int, room: int) -> tuple[slice, slice]:
+    """Where a thing that begins at ``start`` is seen within ``room``, and which part of it."""
+    seen = slice(max(start, 0), min(start + length, room))
+    return seen, slice(seen.start - start, seen.stop - start)
+
+
+def _photometric(image: Tensor, how: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Gamma, contrast, brightness, uneven illumination, blur and noise of a normalised grey picture (1, h, w)."""
+    strength, inverted = how.photometric, rng.random() < how.invert
+    if not strength and not inverted:
+        return image
+    unit = image * geometry.GREY_STD + geometry.GREY_MEAN
+    if strength:
+        unit = _lit_otherwise(unit.clamp(0, 1), strength, rng)
+    if inverted:
+        unit = 1 - unit
+    return (unit - geometry.GREY_MEAN) / geometry.GREY_STD
+
+
+def _lit_otherwise(unit: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
+    gamma, contrast, brightness = (float(v) for v in rng.uniform((-0.45, -0.4, -0.15), (0.45, 0.35, 0.15)) * strength)
+    unit = (unit ** float(np.exp(gamma)) - 0.5) * (1 + contrast) + 0.5 + brightness
+    unit = unit * _illumination(unit.shape[-2:], strength, rng)
+    if rng.random() < 0.3:
+        unit = v2.functional.gaussian_blur(unit, [5, 5], [strength * float(rng.uniform(0.3, 1.3))])
+    if rng.random() < 0.4:
+        noise = torch.from_numpy(rng.standard_normal(unit.shape, np.float32))
+        unit = unit + noise * strength * float(rng.uniform(0.01, 0.06))
+    return unit
+
+
+def _illumination(hw: Sequence[int], strength: float, rng: np.random.Generator) -> Tensor:
+    """A smooth field around 1: a slope and a vignette of random strength."""
+    ys, xs = torch.meshgrid(torch.linspace(-1, 1, hw[0]), torch.linspace(-1, 1, hw[1]), indexing="ij")
+    dy, dx, vignette = (float(v) * strength for v in rng.uniform((-0.25, -0.25, -0.1), (0.25, 0.25, 0.35)))
+    field: Tensor = 1 + dy * ys + dx * xs - vignette * (ys**2 + xs**2)
+    return field.clamp_min(0.05)
+
+
+def preview(
+    samples: Sequence[Sample], preprocessing: Preprocessing, augmentation: Augmentation, seed: int, count: int
+) -> npt.NDArray[np.uint8]:
+    """What the network will see: ``count`` altered samples with their masks outlined.
+
+    Parameters
+    ----------
+    samples
+        Taken in turn.
+    preprocessing, augmentation, seed
+        As in training; the first ones shown are those of its first epoch.
+    count
+        How many pictures.
+
+    Returns
+    -------
+    array
+        (count, h, w, 3) uint8, red, green, blue.
+    """
+    if not samples:
+        raise ValueError("there is no sample to show; give at least one annotated picture")
+    items = TrainingSet(samples, preprocessing, augmentation, seed)
+    rounds = (divmod(i, len(samples)) for i in range(count))
+    shown = [_outlined(items.item(1 + epoch, index)) for epoch, index in rounds]
+    return np.stack(shown) if shown else np.zeros((0, *preprocessing.net_hw, 3), np.uint8)
+
+
+def _outlined(item: dict[str, Tensor]) -> npt.NDArray[np.uint8]:
+    unit = item["image"][0].numpy() * geometry.GREY_STD + geometry.GREY_MEAN
+    picture = np.repeat((np.clip(unit, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
+    colours = list(COLOURS.values())
+    for i, mask in enumerate(item["masks"].numpy().astype(bool)):
+        picture[mask & ~ndimage.binary_erosion(mask)] = colours[i % len(colours)]
+    return picture

@@ -1,0 +1,28 @@
+"""From annotated folders to samples, their split and a report; nothing here needs torch."""
+
+from napari_embryo.data.embryos import embryo_of
+from napari_embryo.data.finding import find_samples
+from napari_embryo.data.labelme import read_polygons
+from napari_embryo.data.polygons import blastocyst_masks
+from napari_embryo.data.reporting import Report, report
+from napari_embryo.data.sample import Contents, Found, Sample, Skipped, Truth
+from napari_embryo.data.saved import save_sample
+from napari_embryo.data.splitting import Split, split, split_by_embryo
+
+__all__ = [
+    "Contents",
+    "Found",
+    "Report",
+    "Sample",
+    "Skipped",
+    "Split",
+    "Truth",
+    "blastocyst_masks",
+    "embryo_of",
+    "find_samples",
+    "read_polygons",
+    "report",
+    "save_sample",
+    "split",
+    "split_by_embryo",
+]

@@ -1,0 +1,121 @@
+"""Whose picture a file is: what has to stay on one side of a split."""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from napari_embryo.settings import DataSettings
+
+_EMBRYO_PATTERNS = (
+    re.compile(r"(?P<embryo>[RT]\d{2}-\d+)[A-Za-z]?$"),  # clinic's patient number, siblings a, b, ...
+    re.compile(r"^stork_(?P<embryo>\d+)"),
+    re.compile(r"(?P<embryo>d5\.\d+)"),
+    re.compile(r"^D\d{4}\.\d{2}\.\d{2}_(?P<embryo>S\d+_I\d+.*?WELL\d+)"),
+    re.compile(r"^seq_(?P<embryo>.+)_\d+$"),  # frames of one time-lapse
+)
+
+
+def embryo_of(name: str) -> str:
+    """Patient or embryo a file name belongs to; the name itself where no pattern is known.
+
+    >>> embryo_of("Blast_PCRM_R13-0140b"), embryo_of("stork_32176207_0_2BB-")
+    ('R13-0140', '32176207')
+    """
+    return _first_match(_EMBRYO_PATTERNS, name) or name
+
+
+def _first_match(patterns: Iterable[re.Pattern[str]], name: str) -> str | None:
+    found = (pattern.search(name) for pattern in patterns)
+    return next((match["embryo"] for match in found if match), None)
+
+
+@dataclass(frozen=True)
+class Embryos:
+    """Names embryos as the settings ask: a table first, then a pattern, the source's own word, the known names."""
+
+    pattern: re.Pattern[str] | None = None
+    table: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: DataSettings) -> Self:
+        """Read what the settings name.
+
+        Raises
+        ------
+        ValueError
+            When the pattern is no regular expression with a group ``embryo``, or the table lacks a column.
+        FileNotFoundError
+            When there is no such table.
+        """
+        pattern = compiled(settings.embryo_pattern) if settings.embryo_pattern else None
+        return cls(pattern, read_table(Path(settings.embryo_table)) if settings.embryo_table else {})
+
+    def name(self, image: str, told: str | None) -> str:
+        """The embryo of the picture ``image``; ``told`` is what its source says."""
+        patterned = _first_match([self.pattern], image) if self.pattern else None
+        return self.table.get(image) or patterned or told or embryo_of(image)
+
+    def check_used(self, images: Iterable[str]) -> None:
+        """A table or a pattern that fits no picture at all is a mistake, and splitting by file name would hide it."""
+        names = list(images)
+        if self.pattern and names and not any(map(self.pattern.search, names)):
+            raise ValueError(
+                f"embryo_pattern {self.pattern.pattern!r} fits no picture, such as {names[0]!r}; correct it"
+            )
+        if self.table and names and self.table.keys().isdisjoint(names):
+            raise ValueError(
+                f"embryo_table names none of the pictures: it has {next(iter(self.table))!r}, the folders have "
+                f"{names[0]!r}; its column 'image' needs their file names"
+            )
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern, checked to be one that names embryos."""
+    needed = r"needed is a regular expression with a group named 'embryo', such as '(?P<embryo>R\d+-\d+)'"
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"embryo_pattern {pattern!r} came ({error}); {needed}") from error
+    if "embryo" not in expression.groupindex:
+        raise ValueError(f"embryo_pattern {pattern!r} came, which has no such group; {needed}")
+    return expression
+
+
+def read_table(path: Path) -> dict[str, str]:
+    """File stem -> embryo, of a CSV with the columns ``image`` and ``embryo``; empty embryos are left out."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such embryo table; give a CSV with the columns image and embryo")
+    rows = read_rows(path)
+    columns = list(rows[0]) if rows else []
+    if not {"image", "embryo"} <= set(columns):
+        raise ValueError(f"{path}: columns {', '.join(columns) or '(none)'} came; needed are image and embryo")
+    return {image_stem(row["image"]): row["embryo"] for row in rows if row["embryo"]}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """A CSV's rows; column names in small letters, cells without spaces around them, missing cells empty."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a table in UTF-8 with commas ({error}); save it as 'CSV UTF-8'") from error
+    return [{_clean(key).lower(): _clean(cell) for key, cell in row.items() if isinstance(key, str)} for row in rows]
+
+
+def _clean(cell: str | None) -> str:
+    return (cell or "").strip()
+
+
+_IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|bmp|npy|(ome\.)?tiff?)$", re.IGNORECASE)
+
+
+def image_stem(file_name: str) -> str:
+    """A picture's name without folders and without the ending of an image; other dots belong to the name.
+
+    >>> image_stem("images/d5.12.PNG"), image_stem("d5.12")
+    ('d5.12', 'd5.12')
+    """
+    return _IMAGE_SUFFIX.sub("", file_name.replace("\\", "/").rsplit("/", 1)[-1])

@@ -1,0 +1,114 @@
+"""A CSV of image-level labels: grades, fragmentation ratios, and masks where the table names them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from napari_embryo.data.embryos import image_stem, read_rows
+from napari_embryo.data.pictures import Entry, by_stem, check_size, folder_like, pictures, read_grey, read_mask, refuse
+from napari_embryo.data.sample import Truth, no_cells
+
+LOOKED_FOR = "a CSV with the columns image and grade (A-D) or ratio (0-1)"
+GRADES = ("A", "B", "C", "D")
+_WHOSE = ("embryo", "patient_id", "patient")
+_SHORT = {"frag": ("fragment", "fragments", "fragmentation")}
+"""Short names of classes in a table's mask columns."""
+
+
+def fits(folder: Path, classes: Sequence[str]) -> bool:
+    """Whether a table with the needed columns lies in the folder."""
+    return any(_lacking(path) is None for path in _tables(folder))
+
+
+def _tables(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
+
+
+def _lacking(path: Path) -> str | None:
+    """Why a table is not one of grades; None where it is."""
+    try:
+        rows = read_rows(path)
+    except ValueError as error:
+        return str(error)
+    columns = set(rows[0]) if rows else set()
+    if "image" in columns and columns & {"grade", "ratio"}:
+        return None
+    named = ", ".join(rows[0]) if rows else "none"
+    return (
+        f"{path}: not a table of fragmentation grades: the columns {named} came; needed are image, and grade (A-D) "
+        "or ratio (0-1). A Gardner grade of a blastocyst is neither"
+    )
+
+
+def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
+    """Every row of the tables in the folder.
+
+    Raises
+    ------
+    ValueError
+        When no table has the columns that are needed.
+    """
+    reasons = {path: _lacking(path) for path in _tables(folder)}
+    good = [path for path, reason in reasons.items() if reason is None]
+    if not good:
+        raise ValueError("; ".join(filter(None, reasons.values())) or f"{folder}: no CSV; needed is {LOOKED_FOR}")
+    for path in good:
+        yield from _rows(path, classes)
+
+
+def _rows(path: Path, classes: Sequence[str]) -> Iterator[Entry]:
+    home = path.parent
+    places = [home, *filter(None, [folder_like(home, "images")])]
+    lying = {p.name: p for place in places for p in pictures(place)}
+    stems = {stem: paths for place in places for stem, paths in by_stem(place).items()}
+    for row in read_rows(path):
+        name = image_stem(row["image"])
+        candidates = [lying[Path(row["image"]).name]] if Path(row["image"]).name in lying else stems.get(name, [])
+        whose = next((row[key] for key in _WHOSE if row.get(key)), None)
+        yield Entry(name, _load(home, candidates, row, classes), whose)
+
+
+def _load(home: Path, candidates: Sequence[Path], row: Mapping[str, str], classes: Sequence[str]) -> partial[Truth]:
+    if len(candidates) != 1:
+        came = "no picture" if not candidates else " and ".join(p.name for p in candidates)
+        return partial(refuse, f"{came} of this name lies beside the table or in images/; needed is one")
+    masks = {name: home / row[column] for name in classes if (column := _mask_column(row, name))}
+    return partial(read, candidates[0], row.get("ratio", ""), row.get("grade", ""), masks, tuple(classes))
+
+
+def _mask_column(row: Mapping[str, str], name: str) -> str | None:
+    """The column with the file of a class's mask, such as ``icm_mask``, where this row has one."""
+    names = [name.lower(), *(short for short, meant in _SHORT.items() if name.lower() in meant)]
+    return next((f"{each}_mask" for each in names if row.get(f"{each}_mask")), None)
+
+
+def read(picture: Path, ratio: str, grade: str, masks: Mapping[str, Path], classes: Sequence[str]) -> Truth:
+    """A picture with its weak label; classes without a mask are unknown."""
+    image = read_grey(picture)
+    drawn = np.zeros((len(classes), *image.shape), bool)
+    for name, path in masks.items():
+        mask = read_mask(path)
+        check_size(path, mask.shape, image)
+        drawn[classes.index(name)] = mask
+    known = np.array([name in masks for name in classes])
+    return Truth(image, drawn, known, no_cells(image), None, _ratio(ratio), _grade(grade))
+
+
+def _ratio(text: str) -> float | None:
+    try:
+        ratio = float(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"ratio {text!r} came; needed is a number between 0 and 1") from error
+    if ratio is not None and not 0 <= ratio <= 1:
+        raise ValueError(f"ratio {text} came; needed is a share between 0 and 1, not per cent")
+    return ratio
+
+
+def _grade(text: str) -> str | None:
+    if text and text.upper() not in GRADES:
+        raise ValueError(f"grade {text!r} came; needed is one of {', '.join(GRADES)}")
+    return text.upper() or None
