@@ -1,29 +1,63 @@
-"""Training on a page: what is yielded, what repeats, what is learnt, what stops it."""
+"""Training: what is told, what is learnt, what repeats, what goes on after a power cut, what stops it."""
 
-from collections.abc import Callable
+import csv
+import math
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from napari_embryo import models
+from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample
 from napari_embryo.models import checkpoint
-from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, TrainSettings, UNetSettings
+from napari_embryo.settings import BLASTOCYST_CLASSES, Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
+from napari_embryo.settings import UNetSettings as UNet
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import Step, train
+from napari_embryo.train import Epoch, Outcome, Step, batches, learning, stopped, train
+from napari_embryo.train.learner import Learner
 
-PRE = Preprocessing(height=64, width=64)
-TINY = UNetSettings(base_channels=8)
+TINY = UNet(base_channels=4)
+PRE = Preprocessing(height=48, width=64)
+
+
+def drawn(seeds: Sequence[int], source: str = "drawn") -> list[Sample]:
+    pictures = [(seed, draw_blastocyst(seed, (64, 80))) for seed in seeds]
+    return [Sample.of(f"e{seed}", d.image, d.stack(BLASTOCYST_CLASSES), source=source) for seed, d in pictures]
 
 
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
-    drawn = [(f"e{seed}", draw_blastocyst(seed, (64, 64))) for seed in range(4)]
-    return [Sample(n, n, "drawn", d.image, d.stack(BLASTOCYST_CLASSES), np.ones(3, bool)) for n, d in drawn]
+    return drawn(range(6))
+
+
+@pytest.fixture(scope="module")
+def validation() -> list[Sample]:
+    return drawn(range(10, 13), "kept aside")
+
+
+def recipe(
+    *, repeats: dict[str, int] | None = None, augmentation: Augmentation | None = None, **training: Any
+) -> Recipe:
+    chosen = {"epochs": 2, "batch_size": 2, "encoder_rate": 1.0, "precision": "float32", "device": "cpu", **training}
+    return Recipe(
+        model=TINY,
+        preprocessing=PRE,
+        data=DataSettings(repeats=repeats or {}),
+        augmentation=augmentation or Augmentation(),
+        training=TrainSettings.model_validate(chosen),
+    )
 
 
 def tiny(seed: int = 0) -> nn.Module:
@@ -31,81 +65,579 @@ def tiny(seed: int = 0) -> nn.Module:
     return models.build(TINY)
 
 
+class Parts(nn.Module):
+    """Encoder, decoder and head with batch normalisation and dropout in each."""
+
+    def __init__(self, classes: tuple[str, ...] = BLASTOCYST_CLASSES) -> None:
+        super().__init__()
+        self.settings = UNet(base_channels=4, classes=classes)
+        self.encoder, self.decoder = (
+            nn.Sequential(nn.Conv2d(i, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout2d(0.2)) for i in (1, 4)
+        )
+        self.head = nn.Conv2d(4, len(classes), 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.head(self.decoder(self.encoder(x)))}
+
+
+def parts(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return Parts()
+
+
 def state(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def test_a_step_is_yielded_for_every_step(samples: list[Sample]) -> None:
-    steps = list(train(tiny(), samples, PRE, TrainSettings(steps=4, batch_size=2)))
-    assert [(p.done, p.total) for p in steps] == [(i, 4) for i in range(1, 5)]
-    for progress in steps:
-        assert isinstance(progress.item, Step)
-        assert set(progress.item.losses) == {"bce", "dice"}
-        assert np.isfinite(list(progress.item.losses.values())).all()
-        assert progress.item.seconds > 0
-        assert "bce" in progress.message
-        assert "dice" in progress.message
+def finish(running: Any) -> tuple[list[Any], Outcome]:
+    """Everything told, and the outcome."""
+    told = []
+    while True:
+        try:
+            told.append(next(running))
+        except StopIteration as end:
+            return told, end.value
 
 
-def test_a_seed_repeats_to_the_bit(samples: list[Sample]) -> None:
-    def run(seed: int) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
-        model = tiny()
-        losses = [p.item.losses for p in train(model, samples, PRE, TrainSettings(steps=3, batch_size=2, seed=seed))]
-        return losses, state(model)
+def epochs(told: Sequence[Any]) -> list[Epoch]:
+    return [p.item for p in told if isinstance(p.item, Epoch)]
 
-    (losses, weights), (again, same), (other, _) = run(0), run(0), run(1)
-    assert losses == again
-    assert all(torch.equal(weights[name], same[name]) for name in weights)
-    assert losses != other
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The history without the clock."""
+    with (folder / "history.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+# --- what is told and written ---------------------------------------------------------------------------------------
+
+
+def test_steps_epochs_and_files(samples: list[Sample], validation: list[Sample], tmp_path: Path) -> None:
+    model = tiny()
+    said = {"data": "drawn"}
+    told, outcome = finish(train(model, samples, validation, recipe(), tmp_path, provenance=said))
+    assert [type(p.item) for p in told] == 2 * [Step, Step, Step, Epoch]
+    assert [p.done for p in told] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert {p.total for p in told} == {6}
+    for progress in told:
+        if isinstance(progress.item, Step):
+            assert set(progress.item.losses) == {"bce", "dice"}
+            assert progress.item.seconds > 0
+    first = epochs(told)[0]
+    steps = [p.item.losses["dice"] for p in told[:3]]
+    assert first.train["dice"] == pytest.approx(np.mean(steps))
+    assert set(first.validation) == {"bce", "dice"}
+    assert set(first.scores) == {"IoU ICM", "IoU TE", "IoU ZP"}
+    assert [score for _, score in first.worst] == sorted(score for _, score in first.worst)
+    assert {name for name, _ in first.worst} == {"e10", "e11", "e12"}
+    assert list(rows(tmp_path)[0]) == [
+        "epoch", "learning_rate", "train bce", "train dice", "validation bce", "validation dice",
+        "IoU ICM", "IoU TE", "IoU ZP", "score", "best",
+    ]  # fmt: skip
+    assert [float(row["validation dice"]) for row in rows(tmp_path)] == [e.validation["dice"] for e in epochs(told)]
+    assert outcome.reason == "finished"
+    assert (outcome.epochs, outcome.last, outcome.best) == (
+        2, tmp_path / "last.safetensors", tmp_path / "best.safetensors",
+    )  # fmt: skip
+    last = checkpoint.load(outcome.last)
+    assert last.info.provenance["data"] == "drawn"
+    x = torch.randn(1, 1, 48, 64)
+    with torch.inference_mode():
+        expected = model.eval()(x)["logits"]
+        assert torch.equal(last.model.to(memory_format=torch.channels_last)(x)["logits"], expected)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "last.safetensors", "best.safetensors", "state.safetensors", "history.csv",
+    }  # fmt: skip
+
+
+def test_the_validation_numbers_are_those_of_the_saved_network(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path
+) -> None:
+    """Recomputed picture by picture from the file, with NumPy."""
+    young = replace(validation[0], load=_without_icm)
+    told, outcome = finish(train(tiny(), samples, [young, *validation[1:]], recipe(epochs=1), tmp_path))
+    model = checkpoint.load(outcome.last).model
+    items = TrainingSet([young, *validation[1:]], PRE)
+    ious, losses = [], []
+    for item in (items[i] for i in range(3)):
+        with torch.inference_mode():
+            logits = model(item["image"][None])["logits"][0].double().numpy()
+        p, g, valid = 1 / (1 + np.exp(-logits)), item["masks"].numpy().astype(float), item["valid"].numpy() > 0
+        entropy = [-np.log(np.where(g[c] > 0, p[c], 1 - p[c]))[valid[0]].mean() for c in range(3)]
+        losses += [entropy[c] for c in range(3) if item["known"][c]]
+        found, truth = (logits >= 0) & valid, (g > 0) & valid
+        ious.append(
+            [
+                (f & t).sum() / (f | t).sum() if k else np.nan
+                for f, t, k in zip(found, truth, item["known"], strict=True)
+            ]
+        )
+    epoch = epochs(told)[0]
+    assert list(epoch.scores.values()) == pytest.approx(np.nanmean(ious, axis=0), abs=2e-3)
+    assert epoch.validation["bce"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert dict(epoch.worst)["e10"] == pytest.approx(np.nanmean(ious[0]), abs=2e-3)
+
+
+def _without_icm() -> Any:
+    truth = drawn([10])[0].read()
+    return replace(truth, known=np.array((False, True, True)))
+
+
+def test_the_best_file_is_that_of_the_best_epoch(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores 0.2, 0.5, 0.4, 0.5: the second is the best, also after an equal one."""
+    scripted(monkeypatch, [0.2, 0.5, 0.4, 0.5])
+    told, outcome = finish(train(tiny(), samples, validation[:1], recipe(epochs=4), tmp_path))
+    assert [e.best for e in epochs(told)] == [True, True, False, False]
+    assert outcome.best_epoch == 2
+    assert checkpoint.read_info(outcome.best).provenance["trained"]["epoch"] == 2
+    assert checkpoint.read_info(outcome.last).provenance["trained"]["epoch"] == 4
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
+    coming = iter(scores)
+
+    def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
+        return {"IoU": torch.full((len(targets["image"]),), next(coming))}
+
+    monkeypatch.setitem(models.SCORES, "unet", score)
+
+
+@pytest.mark.parametrize(
+    ("patience", "ran", "reason"), [(0, 5, "finished"), (1, 3, "early"), (2, 4, "early"), (9, 5, "finished")]
+)
+def test_patience(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    patience: int, ran: int, reason: str,
+) -> None:  # fmt: skip
+    scripted(monkeypatch, [0.2, 0.5, 0.4, 0.3, 0.1])
+    run = recipe(epochs=5, patience=patience, batch_size=6)
+    told, outcome = finish(train(tiny(), samples, validation[:1], run, tmp_path))
+    assert (len(epochs(told)), outcome.epochs, outcome.best_epoch, outcome.reason) == (ran, ran, 2, reason)
+
+
+def test_without_validation_the_latest_is_the_best(samples: list[Sample], tmp_path: Path) -> None:
+    """The paper's protocol: the last checkpoint."""
+    told, outcome = finish(train(tiny(), samples, [], recipe(epochs=3), tmp_path))
+    assert outcome.best_epoch == 3
+    assert epochs(told)[-1].scores == {}
+    with pytest.raises(ValueError, match="patience needs validation"):
+        next(train(tiny(), samples, [], recipe(patience=2), tmp_path))
+
+
+@pytest.mark.parametrize("after", [1, 4], ids=["in the first epoch", "later"])
+def test_stopping_keeps_the_best_and_the_present(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, after: int
+) -> None:
+    model = tiny()
+    running = train(model, samples, validation, recipe(epochs=9), tmp_path)
+    steps = [p.item for p in islice((p for p in running if isinstance(p.item, Step)), after)]
+    best = (tmp_path / "best.safetensors").read_bytes()
+    running.close()
+    present = checkpoint.load(tmp_path / "last.safetensors").model.state_dict()
+    assert all(torch.equal(tensor, present[name]) for name, tensor in model.state_dict().items())
+    outcome = stopped(tmp_path)
+    assert (outcome.reason, outcome.epochs) == ("stopped", steps[-1].epoch - 1)
+    if after == 4:
+        assert outcome.best_epoch == 1
+        assert outcome.best.read_bytes() == best
+    else:
+        assert outcome.best_epoch == 0
+        assert checkpoint.load(outcome.best).info.provenance["trained"]["step"] == 1
+
+
+# --- what is learnt -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 2 * (1 - 0.01 * 0.1)), ("adam", 2 - 0.01)])
+def test_weight_decay_is_as_named(optimizer: str, expected: float) -> None:
+    """Without a gradient, AdamW shrinks a weight by rate times decay; in Adam, L2 is a gradient like any other."""
+    model = nn.ParameterDict({"w": nn.Parameter(torch.full((1,), 2.0))})
+    settings = recipe(optimizer=optimizer, learning_rate=0.01, weight_decay=0.1).training
+    stepper = learning.build_optimizer(model, settings)
+    model["w"].grad = torch.zeros(1)
+    stepper.step()
+    assert model["w"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_few_pictures_are_learnt_by_heart(samples: list[Sample], tmp_path: Path) -> None:
+    """MODELS 8: the mean IoU of three pictures it was trained on."""
+    still = Augmentation(
+        flips=False, rotation=0, zoom_out=1, zoom_in=1, shift=0, shear=0, crop=0, photometric=0, invert=0, wells=0
+    )
+    run = recipe(epochs=8, batch_size=3, learning_rate=1e-2, augmentation=still, repeats={"drawn": 10})
+    torch.manual_seed(0)
+    model = models.build(UNet(base_channels=8))
+    told, _ = finish(train(model, samples[:3], samples[:3], run, tmp_path))
+    first, last = epochs(told)[0], epochs(told)[-1]
+    assert first.score is not None
+    assert last.score is not None
+    assert first.score < 0.3
+    assert last.score > 0.7
+    assert last.train["dice"] < 0.6 * first.train["dice"]
+
+
+ENCODER, DECODER, HEAD = (
+    {"encoder.0.weight", "encoder.1.weight"},
+    {"decoder.0.weight", "decoder.1.weight"},
+    {"head.weight"},
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "moving", "counting"),
+    [
+        ({"parts": "all"}, ENCODER | DECODER | HEAD, {"encoder", "decoder"}),
+        ({"parts": "decoder"}, DECODER | HEAD, {"decoder"}),
+        ({"parts": "head"}, HEAD, set()),
+        ({"parts": "all", "encoder_rate": 0}, DECODER | HEAD, {"decoder"}),
+        ({"parts": "all", "frozen_batch_norm": True}, ENCODER | DECODER | HEAD, set()),
+        ({"parts": "decoder", "frozen_batch_norm": True}, DECODER | HEAD, set()),
+    ],
+    ids=str,
+)
+def test_what_learns(
+    samples: list[Sample], tmp_path: Path, settings: dict[str, Any], moving: set[str], counting: set[str]
+) -> None:
+    """Parameters, and the running statistics of batch normalisation."""
+    model = parts()
+    before = state(model)
+    finish(train(model, samples, [], recipe(epochs=1, **settings), tmp_path))
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name for name in changed if name.endswith("weight")} == moving
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert {name for name in changed if name.endswith(statistics)} == {
+        f"{part}.1.{name}" for part in counting for name in statistics
+    }
+
+
+def test_nothing_is_left_to_chance_in_frozen_parts(samples: list[Sample]) -> None:
+    """Their dropout is off: the same batch gives the same features in two steps."""
+    model = parts()
+    seen: list[Tensor] = []
+    model.decoder.register_forward_hook(lambda *of: seen.append(of[2].detach().clone()))  # type: ignore[union-attr]
+    learner = Learner(model, recipe(parts="head").training, 2)
+    for seed in (1, 2):
+        learner.learn(batch_of(samples[:2]), seed)
+    assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_the_encoder_learns_at_its_share_of_the_rate(samples: list[Sample], share: float) -> None:
+    """Adam's first step moves every weight by the rate itself, whatever the gradient."""
+    model = parts()
+    before = state(model)
+    Learner(model, recipe(encoder_rate=share, weight_decay=0).training, 2).learn(batch_of(samples[:2]), 0)
+    moved = {n: float((t - before[n]).abs().max()) for n, t in model.state_dict().items()}
+    assert moved["encoder.0.weight"] / moved["head.weight"] == pytest.approx(share, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        (tiny, {"parts": "decoder"}, "has no encoder"),
+        (lambda: _Headless(), {"parts": "head"}, "has no head"),
+        (tiny, {"loss_weights": {"dcie": 2.0}}, "dcie.*bce, dice"),
+        (tiny, {"loss_weights": {"bce": 0, "dice": 0}}, "leaves out every loss"),
+        (tiny, {"repeats": {"incubator": 3}}, "incubator.*come from drawn"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_refused(
+    samples: list[Sample], tmp_path: Path, model: Callable[[], nn.Module], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        next(train(model(), samples, [], recipe(**settings), tmp_path))
+
+
+class _Headless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = TINY
+        self.body = nn.Conv2d(1, 3, 1)
+
+
+def test_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sample"):
+        next(train(tiny(), [], [], recipe(), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"), [({}, (1.0, 1.0)), ({"dice": 3.0}, (1.0, 3.0)), ({"bce": 0.0}, (0.0, 1.0))]
+)
+def test_loss_weights(samples: list[Sample], weights: dict[str, float], expected: tuple[float, float]) -> None:
+    """The gradient is that of the weighted sum."""
+    batch = batch_of(samples[:2])
+    model = parts().eval()
+    losses = models.LOSSES["unet"](model(batch["image"]), batch)
+    (expected[0] * losses["bce"] + expected[1] * losses["dice"]).backward()
+    wanted = gradients(model)
+    run = recipe(loss_weights=weights, frozen_batch_norm=True, clip_norm=0)
+    assert_close(gradients_of_a_step(without_dropout(parts()), run.training, batch, 2), wanted)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout2d):
+            module.p = 0
+    return model
+
+
+def gradients_of_a_step(
+    model: nn.Module, settings: TrainSettings, batch: dict[str, Tensor], micro: int
+) -> dict[str, Tensor]:
+    learner = Learner(model, settings, len(batch["image"]))
+    learner.micro = micro
+    learner.learn(batch, 0)
+    return gradients(model)
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def batch_of(samples: Sequence[Sample], unknown: Sequence[int] = ()) -> dict[str, Tensor]:
+    items = TrainingSet(samples, PRE)
+    _, batch = next(batches.prepared(items, batches.in_order(len(samples), len(samples))))
+    for i in unknown:
+        batch["known"][i, :2] = False
+    return batch
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 4])
+def test_a_batch_in_parts_has_the_gradient_and_losses_of_the_whole(samples: list[Sample], micro: int) -> None:
+    """Also where a class is unknown in some of its pictures, and the last part is smaller."""
+    batch = batch_of(samples[:5], unknown=[0, 3])
+    settings = recipe(frozen_batch_norm=True, batch_size=5, clip_norm=0).training
+    whole = Learner(without_dropout(parts()), settings, 5)
+    losses = whole.learn(batch, 0)
+    split = Learner(without_dropout(parts()), settings, 5)
+    split.micro = micro
+    assert split.learn(batch, 0) == pytest.approx(losses, rel=1e-5)
+    assert_close(gradients(split.model), gradients(whole.model))
+    assert split.judge(batch)[0] == pytest.approx(whole.judge(batch)[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("limit", [0.01, 1000])
+def test_gradients_are_clipped_to_their_norm(samples: list[Sample], limit: float) -> None:
+    found = gradients_of_a_step(parts(), recipe(clip_norm=limit).training, batch_of(samples[:2]), 2)
+    free = gradients_of_a_step(parts(), recipe(clip_norm=0).training, batch_of(samples[:2]), 2)
+    norm = math.sqrt(sum(float((g**2).sum()) for g in free.values()))
+    assert math.sqrt(sum(float((g**2).sum()) for g in found.values())) == pytest.approx(min(limit, norm), rel=1e-3)
+
+
+# --- how fast -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("steps", "warm_up"), [(3, 0.5), (4, 0.5), (40, 0.1), (40, 0.5), (301, 0.1), (301, 0.97)])
+def test_one_cycle_is_torchs(steps: int, warm_up: float) -> None:
+    settings = TrainSettings(warm_up=warm_up, learning_rate=1e-3)
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1e-3)
+    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, steps, pct_start=warm_up)
+    for step in range(steps):
+        share, beta = learning.schedule(settings, step, steps)
+        assert share * 1e-3 == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
+        assert beta == pytest.approx(optimizer.param_groups[0]["betas"][0], rel=1e-6)
+        optimizer.step()
+        if step + 1 < steps:
+            reference.step()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 20])
-def test_any_number_of_steps_rises_and_falls(samples: list[Sample], steps: int) -> None:
-    model = _Dot()
-    rates = [p.item.learning_rate for p in train(model, samples, PRE, TrainSettings(steps=steps, batch_size=2))]
-    assert len(rates) == steps
-    assert max(rates) <= 1e-3 * (1 + 1e-9)
-    assert rates[-1] <= max(rates)
-    if steps >= 9:
-        assert max(rates) > 5e-4
-        assert rates[-1] < 1e-4
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
+def test_any_number_of_steps_has_rates(steps: int, schedule: str) -> None:
+    settings = TrainSettings.model_validate({"schedule": schedule})
+    shares = [learning.schedule(settings, step, steps)[0] for step in range(steps)]
+    assert all(0 < share <= 1 for share in shares)
+    expected = {
+        "constant": [1.0] * steps,
+        "cosine": [(1 + math.cos(math.pi * i / steps)) / 2 for i in range(steps)],
+    }
+    if schedule in expected:
+        assert shares == pytest.approx(expected[schedule])
+    elif steps >= 9:
+        assert max(shares) > 0.5
+        assert shares[-1] < 1e-4
 
 
-def test_the_loss_falls_on_drawn_embryos(samples: list[Sample]) -> None:
-    """On average below the best of the first steps."""
-    losses = [
-        sum(p.item.losses.values())
-        for p in train(tiny(), samples, PRE, TrainSettings(steps=40, batch_size=4, learning_rate=1e-2))
-    ]
-    assert np.mean(losses[-5:]) < min(losses[:5])
+# --- which pictures come when ---------------------------------------------------------------------------------------
 
 
-def test_fewer_samples_than_a_batch_still_train(samples: list[Sample]) -> None:
-    assert len(list(train(tiny(), samples[:1], PRE, TrainSettings(steps=2, batch_size=3)))) == 2
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"), [(6, 2, [2, 2, 2]), (7, 2, [2, 2, 2]), (3, 8, [3]), (1, 4, [1]), (9, 4, [4, 4])]
+)
+def test_batches_are_whole(count: int, size: int, sizes: list[int]) -> None:
+    visits = batches.epoch_of_visits(count, size, seed=3, epoch=1)
+    assert [len(batch) for batch in visits] == sizes
+    places = [i for batch in visits for _, i in batch]
+    assert len(set(places)) == len(places)
+    assert set(places) <= set(range(count))
+    assert len(visits) == batches.steps_per_epoch(count, size)
 
 
-def test_nothing_to_learn_from_is_refused() -> None:
-    with pytest.raises(ValueError, match="sample"):
-        next(train(tiny(), [], PRE, TrainSettings(steps=1)))
+def test_every_epoch_has_an_order_of_its_own() -> None:
+    orders = {str([i for b in batches.epoch_of_visits(12, 4, s, e) for _, i in b]) for s in (0, 1) for e in (1, 2)}
+    assert len(orders) == 4
 
 
-def test_stopping_leaves_a_model_that_can_be_used_and_saved(samples: list[Sample], tmp_path: Path) -> None:
-    model = tiny()
-    before = state(model)
-    running = train(model, samples, PRE, TrainSettings(steps=50, batch_size=2))
-    assert len(list(islice(running, 2))) == 2
+def test_a_source_is_visited_as_often_as_it_is_told() -> None:
+    a, b = drawn([1, 2], "many"), drawn([3], "few")
+    assert [s.name for s in batches.visited([*a, *b], {"few": 3, "many": 1})] == ["e1", "e2", "e3", "e3", "e3"]
+
+
+@pytest.mark.parametrize("workers", [1])
+def test_what_comes_does_not_depend_on_who_prepares_it(samples: list[Sample], workers: int) -> None:
+    items = TrainingSet(samples, PRE, Augmentation(), 7)
+    visits = [b for epoch in (1, 2) for b in batches.epoch_of_visits(len(samples), 2, 7, epoch)]
+    one, other = (list(batches.prepared(items, visits, n)) for n in (0, workers))
+    assert [of for of, _ in one] == [of for of, _ in other] == visits
+    for (_, found), (_, expected) in zip(one, other, strict=True):
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_picture_that_has_gone_is_named(samples: list[Sample], tmp_path: Path) -> None:
+    lost = replace(samples[0], load=_lost)
+    with pytest.raises(FileNotFoundError, match=r"lost\.png"):
+        list(train(tiny(), [lost, *samples[1:]], [], recipe(), tmp_path))
+
+
+def _lost() -> Any:
+    raise FileNotFoundError("lost.png: it has gone")
+
+
+# --- what repeats ---------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_repeats_to_the_bit(samples: list[Sample], validation: list[Sample], tmp_path: Path) -> None:
+    def run(name: str, seed: int) -> tuple[list[dict[str, str]], dict[str, Tensor]]:
+        model = parts()
+        for _ in train(model, samples, validation, recipe(seed=seed), tmp_path / name):
+            torch.rand(3)  # what others do with chance does not matter
+        return rows(tmp_path / name), state(model)
+
+    (first, weights), (second, same), (other, _) = run("a", 0), run("b", 0), run("c", 1)
+    assert first == second
+    assert all(torch.equal(tensor, same[name]) for name, tensor in weights.items())
+    assert first != other
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_train as t
+running = t.train(t.parts(), t.drawn(range(6)), t.drawn(range(10, 13)), t.recipe(epochs=3), Path(sys.argv[1]))
+for progress in running:
+    if progress.done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run_script(out: Path, steps: int) -> int:
+    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    return subprocess.run([sys.executable, "-c", script, str(out), str(steps)], check=False, timeout=300).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows knows no SIGKILL")
+def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
+    """Killed after a random step; dropout, batch normalisation, augmentation, momentum and schedule included."""
+    finish(train(parts(), drawn(range(6)), drawn(range(10, 13)), recipe(epochs=3), tmp_path / "whole"))
+    steps = random.randint(1, 8)
+    assert run_script(tmp_path / "killed", steps) == -signal.SIGKILL
+    model = parts(seed=99)
+    finish(train(model, drawn(range(6)), drawn(range(10, 13)), recipe(epochs=3), tmp_path / "killed", resume=True))
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole"), f"killed after step {steps}"
+    for name in ("best.safetensors", "last.safetensors"):
+        expected, found = (load_file(tmp_path / run / name) for run in ("whole", "killed"))
+        assert all(torch.equal(tensor, found[key]) for key, tensor in expected.items())
+
+
+def test_a_stopped_run_goes_on_from_its_last_whole_epoch(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path
+) -> None:
+    finish(train(tiny(), samples, validation, recipe(epochs=3), tmp_path / "whole"))
+    running = train(tiny(), samples, validation, recipe(epochs=3), tmp_path / "stopped")
+    list(islice(running, 6))
     running.close()
-    assert any(not torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    checkpoint.save(tmp_path / "a.safetensors", model, checkpoint.CheckpointInfo(model=TINY, preprocessing=PRE))
-    loaded = checkpoint.load(tmp_path / "a.safetensors").model.to(memory_format=torch.channels_last)
-    x = torch.randn(1, 1, 64, 64)
-    with torch.inference_mode():
-        expected = model.eval()(x)["logits"]
-        assert torch.isfinite(expected).all()
-        assert torch.equal(loaded(x)["logits"], expected)
+    told, outcome = finish(train(tiny(5), samples, validation, recipe(epochs=3), tmp_path / "stopped", resume=True))
+    assert [e.epoch for e in epochs(told)] == [2, 3]
+    assert (told[0].done, told[0].total) == (4, 9)
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    assert outcome.reason == "finished"
+    again, outcome = finish(train(tiny(), samples, validation, recipe(epochs=3), tmp_path / "stopped", resume=True))
+    assert again == []
+    assert outcome.epochs == 3
 
 
-Loss = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"run": recipe(batch_size=3)}, "training.batch_size: 2 then, 3 now"),
+        ({"run": recipe(seed=4)}, "training.seed: 0 then, 4 now"),
+        ({"run": recipe(repeats={"drawn": 2})}, "training pictures"),
+        ({"run": recipe(augmentation=Augmentation(flips=False))}, "augmentation.flips: True then, False now"),
+        ({"model": parts}, "another one|model"),
+        ({"samples": drawn([0, 1, 2, 3, 4, 9])}, r"training pictures: 1 gone, such as drawn/e5, 1 new"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_another_run_is_not_resumed(samples: list[Sample], tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    if changes.get("model") is parts:
+        changes = {"model": lambda: models.build(UNet(base_channels=4, classes=("ICM", "TE", "B")))}
+        said = "model.classes"
+    finish(train(tiny(), samples, [], recipe(epochs=2), tmp_path))
+    model = changes.get("model", tiny)()
+    with pytest.raises(ValueError, match=said):
+        next(train(model, changes.get("samples", samples), [], changes.get("run", recipe()), tmp_path, resume=True))
+
+
+@pytest.mark.parametrize("changes", [{"workers": 1}, {"patience": 3}, {"device": "auto"}], ids=str)
+def test_another_computer_may_go_on(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    running = train(tiny(), samples, validation, recipe(), tmp_path)
+    list(islice(running, 5))
+    running.close()
+    run = recipe(**changes)
+    assert len(epochs(finish(train(tiny(), samples, validation, run, tmp_path, resume=True))[0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        (None, FileNotFoundError, "no training to go on with"),
+        (lambda whole: whole[: len(whole) // 2], ValueError, "not a whole file"),
+        (lambda whole: whole[:5], ValueError, "not a whole file"),
+        (lambda whole: b"", ValueError, "not a whole file"),
+    ],
+    ids=["none", "half", "five bytes", "empty"],
+)
+def test_no_state_to_resume_from(
+    samples: list[Sample], tmp_path: Path, content: Callable[[bytes], bytes] | None, error: type[Exception], said: str
+) -> None:
+    if content is not None:
+        finish(train(tiny(), samples, [], recipe(epochs=1), tmp_path))
+        path = tmp_path / "state.safetensors"
+        path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(error, match=said):
+        next(train(tiny(), samples, [], recipe(epochs=1), tmp_path, resume=True))
+
+
+def test_an_ordinary_checkpoint_is_no_state(samples: list[Sample], tmp_path: Path) -> None:
+    finish(train(tiny(), samples, [], recipe(epochs=1), tmp_path))
+    (tmp_path / "state.safetensors").write_bytes((tmp_path / "last.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="not the state of a training"):
+        next(train(tiny(), samples, [], recipe(epochs=1), tmp_path, resume=True))
+
+
+# --- what stops it --------------------------------------------------------------------------------------------------
 
 
 def nan_where_unknown(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,58 +645,141 @@ def nan_where_unknown(outputs: dict[str, Tensor], targets: dict[str, Tensor]) ->
     return {"bce": whole if targets["known"].all() else whole * float("nan")}
 
 
-def test_a_loss_that_is_no_number_names_its_samples_and_spares_the_model(
-    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+def test_a_loss_that_is_no_number_names_its_picture(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    culprit = Sample("culprit", "c", "drawn", samples[0].image, samples[0].masks, np.zeros(3, bool))
+    truth = samples[0].read()
+    culprit = Sample.of("culprit", truth.image, truth.masks, np.array((True, True, False)), source="drawn")
     monkeypatch.setitem(models.LOSSES, "unet", nan_where_unknown)
-    model = tiny()
-    with pytest.raises(FloatingPointError, match=r"nan on the batch .*culprit.*lower the learning rate") as caught:
-        list(train(model, [*samples[:3], culprit], PRE, TrainSettings(steps=4, batch_size=2)))
-    assert sum(name in str(caught.value) for name in ("e0", "e1", "e2", "culprit")) == 2
-    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+    run = recipe(epochs=3, batch_size=4)
+    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 1; it is that of culprit\. .*learning rate"):
+        list(train(tiny(), [*samples[:3], culprit], [], run, tmp_path))
 
 
-def test_a_network_that_diverged_keeps_what_it_was_before_the_step(samples: list[Sample]) -> None:
-    """Weights and running statistics: a checkpoint saved after the error must still compute."""
+def test_a_network_that_diverged_keeps_what_it_was(samples: list[Sample], tmp_path: Path) -> None:
+    """In memory what it was before the step, on disk what it was after the last epoch, which can be resumed."""
     model = tiny()
     seen: list[dict[str, Tensor]] = []
 
     def poison(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         seen.append(state(module))
-        return (inputs[0] * (float("nan") if len(seen) == 3 else 1),)
+        return (inputs[0] * (float("nan") if len(seen) == 5 else 1),)
 
-    model.register_forward_pre_hook(poison)
-    with pytest.raises(FloatingPointError):
-        list(train(model, samples, PRE, TrainSettings(steps=5, batch_size=2)))
-    assert len(seen) == 3
+    hook = model.register_forward_pre_hook(poison)
+    said = r"epoch 2, step 2; it is that of none of the batch e\d, e\d on its own"
+    with pytest.raises(FloatingPointError, match=said):
+        list(train(model, samples, [], recipe(epochs=3), tmp_path))
+    hook.remove()
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, seen[-1][name]), name
+        assert torch.equal(tensor, seen[4][name]), name
+    last = checkpoint.load(tmp_path / "last.safetensors")
+    assert last.info.provenance["trained"]["epoch"] == 1
+    assert torch.equal(last.model.state_dict()["head.weight"], seen[3]["head.weight"])
+    told, _ = finish(train(tiny(), samples, [], recipe(epochs=3), tmp_path, resume=True))
+    assert [e.epoch for e in epochs(told)] == [2, 3]
 
 
-class _Dot(nn.Module):
-    """An encoder and a head of one convolution each."""
+def test_a_gradient_that_is_no_number_stops_too(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"bce": (outputs["logits"] * 0).abs().sqrt().sum()}
 
-    def __init__(self) -> None:
+    monkeypatch.setitem(models.LOSSES, "unet", steep)
+    model = tiny()
+    with pytest.raises(FloatingPointError, match="its gradient became"):
+        list(train(model, samples, [], recipe(), tmp_path))
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+class Greedy(Parts):
+    """Runs out of memory above so many pictures at a time."""
+
+    def __init__(self, most: int, error: Callable[[], Exception]) -> None:
         super().__init__()
-        self.settings = TINY
-        self.encoder = nn.Conv2d(1, 4, 1)
-        self.head = nn.Conv2d(4, 3, 1)
+        self.most, self.error = most, error
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.head(self.encoder(x))}
+        if len(x) > self.most:
+            self.encoder(x)  # the running statistics have moved when it happens
+            raise self.error()
+        return super().forward(x)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_the_encoder_learns_at_its_share_of_the_rate(samples: list[Sample], share: float) -> None:
-    """Adam's first step moves every weight by the rate itself, whatever the gradient."""
+OUT_OF_MEMORY = {
+    "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "cpu": lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+}
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_out_of_memory_goes_on_in_smaller_parts(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, error: Callable[[], Exception]
+) -> None:
     torch.manual_seed(0)
-    model = _Dot()
+    greedy = without_dropout(Greedy(1, error))
+    run = recipe(batch_size=6, frozen_batch_norm=True)
+    told, outcome = finish(train(greedy, samples, validation, run, tmp_path / "greedy"))
+    notes = [p.item for p in told if isinstance(p.item, str)]
+    assert notes[:2] == [f"out of memory on cpu: going on with {n} pictures at a time" for n in (3, 1)]
+    assert "batch normalisation keeps its statistics" in notes[2]
+    assert list(outcome.notes) == notes
+    plenty, _ = finish(train(without_dropout(parts()), samples, validation, run, tmp_path / "plenty"))
+    for found, expected in zip(epochs(told), epochs(plenty), strict=True):
+        assert found.train == pytest.approx(expected.train, rel=1e-4)
+        assert found.scores == pytest.approx(expected.scores, abs=1e-3)
+
+
+def test_out_of_memory_for_one_picture_is_the_end(samples: list[Sample], tmp_path: Path) -> None:
+    model = Greedy(0, OUT_OF_MEMORY["cuda"])
     before = state(model)
-    next(train(model, samples, PRE, TrainSettings(steps=20, batch_size=2, encoder_rate=share, weight_decay=0)))
-    moved = {
-        part: max((model.state_dict()[n] - before[n]).abs().max() for n in before if n.startswith(part))
-        for part in ("encoder", "head")
-    }
-    assert moved["head"] > 0
-    assert float(moved["encoder"] / moved["head"]) == pytest.approx(share, rel=0.02)
+    with pytest.raises(MemoryError, match="for a single picture; choose a smaller input"):
+        list(train(model, samples, [], recipe(), tmp_path))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_any_other_error_is_not_taken_for_it(samples: list[Sample], tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        list(train(Greedy(1, lambda: RuntimeError("mat1 and mat2 do not fit")), samples, [], recipe(), tmp_path))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_single_picture_keeps_the_statistics(samples: list[Sample], tmp_path: Path, count: int) -> None:
+    model = parts()
+    told, _ = finish(train(model, samples[:count], [], recipe(epochs=2, batch_size=4), tmp_path))
+    said = [p.item for p in told if isinstance(p.item, str)]
+    assert any("batch normalisation" in note for note in said) is (count == 1)
+    assert bool(model.encoder[1].num_batches_tracked) is (count > 1)  # type: ignore[union-attr, index]
+    assert len(epochs(told)) == 2
+
+
+def test_a_full_disk_says_so_and_leaves_the_files_whole(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = train(tiny(), samples, validation, recipe(epochs=3), tmp_path)
+    list(islice(running, 4))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(
+        OSError, match=r"up to epoch 2 could not be saved \(No space left on device\).*resume"
+    ) as caught:
+        list(running)
+    assert caught.value.errno == 28
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.undo()
+    told, _ = finish(train(tiny(), samples, validation, recipe(epochs=3), tmp_path, resume=True))
+    assert [e.epoch for e in epochs(told)] == [2, 3]
+
+
+def test_leftovers_of_a_killed_run_are_cleared(samples: list[Sample], tmp_path: Path) -> None:
+    (tmp_path / ".state.safetensors.0123abcd.part").write_bytes(b"half")
+    (tmp_path / "notes.part").write_bytes(b"mine")
+    finish(train(tiny(), samples, [], recipe(epochs=1), tmp_path))
+    assert not list(tmp_path.glob(".*.part"))
+    assert (tmp_path / "notes.part").exists()

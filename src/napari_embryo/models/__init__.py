@@ -1,6 +1,6 @@
 """The networks: ``FAMILIES`` maps a family's name to its builder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,13 +9,19 @@ from napari_embryo.models import baselines, binary, resanet
 from napari_embryo.models.resanet import MapInfo
 from napari_embryo.settings import ResANetSettings, UNetSettings
 
-__all__ = ["DECODERS", "FAMILIES", "LOSSES", "MAPS", "MapInfo", "build"]
+__all__ = ["DECODERS", "FAMILIES", "LOSSES", "MAPS", "SCORES", "MapInfo", "build"]
 
 FAMILIES: dict[str, Callable[[Any], nn.Module]] = {"resanet": resanet.build, "unet": baselines.build}
 LOSSES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]] = {
     "resanet": binary.loss,
     "unet": binary.loss,
 }
+
+SCORES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor], Sequence[str]], dict[str, Tensor]]] = {
+    "resanet": binary.score,
+    "unet": binary.score,
+}
+"""(outputs, targets, classes) -> scores (B,) by name for each picture, higher is better, NaN where unknown."""
 
 DECODERS = {"resanet": binary.to_segmentation, "unet": binary.to_segmentation}
 MAPS: dict[str, Mapping[str, MapInfo]] = {"resanet": resanet.MAPS, "unet": {}}

@@ -1,4 +1,4 @@
-"""Loss and decoding of networks with one binary output per class (ResA-Net, U-Net)."""
+"""Loss, scores and decoding of networks with one binary output per class (ResA-Net, U-Net)."""
 
 from collections.abc import Sequence
 
@@ -47,6 +47,19 @@ def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Te
         "bce": (per_class * known).sum() / count,
         "dice": (dice_loss(logits, masks, weight) * known).sum() / count,
     }
+
+
+def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
+    """``IoU CLASS`` (B,) of every class at p >= 0.5 and the network's size, within the valid area (MODELS 2.6).
+
+    NaN where the class is not known; nothing drawn and nothing found is 1.
+    """
+    valid = targets["valid"].bool()
+    found, drawn = (outputs["logits"] >= 0) & valid, targets["masks"].bool() & valid
+    overlap, union = (found & drawn).sum((2, 3)).float(), (found | drawn).sum((2, 3)).float()
+    iou = torch.where(union > 0, overlap / union.clamp_min(1), 1.0)
+    iou = iou.masked_fill(~targets["known"].bool(), float("nan"))
+    return {f"IoU {name}": iou[:, i] for i, name in enumerate(classes)}
 
 
 def decode(

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from napari_embryo import io, models
+from napari_embryo import io, library, models
+from napari_embryo.library import BUNDLED, METADATA_KEY, bundled
 from napari_embryo.settings import ModelSettings, Preprocessing, Settings
 
-METADATA_KEY = "napari-embryo"
-BUNDLED = "bundled"
+__all__ = [
+    "BUNDLED",
+    "METADATA_KEY",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointInfo",
+    "bundled",
+    "file_sha256",
+    "load",
+    "read_info",
+    "save",
+]
 
 
 class CheckpointError(ValueError):
@@ -103,7 +113,7 @@ def load(weights: str | Path = BUNDLED, family: str = "resanet") -> Checkpoint:
     Parameters
     ----------
     weights
-        ``"bundled"`` for the weights that ship with the program, or a path.
+        ``"bundled"`` for the weights that ship with the program, the name of a model in the library, or a path.
     family
         Whose bundled weights.
 
@@ -114,7 +124,7 @@ def load(weights: str | Path = BUNDLED, family: str = "resanet") -> Checkpoint:
     CheckpointError
         When it is not one of ours, or not whole.
     """
-    path = bundled(family) if str(weights) == BUNDLED else Path(weights)
+    path = bundled(family) if str(weights) == BUNDLED else library.find(weights)
     info, tensors = _read(path)
     try:
         model = models.build(info.model)
@@ -169,14 +179,6 @@ def _refuse_pickles(path: Path) -> None:
             f"{path}: a PyTorch pickle, which can run any code when opened and is therefore refused; "
             "needed is a .safetensors checkpoint written by napari-embryo"
         )
-
-
-def bundled(family: str) -> Path:
-    """The weights that ship with the program."""
-    path = Path(str(resources.files("napari_embryo") / "weights" / f"{family}.safetensors"))
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no weights of {family!r} ship with this version; name a checkpoint file")
-    return path
 
 
 def file_sha256(path: Path) -> str:

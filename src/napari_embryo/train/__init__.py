@@ -1,0 +1,99 @@
+"""Training: a generator on a page."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from napari_embryo.data import Sample
+from napari_embryo.image import Progress
+from napari_embryo.settings import Recipe
+from napari_embryo.train.run import Run, outcome
+from napari_embryo.train.state import Files, read_journal
+from napari_embryo.train.values import Epoch, Outcome, Step
+
+__all__ = ["Epoch", "Outcome", "Step", "stopped", "train"]
+
+
+def train(
+    model: nn.Module,
+    training: Sequence[Sample],
+    validation: Sequence[Sample],
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+) -> Generator[Progress, None, Outcome]:
+    """Train ``model`` in place; stop iterating to stop, which keeps the best and the present weights.
+
+    Parameters
+    ----------
+    model
+        A network of the library, as it shall start.
+    training, validation
+        What to learn from, and what to judge by. Without validation the latest epoch counts as the best.
+    recipe
+        Its ``preprocessing``, ``augmentation``, ``training`` and ``data.repeats`` are used.
+    out
+        Folder for ``best.safetensors``, ``last.safetensors``, ``history.csv`` and ``state.safetensors``.
+    resume
+        Go on after the last finished epoch in ``out``, as if nothing had happened (to the bit on a processor).
+    provenance
+        What a model card needs, for the checkpoints.
+
+    Yields
+    ------
+    Progress
+        ``item`` is a :class:`Step`, an :class:`Epoch` or a note (str); ``done`` and ``total`` count steps.
+
+    Returns
+    -------
+    Outcome
+        How it ended, and where the checkpoints are.
+
+    Raises
+    ------
+    ValueError
+        When there is nothing to learn from, a name is not known, or the run in ``out`` is another one.
+    FileNotFoundError
+        When there is no run to resume.
+    FloatingPointError
+        When a loss is not finite; names the pictures. The network is what it was before the step, the files are those
+        of the last epoch.
+    MemoryError
+        When memory is too short even for one picture.
+    OSError
+        When the files cannot be written; those of the epoch before are whole.
+    """
+    run = Run(model, training, validation, recipe, out, provenance or {})
+    if resume:
+        run.resume()
+    else:
+        run.begin()
+    with closing(run.batches()) as source:
+        try:
+            while run.goes_on():
+                steps: list[Step] = []
+                for _ in range(run.steps_per_epoch):
+                    steps.append(run.step(source))
+                    yield from (run.progress(note, note) for note in run.tell_notes())
+                    yield run.progress(_said(steps[-1].losses), steps[-1])
+                epoch = run.finish_epoch(steps)
+                yield from (run.progress(note, note) for note in run.tell_notes())
+                yield run.progress(f"epoch {epoch.epoch}: {_said(epoch.scores or epoch.train)}", epoch)
+        except GeneratorExit:
+            run.keep_present()
+            raise
+    return run.outcome()
+
+
+def stopped(out: Path) -> Outcome:
+    """What a run that was stopped (its generator closed, or its process killed) has left in its folder."""
+    files = Files(out)
+    return outcome(files, read_journal(files), "stopped")
+
+
+def _said(numbers: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in numbers.items())

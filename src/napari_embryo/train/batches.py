@@ -1,0 +1,111 @@
+"""Which pictures come when, and their batches prepared ahead of the network."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import islice, tee
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from napari_embryo.augment import TrainingSet
+from napari_embryo.data import Sample
+
+Batch = dict[str, Tensor]
+Visit = tuple[int, int]
+"""An epoch, and the place of a picture in the training set."""
+
+AHEAD = 2
+
+
+def visited(samples: Sequence[Sample], repeats: Mapping[str, int]) -> list[Sample]:
+    """Every sample as many times as an epoch visits it."""
+    sources = {sample.source for sample in samples}
+    if unknown := sorted(repeats.keys() - sources):
+        raise ValueError(
+            f"repeats names {', '.join(unknown)}, but the training pictures come from {', '.join(sorted(sources))}"
+        )
+    return [sample for sample in samples for _ in range(repeats.get(sample.source, 1))]
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Whole batches only: a last one of one picture would spoil batch normalisation."""
+    return max(1, count // batch_size)
+
+
+def epoch_of_visits(count: int, batch_size: int, seed: int, epoch: int) -> list[list[Visit]]:
+    """The batches of an epoch, in an order of its own; all pictures in one where they are fewer than a batch."""
+    order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+    size = min(count, batch_size)
+    return [[(epoch, i) for i in order[k * size : (k + 1) * size]] for k in range(steps_per_epoch(count, batch_size))]
+
+
+def in_order(count: int, batch_size: int) -> list[list[Visit]]:
+    """Every picture once."""
+    return [[(0, i) for i in range(k, min(k + batch_size, count))] for k in range(0, count, batch_size)]
+
+
+class _Visits(Dataset[Batch]):
+    """A training set asked by epoch and place, so that a worker process needs no word about the epoch."""
+
+    def __init__(self, items: TrainingSet) -> None:
+        self.items = items
+
+    def __getitem__(self, visit: Visit) -> Batch:
+        return self.items.item(*visit)
+
+
+def prepared(
+    items: TrainingSet, visits: Iterable[list[Visit]], workers: int = 0
+) -> Generator[tuple[list[Visit], Batch], None, None]:
+    """Batches with the visits they were made of, the next ones being prepared while one is used.
+
+    Parameters
+    ----------
+    items
+        Where they come from.
+    visits
+        One list per batch.
+    workers
+        Processes that prepare them; 0: a thread of this one. What comes does not depend on it.
+    """
+    if workers:
+        known, asked = tee(visits)
+        loader: DataLoader[Batch] = DataLoader(
+            _Visits(items),
+            batch_sampler=asked,
+            num_workers=workers,
+            collate_fn=_collate,
+        )
+        yield from zip(known, loader, strict=True)
+        return
+    with closing(_by_a_thread(items, iter(visits))) as batches:
+        yield from batches
+
+
+def _by_a_thread(items: TrainingSet, visits: Iterator[list[Visit]]) -> Generator[tuple[list[Visit], Batch], None, None]:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    make = partial(_make, items)
+    try:
+        pending = deque(pool.submit(make, these) for these in islice(visits, AHEAD))
+        while pending:
+            batch = pending.popleft().result()
+            pending.extend(pool.submit(make, these) for these in islice(visits, 1))
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _make(items: TrainingSet, visits: list[Visit]) -> tuple[list[Visit], Batch]:
+    return visits, _collate([items.item(*visit) for visit in visits])
+
+
+def _collate(items: Sequence[Batch]) -> Batch:
+    plain = [{name: value.as_subclass(Tensor) for name, value in item.items()} for item in items]
+    batch: Batch = default_collate(plain)
+    batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+    return batch
