@@ -25,7 +25,7 @@ def sample(
     name: str, embryo: str, source: str = "microscope", known: tuple[bool, bool, bool] = (True, True, True)
 ) -> Sample:
     masks = np.stack([strip(10), strip(20), strip(8, 30)])
-    return Sample(name, embryo, source, np.zeros((4, 40), np.uint8), masks, np.array(known))
+    return Sample.of(name, np.zeros((4, 40), np.uint8), masks, np.array(known), embryo, source)
 
 
 def predict_shifted(_: np.ndarray) -> np.ndarray:
@@ -43,13 +43,14 @@ def test_scores_are_the_hand_counted_ones() -> None:
     for name, (both, either, iou, dice) in expected.items():
         row = scores.loc[name]
         assert (row["intersection"], row["union"]) == (both, either)
+        assert row["found"] + row["truth"] == both + either
         assert (row["iou"], row["dice"]) == pytest.approx((iou, dice))
         assert (row["image"], row["embryo"], row["source"]) == ("a", "e1", "microscope")
 
 
 def test_a_perfect_prediction_scores_one() -> None:
     one = sample("a", "e1")
-    scores = score([one], lambda _: one.masks, CLASSES)
+    scores = score([one], lambda _: one.read().masks, CLASSES)
     assert (scores["iou"] == 1).all()
     assert (scores["dice"] == 1).all()
 
@@ -74,7 +75,19 @@ def test_macro_counts_images_and_pooled_counts_pixels() -> None:
     assert row["iou_std"] == pytest.approx(pstdev((0.5, 1.0, 0.25)))
     assert row["iou_pooled"] == pytest.approx((1 + 6 + 25) / (2 + 6 + 100))
     assert row["dice"] == pytest.approx(mean((2 / 3, 1.0, 0.4)))
+    assert row["dice_pooled"] == pytest.approx(2 * 32 / (108 + 32))
     assert row["iou_low"] <= row["iou"] <= row["iou_high"]
+
+
+def test_nothing_drawn_and_nothing_found_is_right() -> None:
+    """Macro and micro alike."""
+    (row,) = summary(scored([("a", "e1", 1.0, 0, 0)])).to_dict("records")
+    assert (row["iou"], row["iou_pooled"], row["dice_pooled"]) == (1, 1, 1)
+
+
+def test_no_known_class_gives_an_empty_table_not_an_error() -> None:
+    scores = score([sample("a", "e1", known=(False, False, False))], predict_shifted, CLASSES)
+    assert (len(scores), len(summary(scores))) == (0, 0)
 
 
 def test_sources_are_told_apart() -> None:

@@ -206,6 +206,39 @@ def test_only_the_largest_embryo_and_what_it_encloses_stay(
     np.testing.assert_array_equal(found[1], ring)
 
 
+class Compass(nn.Module):
+    """Sees the ICM only where a bright place lies left of a dark one: another answer for every view."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        edge = 2 * (images - images.roll(-1, -1))
+        return {"logits": torch.cat((edge, edge, edge), 1)}
+
+
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_views_are_averaged_in_place(views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the same done by hand, view by view, with NumPy."""
+    monkeypatch.setattr(predict, "LOOK_AGAIN_BELOW", 0.0)  # noise has no embryo to crop to
+    picture = np.random.default_rng(3).integers(0, 255, (SIDE, SIDE), np.uint8)
+    predictor = predictor_of(Compass())
+    predictor.settings = predictor.settings.model_copy(update={"views": views})
+
+    def by_hand(turns: int, mirrored: bool) -> np.ndarray:
+        seen = np.rot90(picture[:, ::-1] if mirrored else picture, turns)
+        found = next(predictor_of(Compass()).predict([np.ascontiguousarray(seen)])).segmentation.probabilities[0]
+        back = np.rot90(found, -turns)
+        return back[:, ::-1] if mirrored else back
+
+    expected = np.mean([by_hand(*view) for view in predict.VIEWS[:views]], axis=0)
+    found = next(predictor.predict([picture])).segmentation.probabilities[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_views_are_the_eight_symmetries_of_a_square() -> None:
+    corner = np.arange(4).reshape(2, 2)
+    seen = {np.rot90(corner[:, ::-1] if mirrored else corner, turns).tobytes() for turns, mirrored in predict.VIEWS}
+    assert len(seen) == 8
+
+
 @pytest.mark.parametrize("one_embryo", [True, False])
 def test_a_neighbour_is_kept_only_on_request(one_embryo: bool) -> None:
     predictor = predictor_of(BrightParts())

@@ -7,7 +7,10 @@ from pydantic import ValidationError
 
 from napari_embryo.settings import (
     MODEL_SETTINGS,
+    Augmentation,
+    DataSettings,
     Preprocessing,
+    Recipe,
     ResANetSettings,
     SegmentSettings,
     Settings,
@@ -15,7 +18,16 @@ from napari_embryo.settings import (
     UNetSettings,
 )
 
-ALL = (Preprocessing, ResANetSettings, UNetSettings, SegmentSettings, TrainSettings)
+ALL = (
+    Augmentation,
+    DataSettings,
+    Preprocessing,
+    Recipe,
+    ResANetSettings,
+    SegmentSettings,
+    TrainSettings,
+    UNetSettings,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,10 +44,16 @@ ALL = (Preprocessing, ResANetSettings, UNetSettings, SegmentSettings, TrainSetti
         (SegmentSettings, {"threshold": float("nan")}, ("threshold",)),
         (SegmentSettings, {"batch_size": 0}, ("batch_size", "greater than or equal to 1")),
         (SegmentSettings, {"device": "tpu"}, ("device", "'auto', 'cuda', 'mps' or 'cpu'")),
-        (SegmentSettings, {"family": "unknown"}, ("family", "'resanet'")),
+        (SegmentSettings, {"family": "unknown"}, ("family", "'resanet' or 'unet'")),
         (SegmentSettings, {"cutoff": 0.4}, ("cutoff", "not permitted")),
-        (TrainSettings, {"batch_size": 1}, ("batch_size", "2")),
-        (TrainSettings, {"steps": 0}, ("steps", "1")),
+        (TrainSettings, {"batch_size": 0}, ("batch_size", "1")),
+        (TrainSettings, {"epochs": 0}, ("epochs", "1")),
+        (DataSettings, {"validation": 0.7, "test": 0.4}, ("0.7", "0.4", "leave nothing to train on", "below 1")),
+        (DataSettings, {"folds": 1}, ("fold 0 of 1", "two folds")),
+        (DataSettings, {"folds": 3, "fold": 3}, ("fold 3 of 3",)),
+        (Augmentation, {"zoom_in": 0.5}, ("zoom_in", "1")),
+        (Recipe, {"name": "my model"}, ("name", "pattern")),
+        (Recipe, {"model": {"family": "resnet"}}, ("family", "resanet")),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_needed(

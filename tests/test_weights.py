@@ -8,7 +8,7 @@ import pytest
 from napari_embryo import data, measure
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import BLASTOCYST_CLASSES, SegmentSettings
+from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings, SegmentSettings
 from napari_embryo.synthetic import draw_blastocyst
 
 USABLE = 0.5
@@ -30,7 +30,8 @@ def test_finds_the_parts_of_drawn_embryos(predictor: Predictor, seed: int, style
 
 
 def test_agrees_with_experts_on_an_embryo_not_trained_on(predictor: Predictor, data_dir: Path) -> None:
-    (sample,) = data.read_mask_files(data_dir / "blastocyst" / "expert")
+    settings = DataSettings(folders=(str(data_dir / "blastocyst" / "expert"),))
+    (sample,) = (s.read() for s in data.find_samples(settings, BLASTOCYST_CLASSES).samples)
     found = next(predictor.predict([sample.image])).segmentation
     ious = [measure.iou(a, b) for a, b in zip(found.masks, sample.masks, strict=True)]
     assert min(ious) > USABLE

@@ -10,6 +10,8 @@ from napari_embryo import measure
 from napari_embryo.data import Sample
 
 Masks = npt.NDArray[np.bool_]
+COLUMNS = ("image", "embryo", "source", "class", "iou", "dice", "intersection", "union", "found", "truth")
+"""Of :func:`score`; the last four are counts of pixels."""
 
 
 def score(
@@ -28,11 +30,10 @@ def score(
     """
     rows = []
     for sample in samples:
-        masks = predict(sample.image)
-        for i, name in enumerate(classes):
-            if sample.known[i]:
-                rows.append(_row(sample, name, masks[i], sample.masks[i]))
-    return pd.DataFrame(rows)
+        truth = sample.read()
+        masks = predict(truth.image)
+        rows += [_row(sample, name, masks[i], truth.masks[i]) for i, name in enumerate(classes) if truth.known[i]]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _row(sample: Sample, name: str, found: Masks, truth: Masks) -> dict[str, object]:
@@ -45,6 +46,8 @@ def _row(sample: Sample, name: str, found: Masks, truth: Masks) -> dict[str, obj
         "dice": measure.dice(found, truth),
         "intersection": int((found & truth).sum()),
         "union": int((found | truth).sum()),
+        "found": int(found.sum()),
+        "truth": int(truth.sum()),
     }
 
 
@@ -63,21 +66,26 @@ def bootstrap_interval(
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str] = ("source", "class")) -> pd.DataFrame:
-    """Macro IoU and Dice with spread and interval, and the pooled (micro) IoU, per source and class."""
+    """Macro (mean over images) and micro (pooled pixels) IoU and Dice, with spread and interval, per source and class.
+
+    Micro is 1 where neither the network nor the drawing has a pixel, like the IoU of an image.
+    """
     rows = []
     for key, part in scores.groupby(list(by), sort=True):
         low, high = bootstrap_interval(part["iou"].to_numpy(float), part["embryo"].to_numpy(str))
+        union, both = part["union"].sum(), part["intersection"].sum()
         rows.append(
             {
                 **dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)),
-                "images": part["image"].nunique(),
+                "images": len(part.drop_duplicates(["source", "image"])),
                 "embryos": part["embryo"].nunique(),
                 "iou": part["iou"].mean(),
                 "iou_std": part["iou"].std(ddof=0),
                 "iou_low": low,
                 "iou_high": high,
-                "iou_pooled": part["intersection"].sum() / max(1, part["union"].sum()),
+                "iou_pooled": both / union if union else 1.0,
                 "dice": part["dice"].mean(),
+                "dice_pooled": 2 * both / (union + both) if union else 1.0,
             }
         )
     return pd.DataFrame(rows)

@@ -28,6 +28,10 @@ smallest that the bundled network was trained on (an incubator's embryo, zoomed 
 nothing on the validation embryos."""
 
 
+VIEWS = ((0, False), (0, True), (2, False), (2, True), (1, False), (1, True), (3, False), (3, True))
+"""Quarter turns after mirroring or not, in the order in which they are added."""
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What the network said of one picture.
@@ -83,7 +87,7 @@ class Predictor:
             try:
                 done = self._two_looks(pending[: self.batch_size])
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self._give_way(error)
                 continue
@@ -108,7 +112,8 @@ class Predictor:
     def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
         """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
         found = self._look(planes, [None] * len(planes))
-        boxes = [embryo_box(p.segmentation) for p in found]
+        # One part alone does not tell where the embryo ends.
+        boxes = [embryo_box(p.segmentation) if len(self.classes) > 1 else None for p in found]
         small = [i for i, box in enumerate(boxes) if box is not None]
         if small:
             again = self._look([planes[i] for i in small], [boxes[i] for i in small])
@@ -122,6 +127,8 @@ class Predictor:
         plans = [geometry.plan(_hw(p), pre.net_hw, pre.fit, box) for p, box in zip(planes, boxes, strict=True)]
         inputs = torch.from_numpy(np.stack([network_input(p, g, pre) for p, g in zip(planes, plans, strict=True)]))
         outputs = self._forward(inputs)
+        if self.settings.views > 1:
+            outputs["logits"] = self._averaged(inputs, outputs["logits"])
         return [self._prediction(planes[i], outputs, i, plan, inputs) for i, plan in enumerate(plans)]
 
     def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -130,6 +137,15 @@ class Predictor:
                 inputs.to(self.device).contiguous(memory_format=torch.channels_last)
             )
         return {name: tensor.float().cpu() for name, tensor in outputs.items()}
+
+    def _averaged(self, inputs: Tensor, logits: Tensor) -> Tensor:
+        """The mean probability over mirrored and turned views, as logits again."""
+        total = torch.sigmoid(logits)
+        for turns, mirrored in VIEWS[1 : self.settings.views]:
+            seen = self._forward(torch.rot90(inputs.flip(-1) if mirrored else inputs, turns, (-2, -1)))["logits"]
+            back = torch.rot90(seen, -turns, (-2, -1))
+            total += torch.sigmoid(back.flip(-1) if mirrored else back)
+        return torch.logit(total / self.settings.views, eps=1e-6)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         enabled = use_bfloat16(self.settings.precision, self.device)
@@ -188,7 +204,7 @@ def _hw(plane: Plane) -> tuple[int, int]:
     return int(plane.shape[0]), int(plane.shape[1])
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     said = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "can't allocate memory" in said
 

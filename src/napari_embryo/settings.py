@@ -4,7 +4,7 @@ The form, the command line, a checkpoint and a recipe all read these classes; no
 window.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -87,23 +87,40 @@ MODEL_SETTINGS: TypeAdapter[ResANetSettings | UNetSettings] = TypeAdapter(ModelS
 class SegmentSettings(Settings):
     """What one run of the segmentation needs to know."""
 
-    family: Literal["resanet"] = Field("resanet", description="Which family of networks.")
-    weights: str = Field("bundled", description="'bundled', or the path of a .safetensors checkpoint.")
+    family: Literal["resanet", "unet"] = Field(
+        "resanet", description="Which family of networks; unet is the baseline, of which no weights ship."
+    )
+    weights: str = Field(
+        "bundled", description="'bundled', the name of a model of yours, or the path of a .safetensors checkpoint."
+    )
     device: Device = Field("auto", description="auto takes the graphics card where there is one.")
     precision: Precision = Field("auto", description="auto: bfloat16 where the processor computes it natively.")
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel belongs to a class.")
+    views: Literal[1, 2, 4, 8] = Field(
+        1,
+        description="Average over so many mirrored and turned views of the picture: as many times slower, "
+        "somewhat better. The attention maps are those of the picture as it is.",
+    )
     one_embryo: bool = Field(
         True, description="Keep the largest embryo of a picture; leave out parts of a neighbour or of dirt."
     )
     batch_size: int = Field(1, ge=1, le=256, description="Frames computed together; halved when memory runs out.")
     maps: tuple[str, ...] = Field(
-        ("SA2", "SA3", "SA4", "LA"), description="Which attention maps to keep; none for none."
+        ("SA2", "SA3", "SA4", "LA"),
+        description="Which attention maps to keep; none for none. A U-Net has none.",
     )
     grad_cam: str = Field(
         "",
         description="Layer for a Grad-CAM per class beside the attention maps, such as 'encoder 1/32'; empty for none. "
         "'last' only redraws the prediction.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_maps_by_default_where_there_are_none(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("family") == "unet":
+            return {"maps": (), **given}
+        return given
 
 
 class DataSettings(Settings):
@@ -121,11 +138,20 @@ class DataSettings(Settings):
         "empty: the names of known clinics and incubators, else the file's name.",
     )
     embryo_table: str = Field("", description="CSV with the columns image and embryo; goes before the pattern.")
-    validation: float = Field(0.2, gt=0, lt=1, description="Share of the embryos kept aside to validate on.")
+    validation: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of the embryos kept aside to validate on; 0: learn from all, and know nothing of how well.",
+    )
     test: float = Field(0.0, ge=0, lt=1, description="Share of the embryos kept aside untouched.")
     folds: int = Field(0, ge=0, le=50, description="Cross-validation with so many parts instead; 0 for none.")
     fold: int = Field(0, ge=0, le=49, description="Which part of the cross-validation to validate on.")
     seed: int = Field(0, ge=0, description="Of the split.")
+    only_train: tuple[str, ...] = Field(
+        (),
+        description="Names of folders to learn from only, never to judge by, such as drawn pictures.",
+    )
     repeats: dict[str, int] = Field(
         default_factory=dict, description="How many times an epoch visits the pictures of a folder of this name."
     )
@@ -196,6 +222,6 @@ class Recipe(Settings):
         "bundled and a checkpoint bring their own model and preprocessing.",
     )
     backbone: str = Field("", description="safetensors file of an ImageNet ResNet-50, for start: imagenet.")
-    data: DataSettings = Field(default_factory=DataSettings)
-    augmentation: Augmentation = Field(default_factory=Augmentation)
-    training: TrainSettings = Field(default_factory=TrainSettings)
+    data: DataSettings = Field(default_factory=DataSettings, description="Pictures, and the split by embryo.")
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="What chance does to a picture.")
+    training: TrainSettings = Field(default_factory=TrainSettings, description="How the network learns.")

@@ -6,12 +6,12 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_embryo.settings import Preprocessing, SegmentSettings, TrainSettings
+from napari_embryo.settings import Augmentation, Preprocessing, SegmentSettings
 from napari_embryo.widgets._form import CheckList, SettingsForm, step_of
 
 CHANGED = [
     pytest.param(Preprocessing(height=64, fit="stretch", low_percentile=1.5), id="preprocessing"),
-    pytest.param(TrainSettings(learning_rate=2e-4, steps=100_000, clip_norm=1.5), id="train"),
+    pytest.param(Augmentation(rotation=15, flips=False, shift=0.05), id="augmentation"),
 ]
 
 

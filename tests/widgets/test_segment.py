@@ -21,7 +21,8 @@ from napari_embryo import render, samples
 from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets import segment as module
 from napari_embryo.widgets._layers import LabelStack, described, source_of
-from napari_embryo.widgets.segment import CAM_LAYERS, MAPS, RESEARCH_USE, SegmentWidget
+from napari_embryo.widgets._libraries import prepare_for_torch
+from napari_embryo.widgets.segment import CAM_LAYERS, MAPS, RESEARCH_USE, SHIPPED, SegmentWidget
 
 Pixels = npt.NDArray[np.uint8]
 PLACED = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 3.0, 4.0), "units": ("hour", "um", "um"), "axis_labels": "tyx"}
@@ -479,11 +480,38 @@ def test_the_preferences_are_the_form_s_beginning(make_napari_viewer, monkeypatc
 
 
 def test_the_lists_in_the_form_are_those_of_the_network() -> None:
+    prepare_for_torch()
     from napari_embryo import models
-    from napari_embryo.settings import ResANetSettings
+    from napari_embryo.settings import ResANetSettings, UNetSettings
 
-    assert tuple(MAPS) == tuple(models.MAPS["resanet"])
-    assert tuple(models.build(ResANetSettings()).cam_layers()) == CAM_LAYERS
+    assert {family: tuple(maps) for family, maps in MAPS.items()} == {f: tuple(m) for f, m in models.MAPS.items()}
+    networks = [models.build(ResANetSettings()), models.build(UNetSettings(base_channels=4))]
+    assert {net.settings.family: tuple(net.cam_layers()) for net in networks} == CAM_LAYERS
+
+
+def test_shipped_weights_are_those_that_ship() -> None:
+    prepare_for_torch()
+    from napari_embryo import models
+    from napari_embryo.models.checkpoint import bundled
+
+    def ships(family: str) -> bool:
+        try:
+            return bundled(family).is_file()
+        except FileNotFoundError:
+            return False
+
+    assert tuple(family for family in models.FAMILIES if ships(family)) == SHIPPED
+
+
+def test_a_family_brings_its_own_maps_and_layers(make_napari_viewer) -> None:
+    widget = SegmentWidget(make_napari_viewer())
+    family = widget.form.editors["family"]
+    family.value = "unet"
+    assert widget.form.value().maps == ()
+    assert ("bottleneck", "bottleneck") in [(name, name) for name in widget.grad_cam.choices]
+    family.value = "resanet"
+    assert widget.form.value() == SegmentSettings()
+    widget.deleteLater()
 
 
 FRESH = """

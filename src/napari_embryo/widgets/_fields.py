@@ -1,15 +1,30 @@
-"""Fields that need more than a setting's annotation says: devices, weights, image layers."""
+"""Fields that need more than a setting's annotation says: devices, weights, folders, numbers, layers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from types import MappingProxyType
+from typing import Any, get_args
 
 from magicgui.widgets import ComboBox
-from napari.layers import Image
+from napari.layers import Image, Layer
 from napari.viewer import Viewer
+from pydantic import BaseModel
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_embryo import library
 from napari_embryo.settings import Device
 from napari_embryo.widgets._form import Note, guard_wheel, tooltip
 from napari_embryo.widgets._layers import RESULT
@@ -20,6 +35,9 @@ DEVICES: dict[Device, str] = {
     "mps": "Apple graphics processor",
     "cpu": "processor: slower, always there",
 }
+
+WEIGHTS_FILES = "Weights of napari-embryo (*.safetensors)"
+BUNDLED: Mapping[str, str] = MappingProxyType({"bundled": "bundled"})
 
 
 class DeviceEditor:
@@ -90,19 +108,88 @@ class _OnReach(QObject):
         return False
 
 
-class WeightsEditor:
-    """The bundled weights, or a file that the user chooses."""
+class ModelBox(QComboBox):
+    """Named choices, then the models of the user's library, then files; it reads the library again when it opens.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    first
+        Value -> what is shown, for the choices that are always there.
+    families
+        Whose models of the library are listed; all of them where none is named.
+    """
+
+    def __init__(self, first: Mapping[str, str], families: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._first, self._files, self._families = dict(first), dict[str, str](), tuple(families)
+        self.refresh()
+
+    def offer(self, first: Mapping[str, str], families: Sequence[str]) -> None:
+        """Other choices; the first of them where the one that is set has gone."""
+        self._first, self._families = dict(first), tuple(families)
+        self.refresh()
+
+    def add_file(self, path: str) -> None:
+        """A file beside those of the library."""
+        self._files[path] = Path(path).name
+        self.refresh()
+
+    def refresh(self) -> None:
+        """List what there is now; what is chosen stays."""
+        chosen = self.currentData()
+        self.blockSignals(True)
+        self.clear()
+        for value, name in self._choices().items():
+            self.addItem(name, value)
+            self.setItemData(self.count() - 1, tooltip(value), Qt.ItemDataRole.ToolTipRole)
+        self.setCurrentIndex(max(0, self.findData(chosen)))
+        self.blockSignals(False)
+        if self.currentData() != chosen:
+            self.currentIndexChanged.emit(self.currentIndex())
+
+    def _choices(self) -> dict[str, str]:
+        models = {str(path): name for name, path in library.in_library().items() if self._is_of_family(path)}
+        files = {path: name for path, name in self._files.items() if path not in models}
+        return {**self._first, **models, **files}
+
+    def _is_of_family(self, path: Path) -> bool:
+        return not self._families or family_of(path) in self._families
+
+    def showPopup(self) -> None:
+        self.refresh()
+        super().showPopup()
+
+
+def family_of(path: Path) -> str:
+    """Which family a checkpoint is of; empty where it does not say."""
+    said = (library.header(path) or {}).get("model")
+    return str(said.get("family", "")) if isinstance(said, dict) else ""
+
+
+def refresh_models() -> None:
+    """Every list of models in the program shows what the library holds now."""
+    for widget in QApplication.allWidgets():
+        if isinstance(widget, ModelBox):
+            widget.refresh()
+
+
+class WeightsEditor:
+    """The bundled weights, a model of the user's library, or a file that the user chooses.
+
+    Parameters
+    ----------
+    first
+        Value -> what is shown, for the choices that are always there.
+    families
+        Whose models of the library are listed; all of them where none is named.
+    """
+
+    def __init__(self, first: Mapping[str, str] = BUNDLED, families: Sequence[str] = ()) -> None:
         self.native = QWidget()
-        self.box, self.browse = QComboBox(), QPushButton("Browse…")
+        self.box, self.browse = ModelBox(first, families), QPushButton("Browse…")
         _narrow(self.box)
         self.browse.clicked.connect(lambda _: self._choose())
-        layout = QHBoxLayout(self.native)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.box, stretch=1)
-        layout.addWidget(self.browse)
-        self.value = "bundled"
+        _beside(self.native, self.box, self.browse)
         guard_wheel(self.box)
 
     @property
@@ -111,18 +198,21 @@ class WeightsEditor:
 
     @value.setter
     def value(self, weights: str) -> None:
-        place = self.box.findData(weights)
-        if place < 0:
-            place = self.box.count()
-            self.box.addItem(Path(weights).name, weights)
-            self.box.setItemData(place, tooltip(weights), Qt.ItemDataRole.ToolTipRole)
-        self.box.setCurrentIndex(place)
+        if self.box.findData(weights) < 0:
+            self.box.add_file(weights)
+        self.box.setCurrentIndex(self.box.findData(weights))
 
     def _choose(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(
-            self.native, "Choose weights", filter="Weights of napari-embryo (*.safetensors)"
-        )
+        chosen, _ = QFileDialog.getOpenFileName(self.native, "Choose weights", filter=WEIGHTS_FILES)
         self.value = chosen or self.value
+
+
+def _beside(parent: QWidget, wide: QWidget, *others: QWidget) -> None:
+    layout = QHBoxLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(wide, stretch=1)
+    for other in others:
+        layout.addWidget(other)
 
 
 def _narrow(box: QComboBox) -> None:
@@ -131,37 +221,170 @@ def _narrow(box: QComboBox) -> None:
     box.setMinimumContentsLength(8)
 
 
+class PathEditor:
+    """A file or folder, typed or chosen.
+
+    Parameters
+    ----------
+    what
+        Title of the dialog.
+    files
+        Filter of the dialog, such as "Tables (*.csv)"; empty for a folder.
+    """
+
+    def __init__(self, what: str, files: str = "") -> None:
+        self._what, self._files = what, files
+        self.native, self.line, self.browse = QWidget(), QLineEdit(), QPushButton("Browse…")
+        self.browse.clicked.connect(lambda _: self._choose())
+        _beside(self.native, self.line, self.browse)
+
+    @property
+    def value(self) -> str:
+        return str(self.line.text().strip())
+
+    @value.setter
+    def value(self, path: str) -> None:
+        self.line.setText(path)
+        self.line.setToolTip(tooltip(path))
+
+    def _choose(self) -> None:
+        chosen = (
+            QFileDialog.getOpenFileName(self.native, self._what, self.value, filter=self._files)[0]
+            if self._files
+            else QFileDialog.getExistingDirectory(self.native, self._what, self.value)
+        )
+        self.value = chosen or self.value
+
+
+class FolderList:
+    """Folders, one a line."""
+
+    def __init__(self) -> None:
+        self.native, self.list = QWidget(), QListWidget()
+        self.add_button, self.remove_button = QPushButton("Add folder…"), QPushButton("Remove")
+        self.list.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideLeft)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setFixedHeight(3 * 22)
+        self.add_button.clicked.connect(lambda _: self._choose())
+        self.remove_button.clicked.connect(lambda _: self._remove())
+        buttons = QWidget()
+        _beside(buttons, self.add_button, self.remove_button)
+        layout = QVBoxLayout(self.native)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.list)
+        layout.addWidget(buttons)
+
+    @property
+    def value(self) -> tuple[str, ...]:
+        items = (self.list.item(row) for row in range(self.list.count()))
+        return tuple(item.text() for item in items if item is not None)
+
+    @value.setter
+    def value(self, folders: Sequence[str]) -> None:
+        self.list.clear()
+        for folder in dict.fromkeys(folders):
+            QListWidgetItem(folder, self.list).setToolTip(tooltip(folder))
+
+    def add(self, folder: str) -> None:
+        """One more, unless it is there already."""
+        self.value = (*self.value, folder)
+
+    def _choose(self) -> None:
+        if chosen := QFileDialog.getExistingDirectory(self.native, "Choose a folder of annotated pictures"):
+            self.add(chosen)
+
+    def _remove(self) -> None:
+        chosen = {item.text() for item in self.list.selectedItems()}
+        self.value = [folder for folder in self.value if folder not in chosen]
+
+
+class NumberEditor:
+    """A number as it is written, such as 3e-5: it is neither rounded nor kept to steps."""
+
+    def __init__(self) -> None:
+        self.native = QLineEdit()
+
+    @property
+    def value(self) -> str:
+        return str(self.native.text().strip().replace(",", "."))
+
+    @value.setter
+    def value(self, number: float) -> None:
+        self.native.setText(f"{number:g}" if float(f"{number:g}") == number else repr(number))
+
+
+def number_editors(model: type[BaseModel]) -> dict[str, NumberEditor]:
+    """An editor for every field of a settings class that is a real number."""
+    return {name: NumberEditor() for name, field in model.model_fields.items() if field.annotation is float}
+
+
+class TableEditor:
+    """Names and numbers: ``dice 1, edge 0.5``."""
+
+    def __init__(self) -> None:
+        self.native = QLineEdit()
+        self.native.setPlaceholderText("name number, name number")
+
+    @property
+    def value(self) -> dict[str, str]:
+        entries = (entry.strip().rpartition(" ") for entry in self.native.text().split(",") if entry.strip())
+        return {name.strip(" :="): number for name, _, number in entries}
+
+    @value.setter
+    def value(self, numbers: Mapping[str, float]) -> None:
+        self.native.setText(", ".join(f"{name} {number:g}" for name, number in numbers.items()))
+
+
+class NamesEditor:
+    """Names, with commas between them."""
+
+    def __init__(self) -> None:
+        self.native = QLineEdit()
+        self.native.setPlaceholderText("name, name")
+
+    @property
+    def value(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.native.text().split(",") if name.strip())
+
+    @value.setter
+    def value(self, names: Sequence[str]) -> None:
+        self.native.setText(", ".join(names))
+
+
 class LayerChoice:
-    """An image layer; it stays chosen when it is renamed, and results are not offered.
+    """A layer of one kind; it stays chosen when it is renamed, and result images are not offered.
 
     Parameters
     ----------
     viewer
         Whose layers.
+    kind
+        Image or Labels.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        self.widget = ComboBox(choices=lambda _: self._images(), nullable=False)
+    def __init__(self, viewer: Viewer, kind: type[Layer] = Image) -> None:
+        self._viewer, self._kind = viewer, kind
+        self.widget = ComboBox(choices=lambda _: self._layers(), nullable=False)
         self.native: QComboBox = self.widget.native
         _narrow(self.native)
         guard_wheel(self.native)
 
     @property
-    def value(self) -> Image | None:
+    def value(self) -> Any:
         return self.widget.value
 
     @value.setter
-    def value(self, layer: Image) -> None:
+    def value(self, layer: Layer) -> None:
         self.widget.value = layer
 
     def refresh(self) -> None:
         """Follow the layer list; magicgui finds a choice by its name, and would lose a renamed one."""
         kept = self.widget.value
         self.widget.reset_choices()
-        if any(layer is kept for _, layer in self._images()):
+        if any(layer is kept for _, layer in self._layers()):
             self.widget.value = kept
 
-    def _images(self) -> list[tuple[str, Image]]:
-        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        return [(layer.name, layer) for layer in images if RESULT not in layer.metadata]
+    def _layers(self) -> list[tuple[str, Layer]]:
+        found = [layer for layer in self._viewer.layers if isinstance(layer, self._kind)]
+        return [(layer.name, layer) for layer in found if self._kind is not Image or RESULT not in layer.metadata]

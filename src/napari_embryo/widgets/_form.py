@@ -53,12 +53,18 @@ class CheckList:
     def __init__(self, names: Mapping[str, str], rows: int = 5) -> None:
         self.native = QListWidget()
         self.native.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.offer(names)
+        self.native.setFixedHeight(rows * max(18, self.native.sizeHintForRow(0)) + 2 * self.native.frameWidth())
+
+    def offer(self, names: Mapping[str, str]) -> None:
+        """Other names, none of them ticked."""
+        self.native.clear()
         for name, meaning in names.items():
             item = QListWidgetItem(name, self.native)
             item.setToolTip(tooltip(meaning))
             item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
+        self.native.setEnabled(bool(names))
         self.value = ()
-        self.native.setFixedHeight(rows * max(18, self.native.sizeHintForRow(0)) + 2 * self.native.frameWidth())
 
     @property
     def value(self) -> tuple[str, ...]:

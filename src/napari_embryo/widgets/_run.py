@@ -119,7 +119,7 @@ class RunPanel(QWidget):
         self._make(on_run)
         # The panel is half gone when this is called; the list is not.
         self._jobs: list[Job[Any]] = []
-        self.destroyed.connect(_LeaveAll(self._jobs))
+        self.destroyed.connect(LeaveAll(self._jobs))
 
     def _make(self, on_run: Callable[[], None]) -> None:
         self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
@@ -128,12 +128,12 @@ class RunPanel(QWidget):
         self.bar.setVisible(False)
         self.run_button.clicked.connect(lambda _: on_run())
         self.cancel_button.clicked.connect(lambda _: self.cancel())
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button)
-        buttons.addWidget(self.cancel_button)
+        self.buttons = QHBoxLayout()
+        self.buttons.addWidget(self.run_button)
+        self.buttons.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(buttons)
+        layout.addLayout(self.buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.status)
 
@@ -228,7 +228,9 @@ class RunPanel(QWidget):
         self.status.setText("Starting …" if running else "")
 
 
-class _LeaveAll:
+class LeaveAll:
+    """Called when a widget has gone: stops the jobs in a list that outlives it."""
+
     def __init__(self, jobs: list[Job[Any]]) -> None:
         self._jobs = jobs
 

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.settings import SegmentSettings
-from napari_embryo.widgets._fields import DeviceEditor, LayerChoice, WeightsEditor
+from napari_embryo.widgets._fields import BUNDLED, DeviceEditor, LayerChoice, WeightsEditor
 from napari_embryo.widgets._form import CheckList, Note, Scrolled, SettingsForm, guard_wheel
 from napari_embryo.widgets._layers import (
     Frame,
@@ -40,19 +40,32 @@ if TYPE_CHECKING:
 PLUGIN = "napari-embryo"
 RESEARCH_USE = "Research use only: not for diagnosis, not for choosing embryos."
 
-WHAT = {"resanet": "blastocyst"}
+WHAT = {"resanet": "blastocyst", "unet": "blastocyst"}
 """What each family finds; the end of its layers' names."""
 
-MAPS: dict[str, str] = {
-    **{f"SA{i}": "spatial attention: where the network looks" for i in ("1", "2", "2a", "2b", "3", "3a", "3b", "4")},
-    **{f"CA{i}": "channel attention: above 0, what was found here was amplified" for i in range(1, 5)},
-    "LA": "scale attention: mean weight over the four scales",
-    **{f"LA{i}": f"scale attention: weight of the features at 1/{2**i} of the size" for i in range(1, 5)},
+MAPS: dict[str, dict[str, str]] = {
+    "resanet": {
+        **{
+            f"SA{i}": "spatial attention: where the network looks" for i in ("1", "2", "2a", "2b", "3", "3a", "3b", "4")
+        },
+        **{f"CA{i}": "channel attention: above 0, what was found here was amplified" for i in range(1, 5)},
+        "LA": "scale attention: mean weight over the four scales",
+        **{f"LA{i}": f"scale attention: weight of the features at 1/{2**i} of the size" for i in range(1, 5)},
+    },
+    "unet": {},
 }
-"""The names in ``models.MAPS["resanet"]``, which cannot be asked without importing torch; a test compares them."""
+"""The names in ``models.MAPS``, which cannot be asked without importing torch; a test compares them."""
 
-CAM_LAYERS = ("encoder 1/32", "encoder 1/16", "decoder 1/16", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last")
+CAM_LAYERS = {
+    "resanet": ("encoder 1/32", "encoder 1/16", "decoder 1/16", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
+    "unet": ("bottleneck", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
+}
 """Where Grad-CAM can look, from the deepest; as ``cam_layers()`` of the network, which needs torch."""
+
+
+SHIPPED = ("resanet",)
+"""Families whose weights come with the program."""
+NONE_SHIPS = {"bundled": "none ship: train one, or browse"}
 
 
 # --- in the worker: the only part that imports torch ----------------------------------------------------------------
@@ -206,6 +219,10 @@ def preferred() -> SegmentSettings:
     return SegmentSettings(device=preferences.device, weights=preferences.weights, batch_size=preferences.batch_size)
 
 
+def _cam_choices(family: str) -> list[tuple[str, str]]:
+    return [("none", ""), *((name, name) for name in CAM_LAYERS[family])]
+
+
 class SegmentWidget(QWidget):
     """Choose an image layer, press Run, correct the labels.
 
@@ -222,21 +239,29 @@ class SegmentWidget(QWidget):
         self.image = LayerChoice(napari_viewer)
         self.about, self.frames = Note(), QComboBox()
         self.frames.addItems(["current frame", "all frames"])
-        self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(MAPS)
+        self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(MAPS["resanet"])
+        self.weights, self.grad_cam = WeightsEditor(families=("resanet",)), ComboBox(choices=_cam_choices("resanet"))
         self.form = SettingsForm(
             SegmentSettings,
-            advanced=("grad_cam", "precision", "threshold", "batch_size"),
+            advanced=("grad_cam", "views", "one_embryo", "precision", "threshold", "batch_size"),
             editors={
                 "device": self.device,
-                "weights": WeightsEditor(),
+                "weights": self.weights,
                 "maps": self.maps,
-                "grad_cam": ComboBox(choices=[("none", ""), *((name, name) for name in CAM_LAYERS)]),
+                "grad_cam": self.grad_cam,
             },
-            labels={"maps": "Attention maps", "batch_size": "Frames together", "grad_cam": "Grad-CAM at"},
+            labels={
+                "maps": "Attention maps",
+                "one_embryo": "Only the largest embryo",
+                "views": "Views averaged",
+                "batch_size": "Frames together",
+                "grad_cam": "Grad-CAM at",
+            },
         )
         self.panel = RunPanel("Segmentation", self.run)
         self._lay_out()
         self.image.widget.changed.connect(self._describe)
+        self.form.editors["family"].changed.connect(self._follow_family)  # type: ignore[attr-defined]
         self.form.set_value(preferred())
         self.reset_choices()
 
@@ -258,6 +283,19 @@ class SegmentWidget(QWidget):
         whole.addWidget(self.panel)
         whole.addWidget(Note(RESEARCH_USE))
         self.setMinimumWidth(300)
+
+    def use(self, family: str, weights: str) -> None:
+        """Choose weights, and the family that they are of."""
+        if family in WHAT:
+            self.form.editors["family"].value = family
+        self.weights.value = weights
+
+    def _follow_family(self, family: str) -> None:
+        """Each family has weights, maps and layers of its own."""
+        self.weights.box.offer(BUNDLED if family in SHIPPED else NONE_SHIPS, (family,))
+        self.maps.offer(MAPS[family])
+        self.maps.value = SegmentSettings(family=family).maps
+        self.grad_cam.choices = _cam_choices(family)
 
     def reset_choices(self, _: Any = None) -> None:
         """Follow the layer list; napari calls it when a layer comes, goes or is renamed."""

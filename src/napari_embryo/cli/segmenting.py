@@ -1,48 +1,41 @@
-"""The command line: thin loops over the generators; the only place that prints."""
+"""``segment`` and ``demo``: from images to masks, maps and a table."""
 
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
-from napari_embryo import __version__, io
+from napari_embryo import io
+from napari_embryo.cli.terminal import DeviceOption, Weights, console, make_folder, readable_errors
+from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io import Grouping, OpenChoices
-from napari_embryo.settings import Device, SegmentSettings
+from napari_embryo.settings import Precision, SegmentSettings
 
 if TYPE_CHECKING:
     from napari_embryo.pipeline import ImageResult, Row
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Segment, explain and measure human embryos.")
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(highlight=False, soft_wrap=True, stderr=True)
-
 RESEARCH_ONLY = "Research use only: not a medical device; look at every result before you use it."
 DEFAULTS = SegmentSettings()
-DEFAULT_MAPS = ",".join(DEFAULTS.maps)
 SAMPLE_SEEDS = (2, 5, 9)
 RESULTS = Path("napari-embryo-results")
 DEMO_RESULTS = Path("napari-embryo-demo")
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
-Family = Annotated[str, typer.Option(help="Family of networks: resanet (blastocyst: ICM, TE, ZP).")]
-Weights = Annotated[str, typer.Option(help="'bundled', or a .safetensors checkpoint of napari-embryo.")]
-DeviceOption = Annotated[Device, typer.Option(help="auto takes the graphics card where there is one.")]
-Maps = Annotated[str, typer.Option(help="Attention maps to write, such as SA1,SA2,LA1; empty for none.")]
+Family = Annotated[
+    str, typer.Option(help="Family of networks: resanet (blastocyst: ICM, TE, ZP), or unet, its baseline.")
+]
+Maps = Annotated[
+    str | None,
+    typer.Option(help=f"Attention maps to write, such as SA1,LA1; '' for none. ResA-Net's: {','.join(DEFAULTS.maps)}."),
+]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
 Focus = Annotated[str, typer.Option(help="Of focal planes: best (the sharpest) or edf (extended depth of field).")]
 GroupingOption = Annotated[
@@ -51,42 +44,47 @@ GroupingOption = Annotated[
 PixelSize = Annotated[float | None, typer.Option(help="Micrometres per pixel, where the files do not say.", min=1e-6)]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")]
 BatchSize = Annotated[int, typer.Option(help="Frames computed together.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 where it is computed natively.")]
+Views = Annotated[
+    int, typer.Option(help="Average over 2, 4 or 8 mirrored and turned views: as many times slower, somewhat better.")
+]
+AllEmbryos = Annotated[
+    bool, typer.Option("--all-embryos", help="Keep a neighbour's parts too, not only the largest embryo.")
+]
 
 
-@app.callback(invoke_without_command=True)
-def _root(show_version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
-    if show_version:
-        console.print(f"napari-embryo {__version__}")
-        raise typer.Exit
-
-
-@app.command()
 def segment(
     paths: Paths,
     out: Out = RESULTS,
     family: Family = DEFAULTS.family,
     weights: Weights = DEFAULTS.weights,
     device: DeviceOption = DEFAULTS.device,
-    maps: Maps = DEFAULT_MAPS,
+    maps: Maps = None,
     grad_cam: GradCam = DEFAULTS.grad_cam,
     focus: Focus = "best",
     grouping: GroupingOption = "auto",
     pixel_size: PixelSize = None,
     threshold: Threshold = DEFAULTS.threshold,
     batch_size: BatchSize = DEFAULTS.batch_size,
+    precision: PrecisionOption = DEFAULTS.precision,
+    views: Views = DEFAULTS.views,
+    all_embryos: AllEmbryos = False,
 ) -> None:
     """Segment images; write masks, attention maps, an overlay picture each and one table of measurements."""
-    names = tuple(name.strip() for name in maps.split(",") if name.strip())
-    with _readable_errors():
+    names = {} if maps is None else {"maps": tuple(name.strip() for name in maps.split(",") if name.strip())}
+    with readable_errors():
         settings = SegmentSettings.model_validate(
             {
                 "family": family,
                 "weights": weights,
                 "device": device,
-                "maps": names,
                 "grad_cam": grad_cam,
                 "threshold": threshold,
                 "batch_size": batch_size,
+                "precision": precision,
+                "views": views,
+                "one_embryo": not all_embryos,
+                **names,
             }
         )
         choices = OpenChoices(
@@ -96,7 +94,6 @@ def segment(
     raise typer.Exit(1 if failures else 0)
 
 
-@app.command()
 def demo(
     paths: Annotated[list[Path] | None, typer.Argument(help="Images of your own, beside the sample embryos.")] = None,
     out: Out = DEMO_RESULTS,
@@ -105,8 +102,8 @@ def demo(
 ) -> None:
     """Segment the sample embryos, which the program draws, and any images given; show them in napari."""
     samples = out / "samples"
-    with _readable_errors():
-        _make_folder(out)
+    with readable_errors():
+        make_folder(out)
         samples.mkdir(exist_ok=True)
         drawn = [_draw_sample(samples, seed) for seed in SAMPLE_SEEDS]
     failures = _segment_all(
@@ -119,48 +116,20 @@ def demo(
     raise typer.Exit(1 if failures else 0)
 
 
-@app.command()
-def info() -> None:
-    """Print versions, torch build, devices, memory, and where the weights lie."""
-    import psutil
-    import torch
-
-    from napari_embryo.predict import devices
-
-    table = Table(show_header=False, box=None)
-    table.add_row("napari-embryo", __version__)
-    table.add_row("Python", f"{platform.python_version()} on {platform.platform()}")
-    for name in ("napari", "numpy", "torchvision", "scikit-image", "tifffile"):
-        table.add_row(name, _version(name))
-    table.add_row("torch", f"{torch.__version__}, {_torch_build()}")
-    for name, reason in devices().items():
-        table.add_row(f"device {name}", _device_text(name) if reason is None else f"not usable: {reason}")
-    memory = psutil.virtual_memory()
-    table.add_row("memory", f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB free")
-    for label, text in _weights_rows():
-        table.add_row(label, text)
-    console.print(table)
-
-
-def main() -> None:
-    """The command ``napari-embryo``."""
-    app()
-
-
 def _segment_all(
     paths: Sequence[Path], settings: SegmentSettings, out: Path, grouping: Grouping, choices: OpenChoices
 ) -> list[str]:
     """Every image of every path; returns what failed. The table is written even when the run is stopped."""
     from napari_embryo.pipeline import load_predictor, segment_all_to_files
 
-    with _readable_errors():
-        _make_folder(out)
+    with readable_errors():
+        make_folder(out)
         predictor = load_predictor(settings)
     console.print(f"{settings.family} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})")
     rows: list[Row] = []
     failures: list[str] = []
     try:
-        with _bar() as bar:
+        with make_bar() as bar:
             images = _images(paths, grouping, choices, failures, _Names(), bar)
             _follow(segment_all_to_files(images, predictor, out), rows, failures, bar)
     except MemoryError as error:
@@ -265,43 +234,10 @@ def _report(out: Path, rows: "Sequence[Row]", failures: Sequence[str], notes: Se
     console.print(RESEARCH_ONLY, style="dim")
 
 
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    """What the user can mend becomes one line and exit code 2."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        text = _wrong_options(error) if isinstance(error, ValidationError) else str(error)
-        errors.print(f"error: {text}", style="red", markup=False)
-        raise typer.Exit(2) from error
-
-
-def _wrong_options(error: ValidationError) -> str:
-    """In the words of the command line: "--threshold: 2.0 came; input should be less than 1"."""
-    return "; ".join(
-        f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['input']!r} came; "
-        f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
-        for problem in error.errors()
-    )
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "a file stands there" if path.is_file() else (error.strerror or str(error))
-        raise OSError(f"--out {path}: this folder cannot be made ({reason}); choose another one") from error
-
-
 def _focus(name: str) -> Any:
     if name not in ("best", "edf"):
         raise ValueError(f"--focus {name!r} is not known; choose best or edf")
     return name
-
-
-def _bar() -> Bar:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _draw_sample(folder: Path, seed: int) -> Path:
@@ -321,39 +257,3 @@ def _has_screen() -> bool:
 def _show(out: Path) -> None:
     """Open napari in a process of its own, so that this one needs no window."""
     subprocess.run([sys.executable, "-m", "napari_embryo.widgets.show", str(out)], check=False)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _torch_build() -> str:
-    import torch
-
-    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-
-
-def _device_text(name: str) -> str:
-    import torch
-
-    if name == "cuda":
-        card = torch.cuda.get_device_properties(0)
-        return f"{card.name}, {card.total_memory / 2**30:.1f} GiB"
-    return f"usable, {torch.get_num_threads()} threads" if name == "cpu" else "usable"
-
-
-def _weights_rows() -> list[tuple[str, str]]:
-    from napari_embryo.models import FAMILIES
-    from napari_embryo.models.checkpoint import bundled, file_sha256
-
-    rows = []
-    for family in FAMILIES:
-        try:
-            path = bundled(family)
-        except FileNotFoundError:
-            continue
-        rows.append((f"weights {family}", f"{path} (sha256 {file_sha256(path)[:12]})"))
-    return rows or [("weights", "none ship with this version")]

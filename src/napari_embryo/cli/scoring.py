@@ -1,0 +1,207 @@
+"""``evaluate`` and ``reproduce``: how good a network is on annotated pictures."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from napari_embryo import io
+from napari_embryo.cli.terminal import (
+    DeviceOption,
+    Weights,
+    complain,
+    console,
+    make_folder,
+    print_table,
+    readable_errors,
+)
+from napari_embryo.cli.terminal import bar as make_bar
+from napari_embryo.image import Progress
+from napari_embryo.settings import DataSettings, SegmentSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_embryo.data import Sample
+    from napari_embryo.predict import Predictor
+
+Part = Literal["train", "validation", "test", "all"]
+REPRODUCTIONS = Path("napari-embryo-reproductions")
+
+DataFolders = Annotated[list[Path], typer.Option("--data", help="Folder of annotated pictures; repeatable.")]
+
+
+def evaluate(
+    weights: Weights,
+    data: DataFolders,
+    out: Annotated[Path | None, typer.Option(help="CSV to write, one row per picture and class.")] = None,
+    split: Annotated[
+        Part | None,
+        typer.Option(
+            help="Which part of the split that the weights were trained with. Where nothing is said: validation, on "
+            "folders of the names trained on, else all."
+        ),
+    ] = None,
+    family: Annotated[str, typer.Option(help="Whose bundled weights.")] = "resanet",
+    device: DeviceOption = "auto",
+    threshold: Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")] = 0.5,
+    views: Annotated[int, typer.Option(help="Average over 2, 4 or 8 mirrored and turned views.")] = 1,
+    embryo_table: Annotated[
+        Path | None, typer.Option(help="CSV with the columns image and embryo, instead of the one trained with.")
+    ] = None,
+) -> None:
+    """Score weights on annotated pictures: IoU and Dice per class, with 95 % intervals over embryos."""
+    with readable_errors():
+        asked = {"weights": weights, "device": device, "threshold": threshold, "views": views, "maps": ()}
+        settings = SegmentSettings.model_validate(asked)
+        predictor = _predictor(settings, family)
+        samples, told = _chosen(predictor, data, split, embryo_table)
+        scores = _scored(samples, predictor)
+        if out is not None:
+            make_folder(out.absolute().parent)
+            io.write_csv_atomic(out, scores.to_dict("records"))
+    console.print(f"{weights} ({predictor.sha256[:12]}) on {predictor.device}: {told}", markup=False)
+    _print_scores(scores)
+    if out is not None:
+        console.print(f"one row per picture and class in {out.resolve()}", markup=False)
+
+
+def _predictor(settings: SegmentSettings, family: str) -> "Predictor":
+    """Of any family, unlike the one that segments."""
+    from napari_embryo.models import checkpoint
+    from napari_embryo.predict import Predictor
+
+    return Predictor(checkpoint.load(settings.weights, family), settings)
+
+
+def _chosen(
+    predictor: "Predictor", folders: Sequence[Path], part: Part | None, table: Path | None
+) -> tuple[Sequence["Sample"], str]:
+    """The pictures to score, and which they are in words."""
+    from napari_embryo import data
+
+    trained = predictor.info.provenance.get("recipe", {}).get("data")
+    part, why = (part, "as asked for") if part else _usual_part(trained, folders)
+    settings = _data_settings(trained if part != "all" else None, folders, table)
+    found = data.find_samples(settings, predictor.classes)
+    if not found.samples:
+        raise ValueError(f"{', '.join(map(str, folders))}: no annotated picture to score was found")
+    chosen = found.samples if part == "all" else getattr(data.split(found.samples, settings), part)
+    if not chosen:
+        raise ValueError(f"--split {part}: this part of the split has no picture; choose another one, or all")
+    return chosen, f"{part}: {len(chosen)} of {len(found.samples)} pictures ({why})"
+
+
+def _usual_part(trained: dict[str, Any] | None, folders: Sequence[Path]) -> tuple[Part, str]:
+    """Never what was learned from, as far as the weights tell."""
+    if trained is None:
+        return "all", "the weights do not say what they were trained on"
+    judged = {Path(name).name for name in trained["folders"]} - set(trained.get("only_train", ()))
+    if {folder.resolve().name for folder in folders} == judged:
+        return "validation", "folders of these names were trained on; --split all scores everything"
+    others = ", ".join(trained["folders"])
+    return "all", f"trained on the folders {others}; if these pictures were among them, say --split validation"
+
+
+def _data_settings(trained: dict[str, Any] | None, folders: Sequence[Path], table: Path | None) -> DataSettings:
+    """As trained with, on these folders."""
+    said = {**(trained or {}), "folders": [str(folder) for folder in folders], "repeats": {}, "only_train": ()}
+    if table is not None:
+        said["embryo_table"] = str(table)
+    elif said.get("embryo_table"):
+        raise ValueError(f"the split was made with the table {said['embryo_table']}; name it with --embryo-table")
+    return DataSettings.model_validate(said)
+
+
+def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> "pd.DataFrame":
+    from napari_embryo import evaluate as metrics
+
+    def masks(image: Any) -> Any:
+        return next(predictor.predict([image])).segmentation.masks
+
+    with make_bar() as bar:
+        followed: Iterable[Sample] = bar.track(samples, description="pictures")
+        return metrics.score(followed, masks, predictor.classes)
+
+
+def _print_scores(scores: "pd.DataFrame") -> None:
+    from napari_embryo import evaluate as metrics
+
+    several = scores["source"].nunique() > 1
+    rows = metrics.summary(scores, ["class", "source"]).to_dict("records") if several else []
+    rows += metrics.summary(scores, ["class"]).assign(source="all").to_dict("records")
+    print_table([_cells(row) for row in rows])
+    console.print(f"mean IoU of the classes {scores.groupby('class')['iou'].mean().mean():.3f}")
+    console.print(
+        "IoU, Dice: mean over pictures; pooled: over all their pixels; 95 %: bootstrap over embryos", style="dim"
+    )
+
+
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "class": row["class"],
+        "source": row["source"],
+        "pictures": str(row["images"]),
+        "embryos": str(row["embryos"]),
+        "IoU": f"{row['iou']:.3f}",
+        "95 %": f"{row['iou_low']:.3f}-{row['iou_high']:.3f}",
+        "IoU pooled": f"{row['iou_pooled']:.3f}",
+        "Dice": f"{row['dice']:.3f}",
+        "Dice pooled": f"{row['dice_pooled']:.3f}",
+    }
+
+
+def reproduce(
+    what: Annotated[str, typer.Argument(metavar="TABLE", help="resanet-table1: U-Net and ResA-Net, one per class.")],
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="Folder of annotated blastocysts; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help=f"Folder for the networks; {REPRODUCTIONS}/TABLE where nothing is said.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Few small drawn embryos: whether it runs, in minutes.")] = False,
+    device: DeviceOption = "auto",
+    backbone: Annotated[
+        Path | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for ResA-Net's encoder, else random.")
+    ] = None,
+    encoder: Annotated[
+        Literal["v1", "v1.5"], typer.Option(help="Whose: torchvision's (v1.5), or He et al.'s own (v1).")
+    ] = "v1.5",
+) -> None:
+    """Train what a paper's table compares, by the paper's protocol, and print ours beside the published numbers.
+
+    The same command goes on where it was stopped.
+    """
+    from napari_embryo import reproduce as papers
+
+    folder = out or REPRODUCTIONS / (f"{what}-fast" if fast else what)
+    with readable_errors():
+        protocol = papers.protocol(what, [str(d.absolute()) for d in data or []], folder, fast, device)
+        protocol = papers.from_imagenet(protocol, backbone.absolute(), encoder) if backbone else protocol
+        try:
+            scores = _reproduced(papers.run(protocol))
+        except (ArithmeticError, MemoryError) as error:
+            complain(f"{error}\nThe same command goes on from the last finished epoch")
+            raise typer.Exit(1) from error
+    rows = papers.table(scores).to_dict("records")
+    io.write_csv_atomic(folder / "table.csv", rows)
+    print_table(rows)
+    for note in (*([papers.FAST_NOTE] if fast else []), *papers.NOTES):
+        console.print(note, markup=False)
+    console.print(f"networks, splits, scores and table.csv are in {folder.resolve()}", markup=False)
+
+
+def _reproduced(steps: Any) -> "pd.DataFrame":
+    with make_bar() as bar:
+        task = bar.add_task("networks", total=None)
+        try:
+            while True:
+                progress: Progress = next(steps)
+                if progress.item is None:
+                    bar.update(task, completed=progress.done, total=progress.total, description=progress.message)
+                else:
+                    bar.console.print(progress.message, markup=False)
+        except StopIteration as end:
+            scores: pd.DataFrame = end.value
+            return scores

@@ -1,0 +1,150 @@
+"""Trained models: those that ship, and this computer's user's own; found by name, without torch.
+
+The user's models lie in one folder, one ``NAME.safetensors`` each, so that every list of models shows a finished
+training without a restart.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib import resources
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import platformdirs
+
+BUNDLED = "bundled"
+METADATA_KEY = "napari-embryo"
+"""Under which a checkpoint keeps its settings in the header of its file."""
+SUFFIX = ".safetensors"
+_LONGEST_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors format itself."""
+
+
+def library() -> Path:
+    """The folder of the user's models; ``NAPARI_EMBRYO_MODELS`` names another one. It may not be there yet."""
+    chosen = os.environ.get("NAPARI_EMBRYO_MODELS")
+    return Path(chosen) if chosen else platformdirs.user_data_path("napari-embryo", appauthor=False) / "models"
+
+
+def in_library() -> dict[str, Path]:
+    """The user's models by name, in alphabetical order; nothing of them is read."""
+    found = (path for path in library().glob(f"*{SUFFIX}") if not path.name.startswith(".") and _is_whole(path))
+    named = {path.name.removesuffix(SUFFIX): path for path in found}
+    return dict(sorted(named.items(), key=lambda item: item[0].casefold()))
+
+
+def _is_whole(path: Path) -> bool:
+    """An empty file is a name that :func:`add_to_library` has taken and not filled yet."""
+    try:
+        return path.is_file() and path.stat().st_size > 0
+    except OSError:  # gone since the folder was listed
+        return False
+
+
+def add_to_library(path: Path, name: str) -> Path:
+    """Copy a checkpoint into the library, under ``name``, or ``name-2``, ``name-3``... where that is taken.
+
+    Parameters
+    ----------
+    path
+        A checkpoint.
+    name
+        What to list it as; ``bundled`` means the weights that ship, and becomes ``bundled-2``.
+
+    Returns
+    -------
+    Path
+        The copy; no other model is ever overwritten.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When ``name`` cannot be a file's name.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint to add to the library; choose an existing file")
+    if not name or name.startswith(".") or Path(name).name != name or "\\" in name:
+        raise ValueError(f"name {name!r} came; a model's name is that of a file, without a folder or a leading dot")
+    folder = library()
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".{name}.{uuid4().hex[:8]}.part"
+    try:
+        shutil.copyfile(path, draft)
+        home = _claim(folder, name)
+        draft.replace(home)
+    finally:
+        draft.unlink(missing_ok=True)
+    return home
+
+
+def _claim(folder: Path, name: str) -> Path:
+    """The first free name, taken by an empty file, so that two trainings that finish together get one each."""
+    for candidate in _candidates(folder, name):
+        try:
+            candidate.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return candidate
+    raise FileExistsError(f"{folder}: no name is free for {name!r}")  # never: numbers do not end
+
+
+def _candidates(folder: Path, name: str) -> Iterator[Path]:
+    if name.casefold() != BUNDLED:
+        yield folder / f"{name}{SUFFIX}"
+    yield from (folder / f"{name}-{number}{SUFFIX}" for number in count(2))
+
+
+def find(weights: str | Path, family: str = "resanet") -> Path:
+    """The file that ``weights`` mean.
+
+    Parameters
+    ----------
+    weights
+        ``"bundled"``, the name of a model in the library, or a path; looked for in this order.
+    family
+        Whose bundled weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none; names the models there are.
+    """
+    if str(weights) == BUNDLED:
+        return bundled(family)
+    own = in_library()
+    path = own.get(str(weights), Path(weights))
+    if not path.is_file():
+        known = "".join(f", {name!r}" for name in own)
+        raise FileNotFoundError(
+            f"{weights}: no such checkpoint; choose an existing .safetensors file, 'bundled'{known or ''}"
+            + ("" if own else " (you have trained no model of your own yet)")
+        )
+    return path
+
+
+def bundled(family: str) -> Path:
+    """The weights that ship with the program."""
+    path = Path(str(resources.files("napari_embryo") / "weights" / f"{family}{SUFFIX}"))
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no weights of {family!r} ship with this version; name a checkpoint file")
+    return path
+
+
+def header(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of itself, read without torch; None where it is not whole or not ours.
+
+    :func:`napari_embryo.models.checkpoint.read_info` says what is wrong with such a file.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            said = json.loads(file.read(size)) if size <= _LONGEST_HEADER else {}
+        return dict(json.loads(said["__metadata__"][METADATA_KEY]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,169 @@
+"""A whole recipe <-> the fields of the Train widget."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_embryo.settings import (
+    Augmentation,
+    DataSettings,
+    Preprocessing,
+    Recipe,
+    ResANetSettings,
+    TrainSettings,
+    UNetSettings,
+)
+from napari_embryo.widgets._fields import (
+    DeviceEditor,
+    FolderList,
+    NamesEditor,
+    PathEditor,
+    TableEditor,
+    WeightsEditor,
+    number_editors,
+)
+from napari_embryo.widgets._form import Editor, Note, SettingsForm, form_layout, guard_wheel, tooltip
+
+FAMILIES = {"resanet": "ResA-Net", "unet": "U-Net (baseline)"}
+
+ANEW = {"random": "random weights"}
+STARTS = {
+    "resanet": {"bundled": "bundled weights", "imagenet": "ImageNet encoder", **ANEW},
+    "unet": ANEW,
+}
+"""What each family can start from, beside the models of the library and files."""
+
+LABELS = {"parts": "What learns", "folds": "Cross-validation parts", "fold": "Part to validate on"}
+
+BRINGS_ITS_OWN = "Network and input size come with these weights."
+
+
+class RecipeForm:
+    """The fields of a recipe.
+
+    Parameters
+    ----------
+    look_for_devices
+        Starts finding out which devices there are.
+
+    Attributes
+    ----------
+    data
+        The form of the data settings; the widget puts it where the pictures are.
+    network
+        All the other fields.
+    shown_with_augmentation
+        The folded part with the augmentation; the widget may add to it.
+    """
+
+    def __init__(self, look_for_devices: Callable[[], None]) -> None:
+        self._recipe = Recipe()
+        self.name, self.family, self.start = QLineEdit(), QComboBox(), WeightsEditor(STARTS["resanet"], ("resanet",))
+        self.backbone = PathEditor("ImageNet weights of a ResNet-50", "Weights (*.safetensors)")
+        self.folders, self.device = FolderList(), DeviceEditor(look_for_devices)
+        table = {"embryo_table": PathEditor("Table with the columns image and embryo", "Tables (*.csv)")}
+        named = {"folders": self.folders, "only_train": NamesEditor(), "repeats": TableEditor()}
+        self.data = _form(DataSettings, ("folders",), {**named, **table})
+        self.training = _form(
+            TrainSettings, ("epochs", "parts", "device"), {"device": self.device, "loss_weights": TableEditor()}
+        )
+        self.augmentation, self.preprocessing = _form(Augmentation), _form(Preprocessing)
+        self.network = QWidget()
+        self._lay_out()
+        self.family.currentIndexChanged.connect(lambda _: self._follow_family())
+        self.start.box.currentIndexChanged.connect(lambda _: self._follow_start())
+        self.set_value(self._recipe)
+
+    def value(self) -> Recipe:
+        """The recipe that stands in the fields.
+
+        Raises
+        ------
+        ValueError
+            Naming the field, what stands in it and what is needed.
+        """
+        parts: dict[str, Any] = {
+            name: getattr(self, name).value() for name in ("data", "training", "augmentation", "preprocessing")
+        }
+        name, start, backbone = self.name.text().strip(), self.start.value, self.backbone.value
+        try:
+            return Recipe(name=name, model=self._model(), start=start, backbone=backbone, **parts)
+        except ValidationError as error:
+            raise ValueError(
+                f"Name of the model: {name!r} came; letters, digits, '.', '_' and '-' are understood"
+            ) from error
+
+    def set_value(self, recipe: Recipe) -> None:
+        """Show a recipe in the fields."""
+        self._recipe = recipe
+        self.name.setText(recipe.name)
+        self.family.setCurrentIndex(self.family.findData(recipe.model.family))
+        self.start.value, self.backbone.value = recipe.start, recipe.backbone
+        for name in ("data", "training", "augmentation", "preprocessing"):
+            getattr(self, name).set_value(getattr(recipe, name))
+        self._follow_start()
+
+    def _model(self) -> ResANetSettings | UNetSettings:
+        """What a loaded recipe says beyond the family stays."""
+        if self._recipe.model.family == self.family.currentData():
+            return self._recipe.model
+        return UNetSettings() if self.family.currentData() == "unet" else ResANetSettings()
+
+    # --- the window
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self.network)
+        column.setContentsMargins(0, 0, 0, 0)
+        basics = QWidget()
+        self._fill(form_layout(basics))
+        below_device, _ = self.training.rows.getWidgetPosition(self.device.native)
+        self.training.rows.insertRow(below_device + 1, "", self.device.line)
+        self.shown_with_augmentation = _folded("Augmentation", self.augmentation)
+        for part in (basics, self.training, self.shown_with_augmentation, _folded("Input size", self.preprocessing)):
+            column.addWidget(part)
+
+    def _fill(self, rows: QFormLayout) -> None:
+        for value, name in FAMILIES.items():
+            self.family.addItem(name, value)
+        guard_wheel(self.family)
+        self.backbone_label, self.about_start = QLabel("ImageNet file"), Note()
+        meanings = {name: field.description or "" for name, field in Recipe.model_fields.items()}
+        for label, widget, meaning in (
+            (QLabel("Name"), self.name, meanings["name"]),
+            (QLabel("Network"), self.family, "The family of networks."),
+            (QLabel("Start from"), self.start.native, meanings["start"]),
+            (self.backbone_label, self.backbone.native, meanings["backbone"]),
+            (QLabel(""), self.about_start, ""),
+        ):
+            label.setToolTip(tooltip(meaning))
+            widget.setToolTip(tooltip(meaning))
+            rows.addRow(label, widget)
+
+    def _follow_family(self) -> None:
+        family = self.family.currentData()
+        self.start.box.offer(STARTS[family], (family,))
+        self.start.box.setCurrentIndex(0)
+
+    def _follow_start(self) -> None:
+        imagenet, anew = self.start.value == "imagenet", self.start.value in ("imagenet", "random")
+        for part in (self.backbone_label, self.backbone.native):
+            part.setVisible(imagenet)
+        self.preprocessing.setEnabled(anew)
+        self.about_start.setText("" if anew else BRINGS_ITS_OWN)
+        self.about_start.setVisible(not anew)
+
+
+def _form(model: type[BaseModel], basic: tuple[str, ...] = (), editors: dict[str, Editor] | None = None) -> Any:
+    """A form with the fields that are not basic folded away; without basic ones nothing is."""
+    advanced = [name for name in model.model_fields if name not in basic] if basic else []
+    return SettingsForm(model, advanced, {**number_editors(model), **(editors or {})}, LABELS)
+
+
+def _folded(title: str, content: QWidget) -> QCollapsible:
+    folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    folded.addWidget(content)
+    folded.collapse(animate=False)
+    return folded

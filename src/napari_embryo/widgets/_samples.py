@@ -1,0 +1,194 @@
+"""Layers open in napari become annotated pictures to learn from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from napari_embryo.image import EmbryoImage, Progress
+from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.widgets._fields import LayerChoice, PathEditor
+from napari_embryo.widgets._form import Note, form_layout
+from napari_embryo.widgets._layers import Index, index_at, source_of
+from napari_embryo.widgets._run import Job, LeaveAll, Steps, tell
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One picture and what is drawn on it, as they were when they were asked for."""
+
+    name: str
+    image: EmbryoImage
+    index: Index
+    labels: npt.NDArray[Any]
+    classes: tuple[str, ...]
+    about: dict[str, Any]
+
+
+def user_folder(name: str) -> Path:
+    """A folder of ours among the user's own data."""
+    return Path(platformdirs.user_data_path("napari-embryo", appauthor=False)) / name
+
+
+def pair_of(image: Image, labels: Labels, point: tuple[float, ...]) -> Pair:
+    """The frame that is looked at, with its labels.
+
+    Raises
+    ------
+    ValueError
+        When the two do not fit each other; says their sizes.
+    """
+    embryo = source_of(image).image
+    index = index_at(image, point, embryo)
+    drawn = _drawn(labels, embryo, index, image.name)
+    where = "_".join(f"{axis}{place:04d}" for axis, place in zip(embryo.axes, index, strict=False))
+    name = f"{embryo.name}_{where}" if where else embryo.name
+    kept = {key: labels.metadata[key] for key in ("family", "weights", "weights_sha256") if key in labels.metadata}
+    about = {
+        **kept,
+        "image": image.name,
+        "labels": labels.name,
+        "frame": list(index),
+        "source": str(embryo.metadata.get("source", "")),
+        "pixel_size_um": embryo.pixel_size_um,
+    }
+    return Pair(name, embryo, index, drawn, tuple(labels.metadata.get("classes", BLASTOCYST_CLASSES)), about)
+
+
+def _drawn(labels: Labels, embryo: EmbryoImage, index: Index, name: str) -> npt.NDArray[Any]:
+    pixels = labels.data[0] if labels.multiscale else labels.data
+    if tuple(pixels.shape) == embryo.shape:
+        return np.array(pixels[index])
+    if tuple(pixels.shape) == embryo.shape[-2:]:
+        return np.array(pixels)
+    raise ValueError(
+        f"{labels.name}: labels of {_size(pixels.shape)} came; the image {name} has {_size(embryo.shape)}; "
+        "choose the labels that were drawn on it"
+    )
+
+
+def _classes_said(pair: Pair) -> str:
+    """What is painted; what is not counts as not drawn, which is not the same as not there."""
+    painted = [name for label, name in enumerate(pair.classes, start=1) if (pair.labels == label).any()]
+    lacking = [name for name in pair.classes if name not in painted]
+    without = f"; without {', '.join(lacking)}, of which nothing is painted" if lacking else ""
+    return f"{', '.join(painted) or 'nothing'} drawn{without}"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def saving(pair: Pair, folder: Path) -> Steps[Path]:
+    """Write a pair into the folder of samples; returns the file."""
+    yield Progress(0, 1, f"Saving {pair.name} …")
+    from napari_embryo import data
+
+    pixels = np.asarray(pair.image.data[pair.index])
+    about = {**pair.about, "embryo": data.embryo_of(pair.image.name)}
+    return data.save_sample(folder, pair.name, pixels, pair.labels, pair.classes, about)
+
+
+class SampleMaker(QWidget):
+    """Choose labels and their image, press Add sample.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers.
+    on_saved
+        Gets the folder in which a sample was saved.
+    """
+
+    def __init__(self, viewer: Viewer, on_saved: Callable[[str], None]) -> None:
+        super().__init__()
+        self._viewer, self._on_saved = viewer, on_saved
+        self._jobs: list[Job[Path]] = []
+        self.destroyed.connect(LeaveAll(self._jobs))
+        self.labels, self.image = LayerChoice(viewer, Labels), LayerChoice(viewer)
+        self.folder, self.about = PathEditor("Folder for samples"), Note()
+        self.add_button = QPushButton("Add sample")
+        self.folder.value = str(user_folder("samples"))
+        self.about.setText("Correct the labels of an image, then add the pair: it is saved and learned from.")
+        self._lay_out()
+        self.labels.widget.changed.connect(self._follow_labels)
+        self.image.widget.changed.connect(self._say_what)
+        self.add_button.clicked.connect(lambda _: self.add())
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        fields = QWidget()
+        rows = form_layout(fields)
+        for label, widget in (("Labels", self.labels), ("Image", self.image), ("Saved in", self.folder)):
+            rows.addRow(label, widget.native)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for part in (fields, self.add_button, self.about):
+            column.addWidget(part)
+
+    def refresh(self) -> None:
+        """Follow the layer list."""
+        before = self.labels.value
+        for choice in (self.labels, self.image):
+            choice.refresh()
+        if self.labels.value is not before:
+            self._follow_labels()
+        self._say_what()
+        self.add_button.setEnabled(self.labels.value is not None and not self._jobs)
+
+    def _follow_labels(self, _: Any = None) -> None:
+        """Labels of ours name the layer that they were made from."""
+        labels = self.labels.value
+        source = labels.metadata.get("source_layer", {}).get("unique_id") if labels is not None else None
+        for layer in self._viewer.layers:
+            if isinstance(layer, Image) and str(layer.unique_id) == source:
+                self.image.value = layer
+
+    def _say_what(self, _: Any = None) -> None:
+        """Of a stack only the frame that is looked at is saved."""
+        image = self.image.value
+        stack = image is not None and image.ndim > 2
+        self.add_button.setText("Add sample (the current frame)" if stack else "Add sample")
+
+    def add(self) -> None:
+        """Save the chosen pair in a worker."""
+        labels, image = self.labels.value, self.image.value
+        if labels is None or image is None:
+            self._refuse("there is no image with labels; open an image and segment or draw it first")
+            return
+        try:
+            pair, folder = pair_of(image, labels, self._viewer.dims.point), self.folder.value
+        except ValueError as error:
+            self._refuse(str(error))
+            return
+        self.add_button.setEnabled(False)
+        job = Job(
+            lambda: saving(pair, Path(folder)),
+            on_step=lambda step: self.about.setText(step.message),
+            on_result=lambda path: self._saved(path, pair, folder),
+            on_error=lambda error: self.about.setText(tell(error, "Adding the sample")),
+            on_end=self._end,
+        )
+        self._jobs.append(job)
+        job.start()
+
+    def _refuse(self, reason: str) -> None:
+        self.about.setText(reason)
+        show_error(f"Adding the sample: {reason}")
+
+    def _saved(self, path: Path, pair: Pair, folder: str) -> None:
+        frame = f", the current frame {', '.join(map(str, pair.index))}" if pair.index else ""
+        self.about.setText(f"Saved {path.name}{frame}: {_classes_said(pair)}.")
+        self._on_saved(folder)
+
+    def _end(self) -> None:
+        self._jobs.clear()
+        self.refresh()

@@ -1,0 +1,99 @@
+"""What the Train widget has done in a worker; the only part of it that may import torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_embryo import recipes, render, stream
+from napari_embryo.image import Progress
+from napari_embryo.settings import Recipe, SegmentSettings
+from napari_embryo.widgets._libraries import prepare_for_torch
+from napari_embryo.widgets._process import Child, command
+from napari_embryo.widgets._run import Steps
+
+PREVIEWED = 16
+"""Augmented pictures in a preview."""
+
+Rgb = npt.NDArray[np.uint8]
+
+
+def check(recipe: Recipe) -> Steps[str]:
+    """The report on the pictures, before anything is learned."""
+    yield Progress(0, 1, "Reading the pictures …")
+    return recipes.prepare(recipe).text
+
+
+def preview(recipe: Recipe) -> Steps[Rgb]:
+    """Training pictures as the network meets them, (N, h, w, 3)."""
+    yield Progress(0, 1, "Reading the pictures …")
+    prepared = recipes.prepare(recipe)
+    yield Progress(0, 1, "Altering pictures …")
+    prepare_for_torch()
+    from napari_embryo import augment
+
+    seen, seed = prepared.recipe.preprocessing, recipe.training.seed
+    pictures: Rgb = augment.preview(prepared.split.train, seen, recipe.augmentation, seed, PREVIEWED)
+    return pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """Validation pictures as stacks of one size: grey (N, H, W), truth and prediction as labels (N, H, W)."""
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    images: npt.NDArray[np.uint8]
+    truth: npt.NDArray[np.uint8]
+    predicted: npt.NDArray[np.uint8]
+
+
+def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[Worst]:
+    """What the best network so far makes of some validation pictures; on the processor, beside the training."""
+    yield Progress(0, len(names), "Loading the network …")
+    prepare_for_torch()
+    from napari_embryo import predict
+    from napari_embryo.models import checkpoint
+
+    samples = {sample.name: sample for sample in recipes.prepare(recipe).split.validation}
+    settings = SegmentSettings(device="cpu", maps=())
+    predictor = predict.Predictor(checkpoint.load(weights), settings)
+    triples = []
+    for done, name in enumerate(names):
+        yield Progress(done, len(names), name)
+        truth = samples[name].read()
+        found = next(predictor.predict([truth.image])).segmentation
+        triples.append((render.grey_to_rgb(truth.image)[..., 0], labels_of(truth.masks), found.labels()))
+    images, truths, predicted = (stacked(kind) for kind in zip(*triples, strict=True))
+    return Worst(tuple(names), predictor.classes, images, truths, predicted)
+
+
+def labels_of(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """(C, H, W) bool -> (H, W): 0 background, i + 1 for class i, the first where they overlap."""
+    return np.where(masks.any(axis=0), masks.argmax(axis=0) + 1, 0).astype(np.uint8)
+
+
+def stacked(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Pictures of any sizes -> (N, H, W), the smaller ones with a margin to the right and below."""
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
+    whole = np.zeros((len(pictures), height, width), np.uint8)
+    for place, picture in zip(whole, pictures, strict=True):
+        place[: picture.shape[0], : picture.shape[1]] = picture
+    return whole
+
+
+def learning(recipe: Recipe, child: Child, out: Path) -> Steps[stream.Finished]:
+    """A new run: hand the recipe to a process of its own and listen."""
+    yield Progress(0, 1, "starting a process of its own …")
+    with TemporaryDirectory(prefix="napari-embryo-") as folder:
+        path = recipes.write(Path(folder) / f"{recipe.name}.yaml", recipe)
+        return (yield from child.events(command(path, out)))
+
+
+def going_on(child: Child, out: Path) -> Steps[stream.Finished]:
+    """A run that was interrupted, from where it was."""
+    yield Progress(0, 1, "starting a process of its own …")
+    return (yield from child.events(command(out / "recipe.yaml", out, resume=True)))

@@ -1,0 +1,370 @@
+"""Train: learn from annotated pictures in a process of its own, watch the curves, use the model at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_info, show_warning
+from napari.utils.theme import get_theme
+from napari.viewer import Viewer
+from qtpy.QtGui import QFontDatabase
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QMenu,
+    QPlainTextEdit,
+    QPushButton,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_embryo import recipes, render, stream
+from napari_embryo.image import Progress
+from napari_embryo.settings import Recipe
+from napari_embryo.widgets._curves import Curves, Point, scores_said
+from napari_embryo.widgets._fields import PathEditor, family_of, refresh_models
+from napari_embryo.widgets._form import Note, Scrolled, form_layout
+from napari_embryo.widgets._layers import RESULT, colormap
+from napari_embryo.widgets._process import Child, total_loss
+from napari_embryo.widgets._recipe import RecipeForm
+from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
+from napari_embryo.widgets._samples import SampleMaker, user_folder
+from napari_embryo.widgets._train_panel import CloseGuard, TrainPanel
+from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
+from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_devices
+
+DOCK = "Train (napari-embryo)"
+"""What napari calls the dock when it opens it from the menu."""
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """``name``, or ``name-2``, ``name-3`` ... where a run of this name is there already."""
+    number, folder = 1, parent / name
+    while folder.exists():
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder
+
+
+def theme_colours(theme: str) -> Mapping[str, str]:
+    """The window's colours, for the curves."""
+    colours = get_theme(theme)
+    return {name: getattr(colours, name).as_hex() for name in ("background", "text", "secondary")}
+
+
+def _side_panel(button: str, what: str, on_run: Callable[[], None]) -> RunPanel:
+    panel = RunPanel(what, on_run)
+    panel.run_button.setText(button)
+    return panel
+
+
+def _column(*parts: QWidget) -> QWidget:
+    content = QWidget()
+    column = QVBoxLayout(content)
+    column.setContentsMargins(2, 4, 2, 2)
+    for part in parts:
+        column.addWidget(part)
+    column.addStretch(1)
+    return content
+
+
+def _row(*parts: QWidget) -> QWidget:
+    content = QWidget()
+    row = QHBoxLayout(content)
+    row.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        row.addWidget(part)
+    return content
+
+
+def _call(act: Callable[[], None], _: bool) -> None:
+    act()
+
+
+class TrainWidget(QWidget):
+    """Choose pictures, press Train, watch the curves, use the model.
+
+    Parameters
+    ----------
+    napari_viewer
+        Where pictures are annotated and previews go.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._looking: Job[dict[str, str | None]] | None = None
+        self._recipe, self._out, self._model = Recipe(), Path(), ""
+        self._worst: tuple[str, ...] = ()
+        self.form = RecipeForm(self._look_for_devices)
+        self.samples = SampleMaker(napari_viewer, self.form.folders.add)
+        self.report, self.curves = QPlainTextEdit(), Curves(theme_colours(napari_viewer.theme))
+        self.about_best = Note("The curves appear with the first steps.")
+        self.runs = PathEditor("Folder for training runs")
+        self.runs.value = str(user_folder("runs"))
+        self.check_panel = _side_panel("Check data", "Checking the data", self.check)
+        self.preview_panel = _side_panel("Preview augmentation", "The preview", self.preview)
+        self.worst_panel = _side_panel("Show worst", "Showing the worst pictures", self.show_worst)
+        self.use_button = QPushButton("Use it")
+        self.panel = TrainPanel(self.run, self._ended)
+        self._lay_out()
+        self._connect()
+        self.reset_choices()
+
+    def reset_choices(self, _: Any = None) -> None:
+        """Follow the layer list; napari calls it when a layer comes, goes or is renamed."""
+        self.samples.refresh()
+
+    # --- layout
+
+    def _lay_out(self) -> None:
+        self.tabs = QTabWidget()
+        for name, parts in (
+            ("Pictures", self._pictures()),
+            ("Network", self._network()),
+            ("Curves", self._progress()),
+        ):
+            self.tabs.addTab(Scrolled(_column(*parts)), name)
+        whole = QVBoxLayout(self)
+        whole.addWidget(self.tabs, stretch=1)
+        whole.addWidget(self.panel)
+        whole.addWidget(Note(RESEARCH_USE))
+        self.setMinimumWidth(300)
+
+    def _pictures(self) -> Sequence[QWidget]:
+        self.report.setReadOnly(True)
+        narrow = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
+        narrow.setPointSize(max(6, narrow.pointSize() - 2))
+        self.report.setFont(narrow)
+        self.report.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.report.setPlaceholderText("Check data says what is found, what is left out and how it is split.")
+        self.report.setMinimumHeight(130)
+        heading = Note("<b>From layers open in napari</b>")
+        return self.form.data, heading, self.samples, self.check_panel, self.report
+
+    def _network(self) -> Sequence[QWidget]:
+        self.form.shown_with_augmentation.addWidget(self.preview_panel)
+        self.load_button, self.save_button = QPushButton("Load recipe"), QPushButton("Save recipe…")
+        self.resume_button = QPushButton("Go on with a run…")
+        self.resume_button.setToolTip("Choose the folder of a run that was stopped or interrupted.")
+        runs = QWidget()
+        form_layout(runs).addRow("Runs are kept in", self.runs.native)
+        return self.form.network, runs, _row(self.load_button, self.save_button), self.resume_button
+
+    def _progress(self) -> Sequence[QWidget]:
+        self.use_button.setToolTip("Choose the model in the Segment widget that is open.")
+        self.use_button.setEnabled(False)
+        self.worst_panel.run_button.setEnabled(False)
+        return self.curves, self.about_best, self.worst_panel, self.use_button
+
+    def _connect(self) -> None:
+        menu = QMenu(self)
+        for name in recipes.names():
+            menu.addAction(name, partial(self.load_recipe, name))
+        menu.addSeparator()
+        menu.addAction("From a file…", self._choose_recipe)
+        self.load_button.setMenu(menu)
+        for button, act in (
+            (self.save_button, self._choose_where_to_save),
+            (self.resume_button, self._choose_run),
+            (self.use_button, self.use_model),
+        ):
+            button.clicked.connect(partial(_call, act))
+        self._viewer.events.theme.connect(self._follow_theme)
+        self.guard = CloseGuard(self, self.panel, self._put_back)
+
+    def _follow_theme(self, _: Any = None) -> None:
+        self.curves.set_colours(theme_colours(self._viewer.theme))
+
+    # --- recipes
+
+    def load_recipe(self, path_or_name: str | Path) -> None:
+        """Show a recipe in the form; where it names no folders, those in the form stay."""
+        try:
+            recipe = recipes.read(path_or_name)
+        except (ValueError, OSError) as error:
+            self.panel.refuse(error)
+            return
+        folders = self.form.folders.value
+        self.form.set_value(recipe)
+        self.form.folders.value = recipe.data.folders or folders
+
+    def save_recipe(self, path: Path) -> None:
+        """Write what stands in the form as YAML."""
+        try:
+            recipes.write(path, self.form.value())
+        except (ValueError, OSError) as error:
+            self.panel.refuse(error)
+
+    def _choose_recipe(self) -> None:
+        if chosen := QFileDialog.getOpenFileName(self, "Choose a recipe", filter="Recipes (*.yaml *.yml)")[0]:
+            self.load_recipe(Path(chosen))
+
+    def _choose_where_to_save(self) -> None:
+        name = f"{self.form.name.text()}.yaml"
+        if chosen := QFileDialog.getSaveFileName(self, "Save the recipe", name, "Recipes (*.yaml *.yml)")[0]:
+            self.save_recipe(Path(chosen))
+
+    # --- looking at the data
+
+    def check(self) -> None:
+        """Show what is found in the folders, in a worker."""
+        self._beside(self.check_panel, check, self._show_report)
+
+    def _show_report(self, text: str) -> str:
+        self.report.setPlainText(text)
+        return ""
+
+    def preview(self) -> None:
+        """Add augmented training pictures as a layer."""
+        self._beside(self.preview_panel, preview, self._add_preview)
+
+    def _add_preview(self, pictures: Rgb) -> str:
+        about = {"name": f"{self.form.name.text()} augmented", "rgb": True, "metadata": {RESULT: "augmentation"}}
+        add_layer(self._viewer, (pictures, about, "image"))
+        return f"{len(pictures)} pictures, one a place of the slider."
+
+    def _beside(self, panel: RunPanel, work: Callable[[Recipe], Steps[Any]], take: Callable[[Any], str]) -> None:
+        try:
+            recipe = self._filled_in()
+        except ValueError as error:
+            panel.refuse(error)
+            return
+        panel.start(partial(work, recipe), lambda _: None, take)
+
+    def _filled_in(self) -> Recipe:
+        recipe = self.form.value()
+        if not recipe.data.folders:
+            raise ValueError("there are no pictures yet; add a folder of annotated pictures, or a sample from layers")
+        return recipe
+
+    # --- training
+
+    def run(self) -> None:
+        """Train in a process of its own."""
+        try:
+            recipe = self._filled_in()
+            out = free_folder(Path(self.runs.value), recipe.name)
+        except (ValueError, OSError) as error:
+            self.panel.refuse(error)
+            return
+        child = Child()
+        self._start(recipe, out, child, partial(learning, recipe, child, out))
+
+    def go_on(self, out: Path) -> None:
+        """Take up a run that was stopped or interrupted, from its folder."""
+        try:
+            recipe = recipes.read(out / "recipe.yaml")
+        except (ValueError, OSError) as error:
+            self.panel.refuse(error)
+            return
+        child = Child()
+        self._start(recipe, out, child, partial(going_on, child, out))
+
+    def _choose_run(self) -> None:
+        if chosen := QFileDialog.getExistingDirectory(self, "Choose the folder of a run", self.runs.value):
+            self.go_on(Path(chosen))
+
+    def _start(self, recipe: Recipe, out: Path, child: Child, work: Callable[[], Steps[stream.Finished]]) -> None:
+        if self.panel.running:
+            self.panel.refuse("a training is running already; stop it first")
+            return
+        self._recipe, self._out, self._worst = recipe, out, ()
+        self.use_button.setEnabled(False)
+        self.resume_button.setEnabled(False)
+        self.curves.clear()
+        self.about_best.setText(f"The run is kept in {out}")
+        self.panel.follow(child)
+        self.panel.start(work, self._take, self._finished)
+
+    def _take(self, progress: Progress) -> None:
+        match progress.item:
+            case stream.Report(text=text):
+                self.report.setPlainText(text)
+                self.tabs.setCurrentIndex(2)
+            case stream.Step() as step:
+                self.curves.add_step(self._place(step), total_loss(step.losses))
+            case stream.Epoch() as epoch:
+                self._show_epoch(epoch)
+            case stream.Note(message=message):
+                show_warning(message)
+            case stream.Paused():
+                self.panel.set_paused(True)
+            case stream.Resumed():
+                self.panel.set_paused(False)
+
+    def _place(self, step: stream.Step) -> float:
+        """In epochs: where the last step of epoch 3 is at 3."""
+        return step.done * self._recipe.training.epochs / max(1, step.total)
+
+    def _show_epoch(self, epoch: stream.Epoch) -> None:
+        losses = total_loss(epoch.train), total_loss(epoch.validation)
+        self.curves.add_epoch(Point(epoch.epoch, *losses, epoch.scores, epoch.best))
+        self._worst = tuple(name for name, _ in epoch.worst)
+        self.worst_panel.run_button.setEnabled(bool(self._worst) and not self.worst_panel.running)
+        self.about_best.setText(self._best_said())
+
+    def _best_said(self) -> str:
+        best = self.curves.history.best
+        return f"Best epoch {best.epoch}: {', '.join(scores_said(best))}." if best else "No epoch is done yet."
+
+    def _finished(self, outcome: stream.Finished) -> str:
+        self._model = outcome.added or outcome.best
+        refresh_models()
+        self.use_button.setEnabled(bool(self._model))
+        for note in outcome.notes:
+            show_info(note)
+        name = Path(self._model).stem
+        kept = f"{self._best_said()} {name!r} is in the lists of models now." if self._model else "Nothing was kept."
+        return f"{outcome.reason.capitalize()} after {outcome.epochs} epochs. {kept}"
+
+    def _ended(self) -> None:
+        self.resume_button.setEnabled(True)
+        self.guard.ended()
+
+    def _put_back(self) -> None:
+        self._viewer.window.add_dock_widget(self, name=DOCK)
+        self.show()
+
+    # --- after and beside it
+
+    def show_worst(self) -> None:
+        """Add the worst validation pictures, what was drawn and what the best network so far finds."""
+        best = self._out / "best.safetensors"
+        if not self._worst or not best.is_file():
+            self.worst_panel.refuse("no epoch is done yet; wait for the first one")
+            return
+        work = partial(predict_worst, self._recipe, self._worst, best)
+        self.worst_panel.start(work, lambda _: None, self._add_worst)
+
+    def _add_worst(self, worst: Worst) -> str:
+        metadata = {RESULT: "worst", "names": worst.names, "classes": worst.classes}
+        name, colours = f"{self._recipe.name} worst", colormap(worst.classes)
+        shown: dict[str, Any] = {"metadata": metadata, "axis_labels": ("picture", "y", "x")}
+        add_layer(self._viewer, (worst.images, {**shown, "name": name}, "image"))
+        drawn = {**shown, "colormap": colours, "features": render.label_names(worst.classes)}
+        add_layer(self._viewer, (worst.predicted, {**drawn, "name": f"{name} found", "opacity": 0.4}, "labels"))
+        truth = add_layer(self._viewer, (worst.truth, {**drawn, "name": f"{name} drawn"}, "labels"))
+        truth.contour = 2
+        return f"Outlines: as drawn. Filled: as found. The slider goes through {', '.join(worst.names)}."
+
+    def use_model(self) -> None:
+        """Choose the new model in every Segment widget that is open."""
+        found = [w for w in self._viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget)]
+        for widget in found:
+            widget.use(family_of(Path(self._model)), self._model)
+        name = Path(self._model).stem
+        said = "chosen in Segment" if found else "in Segment's list of weights; open Plugins ▸ napari-embryo ▸ Segment"
+        self.panel.status.setText(f"{name!r} is {said}.")
+
+    def _look_for_devices(self) -> None:
+        self._looking = Job(
+            look_for_devices,
+            on_step=lambda _: None,
+            on_result=self.form.device.describe,
+            on_error=partial(tell, what="Looking for devices"),
+            on_end=lambda: None,
+        )
+        self._looking.start()

@@ -1,0 +1,169 @@
+"""Scores and reproductions from the command line."""
+
+import csv
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from napari_embryo import cli, data, evaluate, models, recipes, reproduce
+from napari_embryo.models import checkpoint
+from napari_embryo.predict import Predictor
+from napari_embryo.settings import DataSettings, Preprocessing, Recipe, SegmentSettings, UNetSettings
+
+TINY = UNetSettings(base_channels=4)
+PRE = Preprocessing(height=48, width=64)
+
+
+@pytest.fixture(autouse=True)
+def _own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path / "shelf"))
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reproduce.draw_embryos(tmp_path_factory.mktemp("data") / "drawn", 8, (64, 80))
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reproduce.draw_embryos(tmp_path_factory.mktemp("data") / "elsewhere", 3, (64, 80))
+
+
+def saved(path: Path, provenance: dict[str, object]) -> Path:
+    torch.manual_seed(0)
+    checkpoint.save(
+        path, models.build(TINY), checkpoint.CheckpointInfo(model=TINY, preprocessing=PRE, provenance=provenance)
+    )
+    return path
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Weights that say they were trained on a folder ``drawn``, a quarter kept aside to validate, a quarter to test."""
+    recipe = Recipe(data=DataSettings(folders=("drawn",), validation=0.25, test=0.25, seed=3))
+    return saved(tmp_path / "trained.safetensors", {"recipe": recipe.model_dump(mode="json")})
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def scored(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_and_the_csv_are_those_of_the_metrics(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    words = ("--weights", trained, "--data", drawn, "--split", "all", "--device", "cpu")
+    done = run("evaluate", *words, "--out", tmp_path / "new" / "s.csv")
+    assert done.exit_code == 0, done.output
+    predictor = Predictor(checkpoint.load(trained), SegmentSettings(device="cpu", maps=()))
+    samples = data.find_samples(DataSettings(folders=(str(drawn),)), predictor.classes).samples
+    expected = evaluate.score(
+        samples, lambda image: next(predictor.predict([image])).segmentation.masks, predictor.classes
+    )
+    written = pd.read_csv(tmp_path / "new" / "s.csv")
+    pd.testing.assert_frame_equal(written, expected, check_dtype=False)
+    for row in evaluate.summary(expected, ["class"]).to_dict("records"):
+        (line,) = [text for text in done.output.splitlines() if text.split()[:1] == [row["class"]]]
+        assert line.split()[2:] == [
+            "8",
+            "8",
+            f"{row['iou']:.3f}",
+            f"{row['iou_low']:.3f}-{row['iou_high']:.3f}",
+            f"{row['iou_pooled']:.3f}",
+            f"{row['dice']:.3f}",
+            f"{row['dice_pooled']:.3f}",
+        ]
+
+
+@pytest.mark.parametrize(("part", "count"), [(None, 2), ("validation", 2), ("test", 2), ("train", 4), ("all", 8)])
+def test_the_split_of_the_training_is_made_again(
+    trained: Path, drawn: Path, tmp_path: Path, part: str | None, count: int
+) -> None:
+    """And what was learned from is not scored where nobody asks for it."""
+    words = () if part is None else ("--split", part)
+    out = tmp_path / "s.csv"
+    done = run("evaluate", "--weights", trained, "--data", drawn, "--device", "cpu", "--out", out, *words)
+    assert done.exit_code == 0, done.output
+    settings = DataSettings(folders=(str(drawn),), validation=0.25, test=0.25, seed=3)
+    found = data.find_samples(settings, TINY.classes).samples
+    parts = {**data.split(found, settings).parts, "all": found}
+    assert {row["image"] for row in scored(out)} == {s.name for s in parts[part or "validation"]}
+    assert f"{part or 'validation'}: {count} of 8 pictures" in done.output
+
+
+def test_other_folders_are_scored_as_a_whole_and_told(trained: Path, other: Path) -> None:
+    done = run("evaluate", "--weights", trained, "--data", other, "--device", "cpu")
+    assert "all: 3 of 3 pictures (trained on the folders drawn;" in done.output, done.output
+
+
+def test_weights_that_do_not_say_what_they_were_trained_on(drawn: Path, tmp_path: Path) -> None:
+    weights = saved(tmp_path / "w.safetensors", {})
+    done = run("evaluate", "--weights", weights, "--data", drawn, "--device", "cpu")
+    assert "8 of 8 pictures (the weights do not say" in done.output
+
+
+def test_several_folders_are_told_apart(trained: Path, drawn: Path, other: Path) -> None:
+    done = run("evaluate", "--weights", trained, "--data", drawn, "--data", other, "--split", "all", "--device", "cpu")
+    lines = [line.split()[:3] for line in done.output.splitlines() if line.startswith("ICM")]
+    assert sorted(lines) == [["ICM", "all", "11"], ["ICM", "drawn", "8"], ["ICM", "elsewhere", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--weights", "nobody"), "nobody: no such checkpoint"),
+        (("--data", "/nowhere"), "nowhere"),
+        (("--split", "some"), "some"),
+        (("--threshold", "2"), "threshold"),
+        (("--embryo-table", "/none.csv"), "none.csv"),
+    ],
+)
+def test_what_cannot_be_scored(trained: Path, drawn: Path, words: tuple[str, str], says: str) -> None:
+    given = {"--weights": trained, "--data": drawn, "--device": "cpu", words[0]: words[1]}
+    done = run("evaluate", *(word for pair in given.items() for word in pair))
+    assert done.exit_code == 2
+    assert says in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "FAST_PICTURES", 4)
+    few = {"preprocessing.height": 32, "preprocessing.width": 48, "training.epochs": 1, "training.batch_size": 3}
+    monkeypatch.setattr(reproduce, "_FAST", few)
+    monkeypatch.setattr(reproduce, "NETWORKS", {"U-Net": "resanet-table1-unet"})
+    words = ("reproduce", "resanet-table1", "--fast", "--out", tmp_path / "out", "--device", "cpu")
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    lines = {tuple(line.split()[:2]): line.split() for line in done.output.splitlines()}
+    assert lines["U-Net", "ZP"][-2:] == ["79.10", "88.33"]
+    assert len(lines["U-Net", "ZP"]) == 12
+    assert lines["ResA-Net", "ZP"][2:] == ["86.87", "92.72"]
+    assert "not reproduced" in done.output
+    assert "Drawn embryos" in done.output
+    assert len(scored(tmp_path / "out" / "table.csv")) == 24
+    monkeypatch.setattr(recipes, "run", None)  # training again would fail
+    assert run(*words).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("resanet-table1",), "--data"),
+        (("table9", "--fast"), "resanet-table1"),
+        (("resanet-table1", "--data", "/nowhere"), "nowhere"),
+        (("resanet-table1", "--fast", "--backbone", "/no.safetensors"), "no.safetensors: no such backbone"),
+    ],
+)
+def test_what_cannot_be_reproduced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.setattr(reproduce, "FAST_PICTURES", 1)
+    done = run("reproduce", *words, "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert says in done.output

@@ -1,0 +1,391 @@
+"""Recipes: read with messages that help, checked against the data, run into a folder that stays of use."""
+
+import csv
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from napari_embryo import models, recipes, reproduce, train
+from napari_embryo.models import checkpoint
+from napari_embryo.settings import (
+    BLASTOCYST_CLASSES,
+    Augmentation,
+    DataSettings,
+    Preprocessing,
+    Recipe,
+    ResANetSettings,
+    TrainSettings,
+    UNetSettings,
+)
+
+TINY = Recipe(
+    name="tiny",
+    start="random",
+    model=UNetSettings(base_channels=4),
+    preprocessing=Preprocessing(height=48, width=64),
+    training=TrainSettings(epochs=2, batch_size=2, device="cpu", precision="float32"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path / "shelf"))
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reproduce.draw_embryos(tmp_path_factory.mktemp("data") / "drawn", 6, (64, 80))
+
+
+@pytest.fixture
+def tiny(drawn: Path) -> Recipe:
+    return TINY.model_copy(update={"data": DataSettings(folders=(str(drawn),))})
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "two.safetensors"
+    settings = UNetSettings(base_channels=4, classes=("ZP", "ICM"))
+    info = checkpoint.CheckpointInfo(model=settings, preprocessing=Preprocessing(height=40, width=56, fit="stretch"))
+    checkpoint.save(path, models.build(settings), info)
+    return path
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("training: {epochs: 0}", "training.epochs: 0 came; input should be greater than or equal to 1"),
+        ("training: {epochs: many}", "training.epochs: 'many' came; input should be a valid integer"),
+        ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
+        ("colour: red", "colour: there is no such setting; there are name, model, preprocessing"),
+        ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
+        ("model: {family: vgg}", "model.family: 'vgg' came; needed is resanet or unet"),
+        ("model: {width: wide}", "model.family: nothing came; needed is resanet or unet"),
+        ("model: {family: resanet, head: softmax}", "model: head='softmax' is the one-class network"),
+        ("data: {validation: 0.9, test: 0.5}", "data: validation 0.9 and test 0.5 leave nothing to train on"),
+        ("data: {folders: mine}", "data.folders: 'mine' came; input should be a list"),
+        ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' came"),
+        ("name: no", "name: False came; input should be a valid string"),
+        ("name: a b", "name: 'a b' came"),
+        ("- a\n- b", "['a', 'b'] came; a recipe is a mapping of settings"),
+        ("", "None came; a recipe is a mapping"),
+        ("training: {", "not YAML"),
+        ("a: 2001-99-99", "not YAML"),
+        ("a: !!python/object:os.system x", "not YAML"),
+        ("start: *nobody", "not YAML"),
+    ],
+)
+def test_a_wrong_recipe_is_explained(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"mine\.yaml: ") as caught:
+        recipes.read(path)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_wrong_setting_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {epochs: 0, batch_size: -1}\nnames: x")
+    with pytest.raises(ValueError, match="epochs") as caught:
+        recipes.read(path)
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == [
+        "training.epochs",
+        "training.batch_size",
+        "names",
+    ]
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(ValueError, match=r"a\.yaml: not a text file in UTF-8"):
+        recipes.read(tmp_path / "a.yaml")
+
+
+@given(st.text(alphabet=st.sampled_from("[]{}:,-!&*|>'\"#?%@ \nabn0129.eE~"), max_size=30) | st.text(max_size=30))
+def test_any_text_is_a_recipe_or_a_message(content: str) -> None:
+    said = ""
+    try:
+        read: Recipe | None = recipes.parse(content, "text")
+    except ValueError as error:
+        read, said = None, str(error)
+    assert isinstance(read, Recipe) or said.startswith("text: ")
+
+
+@pytest.mark.parametrize("name", ["nothing.yaml", "blastocyst"])
+def test_a_recipe_that_is_not_there_is_answered_with_those_that_ship(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{name}: no such recipe.*blastocyst-finetune, "):
+        recipes.read(name)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "a.yml"
+    elsewhere = tmp_path / "elsewhere"
+    path.write_text(
+        f"start: ../w.safetensors\nbackbone: b.safetensors\ndata: {{folders: [mine, {elsewhere}], embryo_table: t.csv}}"
+    )
+    read = recipes.read(path)
+    assert [Path(f).resolve() for f in read.data.folders] == [tmp_path / "sub" / "mine", elsewhere]
+    assert Path(read.data.embryo_table) == tmp_path / "sub" / "t.csv"
+    assert Path(read.start).resolve() == tmp_path / "w.safetensors"
+    assert Path(read.backbone) == tmp_path / "sub" / "b.safetensors"
+
+
+@pytest.mark.parametrize("start", ["bundled", "imagenet", "random", "my-clinic"])
+def test_words_and_models_of_the_library_are_no_paths(tmp_path: Path, start: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"start: {start}")
+    assert recipes.read(tmp_path / "a.yaml").start == start
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_is_written_and_read_back(tmp_path: Path, name: str) -> None:
+    recipe = recipes.read(name)
+    assert recipes.read(recipes.write(tmp_path / "a.yaml", recipe)) == recipe
+    assert yaml.safe_load((tmp_path / "a.yaml").read_text())["training"]["seed"] == 0  # also what is left as it is
+
+
+RATES = st.floats(1e-12, 1)
+
+
+@given(st.builds(TrainSettings, learning_rate=RATES, weight_decay=RATES, epochs=st.integers(1, 10**5)))
+def test_numbers_come_back_to_the_bit(tmp_path_factory: pytest.TempPathFactory, training: TrainSettings) -> None:
+    path = tmp_path_factory.getbasetemp() / "numbers.yaml"
+    assert recipes.read(recipes.write(path, TINY.model_copy(update={"training": training}))).training == training
+
+
+def test_changes_are_checked_like_a_file() -> None:
+    changed = recipes.changed(TINY, {"training.epochs": 7, "name": "other"})
+    assert (changed.training.epochs, changed.name, changed.training.batch_size) == (7, "other", 2)
+    with pytest.raises(ValueError, match=r"command line: training\.epochs: 0 came"):
+        recipes.changed(TINY, {"training.epochs": 0}, "command line")
+
+
+# --- the ones that ship ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["resanet", "unet"])
+def test_the_protocol_of_the_papers_table_1(family: str) -> None:
+    """S0, 4.1: 224 x 300, 85/15, Dice loss, Adam 1e-4, weight decay 1e-8, batches of 16, 100 epochs, one class each."""
+    recipe = recipes.read(f"resanet-table1-{family}")
+    seen, learned, data = recipe.preprocessing, recipe.training, recipe.data
+    assert (seen.height, seen.width, seen.fit) == (224, 300, "stretch")
+    assert (data.validation, data.test) == (0.15, 0)
+    assert (learned.optimizer, learned.learning_rate, learned.weight_decay) == ("adam", 1e-4, 1e-8)
+    assert (learned.batch_size, learned.epochs, learned.schedule) == (16, 100, "constant")
+    assert (learned.loss_weights, learned.clip_norm, learned.encoder_rate) == ({"bce": 0}, 0, 1)
+    assert (learned.patience, learned.parts, learned.frozen_batch_norm) == (0, "all", False)
+    nothing = Augmentation(
+        flips=False, rotation=0, zoom_out=1, zoom_in=1, shift=0, shear=0, crop=0, photometric=0, invert=0, wells=0
+    )
+    assert recipe.augmentation == nothing
+    assert (recipe.model.family, len(recipe.model.classes)) == (family, 1)
+
+
+def test_finetuning_validates_on_what_the_bundled_weights_have_not_seen() -> None:
+    """Model card of the weights: a quarter of the embryos, seed 0."""
+    recipe = recipes.read("blastocyst-finetune")
+    assert (recipe.start, recipe.data.validation, recipe.data.seed) == ("bundled", 0.25, 0)
+    assert 0 < recipe.training.encoder_rate < 1
+
+
+def test_the_bundled_weights_come_with_their_network_and_size() -> None:
+    try:
+        info = checkpoint.read_info(checkpoint.bundled("resanet"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    started, notes = recipes.with_start(recipes.read("blastocyst-finetune"))
+    assert (started.model, started.preprocessing) == (info.model, info.preprocessing)
+    assert len(notes) == 1
+    anew = recipes.read("blastocyst-from-imagenet")
+    assert anew.preprocessing == info.preprocessing
+    assert anew.model.model_copy(update={"la_relu": info.model.la_relu}) == info.model  # the first ones had a dead ReLU
+
+
+# --- the start ------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_brings_its_own_network_and_says_what_it_overrules(weights: Path) -> None:
+    asked = TINY.model_copy(update={"start": str(weights), "preprocessing": Preprocessing(height=96, width=128)})
+    started, notes = recipes.with_start(asked)
+    assert (started.model.classes, started.preprocessing.net_hw) == (("ZP", "ICM"), (40, 56))
+    assert "unet for ZP, ICM, 40 x 56 stretch" in notes[0]
+    assert notes[1:] == ("not used, as the start brings its own: preprocessing.height, preprocessing.width",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"start": "imagenet"}, ValueError, "family unet"),
+        ({"start": "imagenet", "model": ResANetSettings()}, ValueError, r"--backbone FILE.*torchvision.*v1\.5"),
+        (
+            {"start": "imagenet", "model": ResANetSettings(), "backbone": "no.safetensors"},
+            FileNotFoundError,
+            "no.safetensors: no such backbone",
+        ),
+        ({"start": "bundled"}, FileNotFoundError, "no weights of 'unet' ship"),
+        ({"start": "my-clinic"}, FileNotFoundError, "my-clinic: no such checkpoint"),
+        ({"data": DataSettings()}, ValueError, "names no folder"),
+        ({"data": DataSettings(folders=("/nowhere",))}, FileNotFoundError, "nowhere"),
+    ],
+)
+def test_a_start_or_data_that_are_not_there(
+    tiny: Recipe, changes: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        recipes.prepare(tiny.model_copy(update=changes))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02pickle", b"garbage" * 20])
+def test_a_broken_start_is_explained(tiny: Recipe, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(content)
+    with pytest.raises(checkpoint.CheckpointError, match=r"broken\.safetensors"):
+        recipes.prepare(tiny.model_copy(update={"start": str(tmp_path / "broken.safetensors")}))
+
+
+def test_a_broken_backbone_is_explained_before_anything_is_written(tiny: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "r50.safetensors").write_bytes(b"half")
+    changes = {"start": "imagenet", "backbone": str(tmp_path / "r50.safetensors"), "model": ResANetSettings()}
+    prepared = recipes.prepare(tiny.model_copy(update=changes))
+    with pytest.raises(ValueError, match=r"r50\.safetensors: not a whole safetensors file"):
+        next(recipes.run(prepared, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_begins_with_the_weights_asked_for(tiny: Recipe, weights: Path, tmp_path: Path) -> None:
+    started = recipes.prepare(tiny.model_copy(update={"start": str(weights)}))
+    run = recipes.run(started, tmp_path)
+    next(run)  # the files as they were before the first step are there
+    expected = checkpoint.load(weights).model.state_dict()
+    run.close()
+    first, _ = recipes.first_model(started.recipe)
+    assert all(torch.equal(expected[name], tensor) for name, tensor in first.state_dict().items())
+
+
+# --- a run ----------------------------------------------------------------------------------------------------------
+
+
+def finish(run: Any) -> train.Outcome:
+    try:
+        while True:
+            next(run)
+    except StopIteration as end:
+        outcome: train.Outcome = end.value
+        return outcome
+
+
+def test_a_run_keeps_its_papers_and_its_weights_say_where_they_come_from(tiny: Recipe, tmp_path: Path) -> None:
+    prepared = recipes.prepare(tiny)
+    outcome = finish(recipes.run(prepared, tmp_path / "out"))
+    assert (outcome.epochs, outcome.reason) == (2, "finished")
+    assert recipes.read(tmp_path / "out" / "recipe.yaml") == prepared.recipe
+    with (tmp_path / "out" / "split.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {r["image"] for r in rows if r["part"] == "validation"} == {s.name for s in prepared.split.validation}
+    assert len(rows) == 6
+    assert len(list(csv.DictReader((tmp_path / "out" / "report.csv").open(newline="")))) == len(prepared.report.rows)
+    told = checkpoint.read_info(outcome.best).provenance
+    assert told["start"] == {"weights": "random"}
+    assert Recipe.model_validate(told["recipe"]).training == tiny.training
+    assert told["program"].startswith("napari-embryo ")
+
+
+def test_weights_name_no_picture_and_no_path(tiny: Recipe, drawn: Path, tmp_path: Path) -> None:
+    """File names in a clinic may be patient numbers, and models are sent to others."""
+    outcome = finish(recipes.run(recipes.prepare(tiny), tmp_path / "out"))
+    said = checkpoint.read_info(outcome.last).model_dump_json()
+    assert "drawn" in said
+    assert str(drawn.parent) not in said
+    assert not any(f"drawn{i}" in said for i in range(6))
+
+
+def test_where_the_weights_come_from_is_told_with_their_digest(tiny: Recipe, weights: Path) -> None:
+    _, start = recipes.first_model(tiny.model_copy(update={"start": str(weights)}))
+    assert start == {"weights": "two.safetensors", "sha256": checkpoint.file_sha256(weights)}
+
+
+def test_a_folder_that_holds_a_training_is_refused(tiny: Recipe, tmp_path: Path) -> None:
+    prepared = recipes.prepare(tiny)
+    finish(recipes.run(prepared, tmp_path))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=r"holds a training already.*--resume, or name another folder"):
+        next(recipes.run(prepared, tmp_path))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+
+def test_a_file_in_the_place_of_the_folder(tiny: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match="a file stands there"):
+        next(recipes.run(recipes.prepare(tiny), tmp_path / "out"))
+
+
+def test_nothing_to_resume(tiny: Recipe, tmp_path: Path) -> None:
+    """A folder where nothing was begun is a wrong name; one cut off before it could save begins anew, and says so."""
+    prepared = recipes.prepare(tiny)
+    with pytest.raises(FileNotFoundError, match="no training to go on"):
+        finish(recipes.run(prepared, tmp_path / "wrong", resume=True))
+    recipes.write(tmp_path / "recipe.yaml", prepared.recipe)
+    run = recipes.run(prepared, tmp_path, resume=True)
+    assert "begins anew" in next(run).item
+    assert finish(run).epochs == 2
+
+
+def test_resuming_with_another_recipe_is_refused_and_keeps_the_first_one(tiny: Recipe, tmp_path: Path) -> None:
+    finish(recipes.run(recipes.prepare(tiny), tmp_path))
+    other = recipes.changed(tiny, {"training.learning_rate": 0.5})
+    with pytest.raises(ValueError, match="learning_rate"):
+        finish(recipes.run(recipes.prepare(other), tmp_path, resume=True))
+    assert recipes.read(tmp_path / "recipe.yaml") == tiny
+
+
+def closed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(islice(run, 4))
+    run.close()
+
+
+def diverged(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, steps = models.LOSSES["unet"], []
+
+    def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += [1] if outputs["logits"].requires_grad else []
+        return {name: value * (float("nan") if len(steps) > 3 else 1) for name, value in real(outputs, targets).items()}
+
+    monkeypatch.setitem(models.LOSSES, "unet", loss)
+    with pytest.raises(FloatingPointError):
+        list(run)
+
+
+@pytest.mark.parametrize("end", [closed, diverged])
+def test_a_run_that_ended_early_leaves_a_folder_of_use(
+    tiny: Recipe, tmp_path: Path, end: Callable[[Any, pytest.MonkeyPatch], None]
+) -> None:
+    """5 pictures in batches of 2: two steps an epoch; it ends in the second one."""
+    prepared = recipes.prepare(tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        end(recipes.run(prepared, tmp_path / "out"), patch)
+    outcome = recipes.stopped(tmp_path / "out")
+    assert (outcome.epochs, outcome.best_epoch, outcome.reason) == (1, 1, "stopped")
+    for path in (outcome.best, outcome.last):
+        assert checkpoint.load(path).info.model == tiny.model
+    assert not list((tmp_path / "out").glob("*.part"))
+    assert finish(recipes.run(prepared, tmp_path / "out", resume=True)).epochs == 2
+
+
+def test_classes_are_those_of_the_network(tiny: Recipe) -> None:
+    prepared = recipes.prepare(recipes.changed(tiny, {"model.classes": ["ZP"]}))
+    assert prepared.found.samples[0].read().masks.shape[0] == 1
+    assert [key for key in prepared.report.rows[0] if key.startswith("known")] == ["known ZP"]
+    assert recipes.prepare(tiny).recipe.model.classes == BLASTOCYST_CLASSES
