@@ -65,7 +65,7 @@ class RecipeForm:
         self.backbone = PathEditor("ImageNet weights of a ResNet-50", "Weights (*.safetensors)")
         self.folders, self.device = FolderList(), DeviceEditor(look_for_devices)
         table = {"embryo_table": PathEditor("Table with the columns image and embryo", "Tables (*.csv)")}
-        named = {"folders": self.folders, "only_train": NamesEditor(), "repeats": TableEditor()}
+        named: dict[str, Editor] = {"folders": self.folders, "only_train": NamesEditor(), "repeats": TableEditor()}
         self.data = _form(DataSettings, ("folders",), {**named, **table})
         self.training = _form(
             TrainSettings, ("epochs", "parts", "device"), {"device": self.device, "loss_weights": TableEditor()}

@@ -1,0 +1,81 @@
+"""Pictures that nobody annotated, with masks that a network is sure of, to learn from.
+
+    python scripts/pseudo_label.py OUT FOLDER [FOLDER ...] --weights W [--agreement 0.82] [--not-of ANNOTATED ...]
+
+Each picture is seen in eight mirrored and turned views. Where these agree (mean IoU of a view's masks with the mean's),
+the mean's masks are written to OUT/images and OUT/masks, a folder that ``napari-embryo train`` reads; name it under
+``only_train`` in the recipe, so that nothing is judged by it. Embryos of the validation part of the ``--not-of``
+folders (share 0.25, seed 0) are left out.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from napari_embryo import data, io, measure, pipeline, predict
+from napari_embryo.predict import Predictor
+from napari_embryo.settings import BLASTOCYST_CLASSES as CLASSES
+from napari_embryo.settings import DataSettings, SegmentSettings
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--weights", default="bundled")
+    parser.add_argument("--agreement", type=float, default=0.82)
+    parser.add_argument("--not-of", nargs="*", type=Path, default=[])
+    args = parser.parse_args()
+    predictor = pipeline.load_predictor(SegmentSettings(weights=args.weights, maps=(), one_embryo=False))
+    aside = judged(args.not_of)
+    for folder in args.folders:
+        kept = [path for path in pictures(folder, aside) if label(path, predictor, args)]
+        print(f"{folder}: {len(kept)} pictures kept")
+
+
+def judged(folders: list[Path]) -> set[str]:
+    """The embryos that the network is validated on."""
+    if not folders:
+        return set()
+    settings = DataSettings(folders=tuple(map(str, folders)), validation=0.25, seed=0)
+    return {s.embryo for s in data.split(data.find_samples(settings, CLASSES).samples, settings).validation}
+
+
+def pictures(folder: Path, aside: set[str]) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and data.embryo_of(path.stem) not in aside:
+            yield path
+
+
+def label(path: Path, predictor: Predictor, args: argparse.Namespace) -> bool:
+    """Write the picture and its masks where the views agree."""
+    picture = np.asarray(io.read_image(path).data)
+    views = np.stack([probabilities(picture, predictor, *view) for view in predict.VIEWS])
+    mean = views.mean(axis=0)
+    masks = mean >= 0.5
+    agreement = np.mean([[measure.iou(v >= 0.5, m) for v, m in zip(view, masks, strict=True)] for view in views])
+    masks = predict.largest_embryo(masks)
+    if agreement < args.agreement or not masks.any(axis=(1, 2)).all():
+        return False
+    for name in ("images", "masks"):
+        (args.out / name).mkdir(parents=True, exist_ok=True)
+    name = f"{path.parent.name}_{path.stem}.png".replace(" ", "_")
+    io.write_png(args.out / "images" / name, picture.astype(np.uint8))
+    labels = np.where(masks.any(axis=0), np.where(masks, mean, -1).argmax(axis=0) + 1, 0)
+    io.write_png(args.out / "masks" / name, labels.astype(np.uint8))
+    return True
+
+
+def probabilities(picture: np.ndarray, predictor: Predictor, turns: int, mirrored: bool) -> np.ndarray:
+    """(C, H, W) of one view, turned back."""
+    seen = np.ascontiguousarray(np.rot90(picture[:, ::-1] if mirrored else picture, turns))
+    back = np.rot90(next(predictor.predict([seen])).segmentation.probabilities, -turns, axes=(1, 2))
+    return back[:, :, ::-1] if mirrored else back
+
+
+if __name__ == "__main__":
+    main()
