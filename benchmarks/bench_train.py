@@ -5,7 +5,7 @@ while the network learns from the batch before. The bare loop is the same networ
 batches that lie ready in memory. Both run in turn, several times, so that a slow minute of the machine hits both alike;
 medians, ranges and the rounds' own ratios are printed.
 
-    python benchmarks/bench_train.py --data shared/data/blastocyst/annotated
+    python benchmarks/bench_train.py --data DIR
     python benchmarks/bench_train.py --quick
 """
 

@@ -3,7 +3,9 @@
 ``python docs/make_pictures.py [WEIGHTS]``; without a screen: ``xvfb-run -a -s "-screen 0 1366x768x24" python ...``.
 """
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import napari
@@ -16,7 +18,12 @@ from napari_embryo import io, pipeline, render
 from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import BLASTOCYST_CLASSES as CLASSES
-from napari_embryo.settings import SegmentSettings
+from napari_embryo.settings import (
+    DataSettings,
+    Recipe,
+    SegmentSettings,
+    TrainSettings,
+)
 from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.widgets.segment import SegmentWidget
 
@@ -44,6 +51,47 @@ def segmented_sample(weights: str) -> napari.Viewer:
     run(widget, SegmentSettings(weights=weights, maps=MAPS))
     show_all(viewer)
     return viewer
+
+
+def trained_sample(folder: Path) -> napari.Viewer:
+    """The bundled network learning drawn blastocysts, its curves and its worst validation pictures."""
+    os.environ["NAPARI_EMBRYO_MODELS"] = str(folder / "models")
+    draw_annotated(folder / "drawn", 12)
+    viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
+    viewer.window.resize(*WINDOW)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-embryo", "Train")
+    widget.form.set_value(
+        Recipe(
+            name="drawn",
+            data=DataSettings(folders=(str(folder / "drawn"),)),
+            training=TrainSettings(
+                epochs=8, batch_size=4, learning_rate=3e-4, encoder_rate=0.1, frozen_batch_norm=True
+            ),
+        )
+    )
+    widget.runs.value = str(folder / "runs")
+    widget.run()
+    for panel, act in ((widget.panel, None), (widget.worst_panel, widget.show_worst)):
+        if act:
+            act()
+        while panel.running:
+            wait(0.1)
+    widget.tabs.setCurrentIndex(2)
+    viewer.reset_view()
+    wait(1)
+    return viewer
+
+
+def draw_annotated(folder: Path, count: int) -> None:
+    """Drawn embryos with their masks, as ``napari-embryo train`` reads them."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for seed in range(count):
+        embryo = draw_blastocyst(seed)
+        masks = embryo.stack(CLASSES)
+        labels = np.where(masks.any(axis=0), masks.argmax(axis=0) + 1, 0).astype(np.uint8)
+        io.write_png(folder / "images" / f"embryo_{seed}.png", embryo.image)
+        io.write_png(folder / "masks" / f"embryo_{seed}.png", labels)
 
 
 def run(widget: SegmentWidget, settings: SegmentSettings) -> None:
@@ -93,8 +141,13 @@ def colours(unit: np.ndarray) -> np.ndarray:
 
 def main(weights: str = "bundled") -> None:
     overlay(weights)
-    viewer = segmented_sample(weights)
-    viewer.screenshot(str(DOCS / "segment.png"), canvas_only=False, flash=False)
+    shoot(segmented_sample(weights), "segment.png")
+    with tempfile.TemporaryDirectory() as folder:
+        shoot(trained_sample(Path(folder)), "train.png")
+
+
+def shoot(viewer: napari.Viewer, name: str) -> None:
+    viewer.screenshot(str(DOCS / name), canvas_only=False, flash=False)
     viewer.close()
     QApplication.processEvents()
 

@@ -167,11 +167,18 @@ def _random_warp(how: Augmentation, rng: np.random.Generator) -> _Warp:
 
 
 def _warped(item: dict[str, Tensor], warp: _Warp, hw: tuple[int, int]) -> dict[str, Tensor]:
-    """Pictures bilinear, masks by the nearest pixel, so that they stay masks; ``known`` is no picture."""
+    """Masks on the same way as pictures, then cut at a half as in use: shrunk by the nearest pixel they would shift."""
     return {name: value if name == "known" else _warped_planes(value, warp, hw) for name, value in item.items()}
 
 
 def _warped_planes(planes: Tensor, warp: _Warp, hw: tuple[int, int]) -> Tensor:
+    moved = _moved(planes.as_subclass(Tensor).float(), warp, hw)
+    return tv_tensors.Mask(moved >= 0.5) if isinstance(planes, tv_tensors.Mask) else tv_tensors.Image(moved)
+
+
+def _moved(planes: Tensor, warp: _Warp, hw: tuple[int, int]) -> Tensor:
+    if not len(planes):
+        return planes.new_zeros((0, *hw))
     left_right, up_down = warp.mirrored
     planes = v2.functional.horizontal_flip(planes) if left_right else planes
     planes = v2.functional.vertical_flip(planes) if up_down else planes
