@@ -1,11 +1,10 @@
 """Pictures that nobody annotated, with masks that a network is sure of, to learn from.
 
-    python scripts/pseudo_label.py OUT FOLDER [FOLDER ...] --weights W [--agreement 0.82] [--not-of ANNOTATED ...]
+    python scripts/pseudo_label.py OUT FOLDER [FOLDER ...] --weights W [--agreement 0.82]
 
 Each picture is seen in eight mirrored and turned views. Where these agree (mean IoU of a view's masks with the mean's),
 the mean's masks are written to OUT/images and OUT/masks, a folder that ``napari-embryo train`` reads; name it under
-``only_train`` in the recipe, so that nothing is judged by it. Embryos of the validation part of the ``--not-of``
-folders (share 0.25, seed 0) are left out.
+``only_train`` in the recipe, so that nothing is judged by it. Embryos that the network was validated on are left out.
 """
 
 import argparse
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_embryo import data, io, measure, pipeline, predict
+from napari_embryo import data, io, library, measure, pipeline, predict
+from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import BLASTOCYST_CLASSES as CLASSES
-from napari_embryo.settings import DataSettings, SegmentSettings
+from napari_embryo.settings import SegmentSettings
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
 
@@ -28,26 +27,23 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--weights", default="bundled")
     parser.add_argument("--agreement", type=float, default=0.82)
-    parser.add_argument("--not-of", nargs="*", type=Path, default=[])
     args = parser.parse_args()
     predictor = pipeline.load_predictor(SegmentSettings(weights=args.weights, maps=(), one_embryo=False))
-    aside = judged(args.not_of)
+    aside = judged(args.weights)
     for folder in args.folders:
         kept = [path for path in pictures(folder, aside) if label(path, predictor, args)]
         print(f"{folder}: {len(kept)} pictures kept")
 
 
-def judged(folders: list[Path]) -> set[str]:
-    """The embryos that the network is validated on."""
-    if not folders:
-        return set()
-    settings = DataSettings(folders=tuple(map(str, folders)), validation=0.25, seed=0)
-    return {s.embryo for s in data.split(data.find_samples(settings, CLASSES).samples, settings).validation}
+def judged(weights: str) -> set[str]:
+    """Digests of the embryos that the network is validated or tested on, as its checkpoint says."""
+    embryos = checkpoint.read_info(library.find(weights)).provenance.get("embryos", {})
+    return {*embryos.get("validation", ()), *embryos.get("test", ())}
 
 
 def pictures(folder: Path, aside: set[str]) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and data.embryo_of(path.stem) not in aside:
+        if path.suffix.lower() in SUFFIXES and data.digest(data.embryo_of(path.stem)) not in aside:
             yield path
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_embryo.augment import TrainingSet, fills_its_picture, in_a_well, preview, to_targets
+from napari_embryo.augment import TrainingSet, fills_its_picture, in_a_well, order, preview, to_targets
 from napari_embryo.data import Sample, Truth
 from napari_embryo.geometry import GREY_MEAN, GREY_STD
 from napari_embryo.settings import BLASTOCYST_CLASSES, Augmentation, Preprocessing
@@ -306,12 +306,30 @@ def test_preview(samples: list[Sample]) -> None:
     assert shown.dtype == np.uint8
     np.testing.assert_array_equal(shown, preview(samples, SMALL, Augmentation(), 3, 5))
     assert all((a != b).any() for a, b in pairwise(shown[[0, 2, 4]]))
-    first = TrainingSet(samples, SMALL, Augmentation(), 3).item(1, 0)
+    first = TrainingSet(samples, SMALL, Augmentation(), 3).item(1, order(len(samples), 3, 1)[0])
     coloured = (shown[0] != shown[0][..., :1]).any(-1)
     assert not coloured[~first["masks"].bool().any(0).numpy()].any()
     assert coloured.any()
     grey = np.clip(first["image"][0].numpy() * GREY_STD + GREY_MEAN, 0, 1) * 255
     np.testing.assert_allclose(shown[0][~coloured][:, 0], grey[~coloured], atol=1)
+
+
+def test_a_preview_shows_a_repeated_picture_as_often_as_an_epoch(samples: list[Sample]) -> None:
+    visited = [samples[0]] * 3
+    shown = preview(visited, SMALL, Augmentation(), 3, 3)
+    assert len({picture.tobytes() for picture in shown}) == 3
+    items = TrainingSet(visited, SMALL, Augmentation(), 3)
+    for picture, place in zip(shown, order(3, 3, 1), strict=True):
+        grey = np.clip(items.item(1, place)["image"][0].numpy() * GREY_STD + GREY_MEAN, 0, 1) * 255
+        plain = (picture == picture[..., :1]).all(-1)
+        np.testing.assert_allclose(picture[plain][:, 0], grey[plain], atol=1)
+
+
+def test_the_order_of_an_epoch_shares_no_chance_with_a_picture() -> None:
+    """NumPy pads a seed with zeros: (seed, epoch) would be the stream of picture 0."""
+    for place in range(20):
+        assert order(12, 3, 1) != np.random.default_rng((3, 1, place)).permutation(12).tolist()
+    assert sorted(order(12, 3, 1)) == list(range(12))
 
 
 def test_preview_of_nothing_is_refused() -> None:

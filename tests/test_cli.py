@@ -320,10 +320,9 @@ def unet(path: Path) -> Path:
         (foreign, "another program"),
         (pickled, "pickle"),
         (cut_short, "cut off"),
-        (unet, "unet"),
         (lambda path: path / "gone.safetensors", "no such checkpoint"),
     ],
-    ids=["foreign", "pickle", "cut", "family", "missing"],
+    ids=["foreign", "pickle", "cut", "missing"],
 )
 def test_weights_that_cannot_be_used(embryos: Path, tmp_path: Path, make: object, says: str) -> None:
     bad = make(tmp_path)  # type: ignore[operator]
@@ -333,6 +332,14 @@ def test_weights_that_cannot_be_used(embryos: Path, tmp_path: Path, make: object
     assert bad.name in done.output
     assert says in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("--family", "unet"), 0), (("--family", "resanet"), 2)])
+def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tuple[str, ...], code: int) -> None:
+    done = segment(unet(tmp_path), tmp_path / "out", embryos, *words)
+    assert done.exit_code == code
+    if code:
+        assert "weights of 'unet' came; those of 'resanet' are needed" in done.output
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """Scores and reproductions from the command line."""
 
 import csv
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from napari_embryo import cli, data, evaluate, models, recipes, reproduce
+from napari_embryo import cli, data, evaluate, io, models, recipes, reproduce
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import DataSettings, Preprocessing, Recipe, SegmentSettings, UNetSettings
@@ -106,6 +108,78 @@ def test_weights_that_do_not_say_what_they_were_trained_on(drawn: Path, tmp_path
     weights = saved(tmp_path / "w.safetensors", {})
     done = run("evaluate", "--weights", weights, "--data", drawn, "--device", "cpu")
     assert "8 of 8 pictures (the weights do not say" in done.output
+
+
+@pytest.fixture
+def strangers(other: Path, tmp_path: Path) -> Path:
+    """The other folder, with embryos that are called otherwise, too."""
+    folder = shutil.copytree(other, tmp_path / "strangers")
+    for path in sorted(folder.rglob("drawn*")):
+        path.rename(path.with_name(path.name.replace("drawn", "foreign")))
+    return folder
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """Weights without a recipe, such as the bundled ones, that list embryos of the folder ``drawn``."""
+    numbers = {"train": range(5), "validation": range(5, 7), "test": range(7, 8)}
+    embryos = {part: [data.digest(f"drawn{i}") for i in each] for part, each in numbers.items()}
+    return saved(tmp_path / "listed.safetensors", {"embryos": embryos})
+
+
+@pytest.mark.parametrize(
+    ("part", "numbers"),
+    [(None, (5, 6)), ("validation", (5, 6)), ("train", range(5)), ("test", (7,)), ("all", range(8))],
+)
+def test_the_embryos_that_the_weights_list_are_chosen_whatever_lies_beside_them(
+    listed: Path, drawn: Path, tmp_path: Path, part: str | None, numbers: range
+) -> None:
+    """Under another folder's name, with a picture too few: neither moves an embryo to another part."""
+    folder = shutil.copytree(drawn, tmp_path / "renamed")
+    for path in folder.rglob("*drawn0*"):
+        path.unlink()
+    words, out = () if part is None else ("--split", part), tmp_path / "s.csv"
+    done = run("evaluate", "--weights", listed, "--data", folder, "--device", "cpu", "--out", out, *words)
+    assert done.exit_code == 0, done.output
+    assert {row["image"] for row in scored(out)} == {f"drawn{i}" for i in numbers if i}
+    if part is None:
+        assert "validation: 2 of 7 pictures (the weights were trained on pictures of these" in done.output
+
+
+def test_strangers_to_the_weights_are_scored_as_a_whole(listed: Path, strangers: Path) -> None:
+    done = run("evaluate", "--weights", listed, "--data", strangers, "--device", "cpu")
+    assert "all: 3 of 3 pictures (the weights were trained on none of these" in done.output, done.output
+
+
+def test_embryos_are_told_as_in_training(drawn: Path, strangers: Path, tmp_path: Path) -> None:
+    """By its pattern, also where a folder has none of such names."""
+    recipe = Recipe(data=DataSettings(folders=("drawn",), embryo_pattern=r"^drawn(?P<embryo>\d)"))
+    embryos = {"train": [data.digest("1")], "validation": [data.digest("2")]}
+    weights = saved(tmp_path / "w.safetensors", {"recipe": recipe.model_dump(mode="json"), "embryos": embryos})
+    out = tmp_path / "s.csv"
+    done = run("evaluate", "--weights", weights, "--data", drawn, "--device", "cpu", "--out", out)
+    assert {row["image"] for row in scored(out)} == {"drawn2"}, done.output
+    done = run("evaluate", "--weights", weights, "--data", strangers, "--device", "cpu")
+    assert "all: 3 of 3" in done.output, done.output
+
+
+def test_one_folder_trained_on_among_others_is_not_scored_as_a_whole(trained: Path, drawn: Path, other: Path) -> None:
+    done = run("evaluate", "--weights", trained, "--data", drawn, "--data", other, "--device", "cpu")
+    assert "split anew, as the weights list no embryos" in " ".join(done.output.split()), done.output
+    assert "validation: " in done.output
+
+
+def test_pictures_without_a_class_of_the_network_are_no_score(tmp_path: Path) -> None:
+    settings = UNetSettings(base_channels=4, classes=("fragment",))
+    info = checkpoint.CheckpointInfo(model=settings, preprocessing=PRE)
+    checkpoint.save(tmp_path / "w.safetensors", models.build(settings), info)
+    for name in "ab":
+        (tmp_path / "graded").mkdir(exist_ok=True)
+        io.write_png(tmp_path / "graded" / f"{name}.png", np.full((20, 30), 90, np.uint8))
+    (tmp_path / "graded" / "t.csv").write_text("image,grade\na,A\nb,B\n")
+    done = run("evaluate", "--weights", tmp_path / "w.safetensors", "--data", tmp_path / "graded", "--device", "cpu")
+    assert done.exit_code == 2
+    assert "none of fragment is drawn on these 2 pictures" in " ".join(done.output.split())
 
 
 def test_several_folders_are_told_apart(trained: Path, drawn: Path, other: Path) -> None:

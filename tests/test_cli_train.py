@@ -87,8 +87,52 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     assert refused.exit_code == 2
     assert "holds a training already" in refused.output
     assert "--resume" in refused.output
+    again = run(*words, "--resume")
+    assert again.exit_code == 0
+    assert "finished already" in again.output
+    assert list(library.in_library()) == ["tiny"]
+
+
+def test_a_finished_training_whose_model_is_missing_is_put_there(recipe: Path, tmp_path: Path, shelf: Path) -> None:
+    """Cut off between the last epoch and the library."""
+    words = ("train", recipe, "--out", tmp_path / "out")
+    assert run(*words).exit_code == 0
+    (shelf / "tiny.safetensors").unlink()
     assert run(*words, "--resume").exit_code == 0
-    assert list(library.in_library()) == ["tiny", "tiny-2"]
+    assert list(library.in_library()) == ["tiny"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_library_that_takes_nothing_costs_no_training(
+    recipe: Path, tmp_path: Path, shelf: Path, streamed: bool
+) -> None:
+    shelf.write_text("no folder")
+    best = tmp_path / "out" / "best.safetensors"
+    words = ("train", recipe, "--out", best.parent)
+    if not streamed:
+        done = run(*words)
+        assert done.exit_code == 1
+        assert isinstance(done.exception, SystemExit)
+        assert str(best) in done.output.replace("\n", "")
+        return
+    watcher = Watcher(*words[1:])
+    with ended(watcher.child):
+        assert watcher.rest() == 0
+    note, finished = watcher.events[-2:]
+    assert isinstance(note, stream.Note)
+    assert str(best) in note.message
+    assert isinstance(finished, stream.Finished)
+    assert (finished.best, finished.added) == (str(best), "")
+
+
+def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path) -> None:
+    content = recipe.read_text()
+    recipe.write_text(content.replace("epochs: 2,", "epochs: 2, loss_weights: {dcie: 2},"))
+    refused = run("train", recipe, "--out", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "dcie" in refused.output
+    recipe.write_text(content)
+    assert run("train", recipe, "--out", tmp_path / "out").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -96,6 +140,10 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     [
         (("--epochs", 0), "training.epochs: 0 came; input should be greater than or equal to 1"),
         (("--name", "a b"), "name: 'a b' came"),
+        (("--name", ".."), "name: '..' came"),
+        (("--name", ".hidden"), "name: '.hidden' came"),
+        (("--name", "Bundled"), "name: 'Bundled' came; bundled, imagenet, random are starts"),
+        (("--name", "random"), "choose another one"),
         (("--device", "toaster"), "toaster"),
         (("--data", "/nowhere"), "/nowhere"),
         (("--start", "no-such"), "no-such: no such checkpoint"),

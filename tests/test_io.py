@@ -28,6 +28,7 @@ from napari_embryo.io import (
     plan_file,
     plan_folder,
     read_image,
+    replacing,
     to_grey,
     to_napari,
     write_ome_tiff,
@@ -608,6 +609,45 @@ def test_list_images(tmp_path: Path) -> None:
     for name in ("b10.png", "b2.PNG", "a.txt", "c.tif"):
         (tmp_path / name).write_text("x")
     assert [file.name for file in list_images(tmp_path)] == ["b2.PNG", "b10.png", "c.tif"]
+
+
+# --- whole or not at all ---
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves the old one or the new one; then the folder, where the system can."""
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    flushed: list[tuple[bytes, str]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        there = os.fstat(descriptor)
+        drafts = [p for p in tmp_path.iterdir() if p.suffix == ".part" and os.path.samestat(p.stat(), there)]
+        flushed.append((drafts[0].read_bytes() if drafts else b"", path.read_text()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(path, lasting=True) as draft:
+        draft.write_text("new")
+        assert not flushed
+    assert flushed[0] == (b"new", "old")
+    assert flushed[1:] in ([], [(b"", "new")])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_went_wrong_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with replacing(path) as draft:
+            draft.write_text("ne")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
 
 
 # --- small rules ----------------------------------------------------------------------------------------------------

@@ -65,8 +65,20 @@ def test_trainings_that_finish_together_get_a_name_each(trained: Path, shelf: Pa
     assert sorted(shelf.iterdir()) == sorted(paths)
 
 
-def test_the_bundled_weights_keep_their_name(trained: Path) -> None:
-    assert library.add_to_library(trained, "bundled").name == "bundled-2.safetensors"
+@pytest.mark.parametrize("name", ["bundled", "Random", "imagenet"])
+def test_other_starts_keep_their_name(trained: Path, name: str) -> None:
+    assert library.add_to_library(trained, name).name == f"{name}-2.safetensors"
+
+
+def test_a_copy_is_known_by_its_content(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    content = trained.read_bytes()
+    other.write_bytes(content[:-1] + bytes((content[-1] ^ 1,)))
+    assert library.copy_of(trained) is None
+    library.add_to_library(other, "other")
+    assert library.copy_of(trained) is None
+    home = library.add_to_library(trained, "mine")
+    assert library.copy_of(trained) == home
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "/tmp/a"])

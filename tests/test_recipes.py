@@ -1,11 +1,13 @@
 """Recipes: read with messages that help, checked against the data, run into a folder that stays of use."""
 
 import csv
+import hashlib
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from napari_embryo import models, recipes, reproduce, train
+from napari_embryo import data, io, models, recipes, reproduce, train
 from napari_embryo.models import checkpoint
 from napari_embryo.settings import (
     BLASTOCYST_CLASSES,
@@ -194,10 +196,9 @@ def test_the_protocol_of_the_papers_table_1(family: str) -> None:
     assert (recipe.model.family, len(recipe.model.classes)) == (family, 1)
 
 
-def test_finetuning_validates_on_what_the_bundled_weights_have_not_seen() -> None:
-    """Model card of the weights: a quarter of the embryos, seed 0."""
+def test_finetuning_starts_from_the_bundled_weights_and_is_gentle_with_their_encoder() -> None:
     recipe = recipes.read("blastocyst-finetune")
-    assert (recipe.start, recipe.data.validation, recipe.data.seed) == ("bundled", 0.25, 0)
+    assert (recipe.start, recipe.data.validation) == ("bundled", 0.25)
     assert 0 < recipe.training.encoder_rate < 1
 
 
@@ -274,6 +275,55 @@ def test_training_begins_with_the_weights_asked_for(tiny: Recipe, weights: Path,
     assert all(torch.equal(expected[name], tensor) for name, tensor in first.state_dict().items())
 
 
+def started_from(path: Path, embryos: Any, tiny: Recipe) -> recipes.Prepared:
+    """Prepared to go on from weights that say this of their embryos."""
+    said = {} if embryos is None else {"embryos": embryos}
+    info = checkpoint.CheckpointInfo(model=tiny.model, preprocessing=tiny.preprocessing, provenance=said)
+    checkpoint.save(path, models.build(tiny.model), info)
+    return recipes.prepare(recipes.changed(tiny, {"start": str(path), "data.validation": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("learned", "aside", "note"),
+    [
+        (range(1), range(1, 3), "2 of 4 validation embryos were kept aside by the start too"),
+        (range(5), range(5, 6), "1 of 1 validation embryos were kept aside by the start too"),
+        (
+            range(6),
+            (),
+            "0 of 3 validation embryos were kept aside by the start too; 3 were learned from by it: "
+            "their scores flatter",
+        ),
+    ],
+)
+def test_what_the_start_kept_aside_stays_aside_and_is_told(
+    tiny: Recipe, tmp_path: Path, learned: range, aside: range, note: str
+) -> None:
+    parts = {"train": learned, "validation": aside}
+    listed = {part: [data.digest(f"drawn{i}") for i in numbers] for part, numbers in parts.items()}
+    prepared = started_from(tmp_path / "w.safetensors", listed, tiny)
+    assert prepared.notes[-1] == note
+    judging = {s.embryo for s in prepared.split.validation}
+    assert {f"drawn{i}" for i in aside} <= judging
+    assert len(learned) == 6 or judging.isdisjoint(f"drawn{i}" for i in learned)
+
+
+@pytest.mark.parametrize("embryos", [None, {}, {"train": []}, {"train": ["0" * 16]}, ["?"]])
+def test_a_start_that_lists_none_of_these_embryos_changes_nothing(tiny: Recipe, tmp_path: Path, embryos: Any) -> None:
+    prepared = started_from(tmp_path / "w.safetensors", embryos, tiny)
+    plain = recipes.prepare(recipes.changed(tiny, {"data.validation": 0.5}))
+    assert [s.name for s in prepared.split.validation] == [s.name for s in plain.split.validation]
+    assert len(prepared.notes) == 1
+
+
+def test_a_table_of_ratios_alone_is_refused_by_a_network_that_learns_masks(tiny: Recipe, tmp_path: Path) -> None:
+    for name in "abc":
+        io.write_png(tmp_path / f"{name}.png", np.full((20, 30), 90, np.uint8))
+    (tmp_path / "t.csv").write_text("image,ratio\na,0.1\nb,0.2\nc,0.3\n")
+    with pytest.raises(ValueError, match="none of fragment is drawn on any picture there; unet learns from drawn"):
+        recipes.prepare(recipes.changed(tiny, {"model.classes": ["fragment"], "data.folders": [str(tmp_path)]}))
+
+
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
@@ -300,6 +350,18 @@ def test_a_run_keeps_its_papers_and_its_weights_say_where_they_come_from(tiny: R
     assert told["start"] == {"weights": "random"}
     assert Recipe.model_validate(told["recipe"]).training == tiny.training
     assert told["program"].startswith("napari-embryo ")
+    for part, side in prepared.split.parts.items():
+        assert told["embryos"][part] == sorted(hashlib.sha256(s.embryo.encode()).hexdigest()[:16] for s in side)
+
+
+def test_what_the_start_learned_from_is_handed_on(tiny: Recipe, tmp_path: Path) -> None:
+    """Also of embryos that lie in other folders: these weights have learned from them, too."""
+    listed = {"train": ["a" * 16, data.digest("drawn0")], "validation": ["b" * 16]}
+    prepared = started_from(tmp_path / "w.safetensors", listed, tiny)
+    told = recipes.provenance(prepared, {})["embryos"]
+    assert "a" * 16 in told["train"]
+    assert "b" * 16 in told["validation"]
+    assert sum(map(len, told.values())) == 6 + 2
 
 
 def test_weights_name_no_picture_and_no_path(tiny: Recipe, drawn: Path, tmp_path: Path) -> None:
@@ -376,7 +438,7 @@ def test_a_run_that_ended_early_leaves_a_folder_of_use(
     prepared = recipes.prepare(tiny)
     with pytest.MonkeyPatch.context() as patch:
         end(recipes.run(prepared, tmp_path / "out"), patch)
-    outcome = recipes.stopped(tmp_path / "out")
+    outcome = train.stopped(tmp_path / "out")
     assert (outcome.epochs, outcome.best_epoch, outcome.reason) == (1, 1, "stopped")
     for path in (outcome.best, outcome.last):
         assert checkpoint.load(path).info.model == tiny.model

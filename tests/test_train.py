@@ -2,12 +2,13 @@
 
 import csv
 import math
+import os
 import random
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,19 @@ from napari_embryo import models
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample
 from napari_embryo.models import checkpoint
-from napari_embryo.settings import BLASTOCYST_CLASSES, Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
+from napari_embryo.settings import (
+    BLASTOCYST_CLASSES,
+    Augmentation,
+    DataSettings,
+    Preprocessing,
+    Recipe,
+    ResANetSettings,
+    TrainSettings,
+)
 from napari_embryo.settings import UNetSettings as UNet
 from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.train import Epoch, Outcome, Step, batches, learning, stopped, train
-from napari_embryo.train.learner import Learner
+from napari_embryo.train.learner import Learner, part_sizes
 
 TINY = UNet(base_channels=4)
 PRE = Preprocessing(height=48, width=64)
@@ -129,7 +138,7 @@ def test_steps_epochs_and_files(samples: list[Sample], validation: list[Sample],
     assert set(first.validation) == {"bce", "dice"}
     assert set(first.scores) == {"IoU ICM", "IoU TE", "IoU ZP"}
     assert [score for _, score in first.worst] == sorted(score for _, score in first.worst)
-    assert {name for name, _ in first.worst} == {"e10", "e11", "e12"}
+    assert {name for name, _ in first.worst} == {f"kept aside/e{number}" for number in (10, 11, 12)}
     assert list(rows(tmp_path)[0]) == [
         "epoch", "learning_rate", "train bce", "train dice", "validation bce", "validation dice",
         "IoU ICM", "IoU TE", "IoU ZP", "score", "best",
@@ -175,7 +184,7 @@ def test_the_validation_numbers_are_those_of_the_saved_network(
     epoch = epochs(told)[0]
     assert list(epoch.scores.values()) == pytest.approx(np.nanmean(ious, axis=0), abs=2e-3)
     assert epoch.validation["bce"] == pytest.approx(np.mean(losses), rel=1e-4)
-    assert dict(epoch.worst)["e10"] == pytest.approx(np.nanmean(ious[0]), abs=2e-3)
+    assert dict(epoch.worst)["kept aside/e10"] == pytest.approx(np.nanmean(ious[0]), abs=2e-3)
 
 
 def _without_icm() -> Any:
@@ -347,7 +356,8 @@ def test_a_wish_that_cannot_be_met_is_refused(
     samples: list[Sample], tmp_path: Path, model: Callable[[], nn.Module], settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        next(train(model(), samples, [], recipe(**settings), tmp_path))
+        next(train(model(), samples, [], recipe(**settings), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 class _Headless(nn.Module):
@@ -422,6 +432,30 @@ def test_a_batch_in_parts_has_the_gradient_and_losses_of_the_whole(samples: list
     assert split.learn(batch, 0) == pytest.approx(losses, rel=1e-5)
     assert_close(gradients(split.model), gradients(whole.model))
     assert split.judge(batch)[0] == pytest.approx(whole.judge(batch)[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"),
+    [
+        (5, 1, [1] * 5), (5, 2, [3, 2]), (5, 3, [3, 2]), (5, 4, [3, 2]), (5, 5, [5]), (4, 3, [2, 2]), (3, 2, [3]),
+        (7, 2, [3, 2, 2]), (7, 3, [3, 2, 2]), (8, 3, [3, 3, 2]), (1, 4, [1]), (9, 8, [5, 4]),
+    ],
+)  # fmt: skip
+def test_no_part_is_a_single_picture(count: int, size: int, sizes: list[int]) -> None:
+    assert part_sizes(count, size) == sizes
+
+
+def test_an_odd_batch_in_pairs_has_statistics(samples: list[Sample]) -> None:
+    """ResA-Net's smallest map has a single pixel here: one picture alone has none."""
+    torch.manual_seed(0)
+    model = models.build(ResANetSettings(dropout=0))
+    items = TrainingSet(samples[:5], Preprocessing(height=32, width=32))
+    _, batch = next(batches.prepared(items, batches.in_order(5, 5)))
+    learner = Learner(model, recipe(batch_size=5).training, 5)
+    learner.micro = 2
+    assert all(math.isfinite(loss) for loss in learner.learn(batch, 0).values())
+    tracked = [norm.num_batches_tracked for norm in learning.batch_norms(model)]
+    assert {int(count) for count in tracked if count is not None} == {2}  # type: ignore[arg-type, call-overload]
 
 
 @pytest.mark.parametrize("limit", [0.01, 1000])
@@ -501,6 +535,18 @@ def test_what_comes_does_not_depend_on_who_prepares_it(samples: list[Sample], wo
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_a_picture_is_read_once(validation: list[Sample], samples: list[Sample], tmp_path: Path) -> None:
+    read: list[str] = []
+    counted = [replace(s, load=partial(_counted, s, read)) for s in validation]
+    finish(train(tiny(), samples, counted, recipe(epochs=3), tmp_path))
+    assert sorted(read) == ["e10", "e11", "e12"]
+
+
+def _counted(sample: Sample, read: list[str]) -> Any:
+    read.append(sample.name)
+    return sample.read()
+
+
 def test_a_picture_that_has_gone_is_named(samples: list[Sample], tmp_path: Path) -> None:
     lost = replace(samples[0], load=_lost)
     with pytest.raises(FileNotFoundError, match=r"lost\.png"):
@@ -528,35 +574,63 @@ def test_a_seed_repeats_to_the_bit(samples: list[Sample], validation: list[Sampl
 
 
 SCRIPT = """
-import os, signal, sys
+import os, random, signal, sys, time
 from pathlib import Path
+import torch
+torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 import test_train as t
-running = t.train(t.parts(), t.drawn(range(6)), t.drawn(range(10, 13)), t.recipe(epochs=3), Path(sys.argv[1]))
-for progress in running:
-    if progress.done == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
+
+folder, chance, kills = Path(sys.argv[1]), random.Random(int(sys.argv[2])), 0
+learn, judge = t.drawn(range(4)), t.drawn(range(10, 12))
+
+def rest():
+    resume = (folder / "state.safetensors").exists()
+    t.finish(t.train(t.parts(99 if resume else 0), learn, judge, t.recipe(epochs=t.EPOCHS), folder, resume=resume))
+
+def saves():
+    return folder.is_dir() and any(name.endswith(".part") for name in os.listdir(folder))
+
+while True:
+    if not (child := os.fork()):
+        try:
+            rest()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if kills < t.KILLS:
+        time.sleep(chance.uniform(0.0, 0.5))
+        while kills % 2 and not saves() and os.waitpid(child, os.WNOHANG) == (0, 0):
+            pass
+        time.sleep(chance.uniform(0.0, 0.003) if kills % 2 else 0)
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            break
+    status = os.waitpid(child, 0)[1]
+    if not os.WIFSIGNALED(status):
+        sys.exit(os.waitstatus_to_exitcode(status))
+    kills += 1
+    print(kills, flush=True)
 """
-
-
-def run_script(out: Path, steps: int) -> int:
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
-    return subprocess.run([sys.executable, "-c", script, str(out), str(steps)], check=False, timeout=300).returncode
+EPOCHS, KILLS = 40, 8
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows knows no SIGKILL")
-def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
-    """Killed after a random step; dropout, batch normalisation, augmentation, momentum and schedule included."""
-    finish(train(parts(), drawn(range(6)), drawn(range(10, 13)), recipe(epochs=3), tmp_path / "whole"))
-    steps = random.randint(1, 8)
-    assert run_script(tmp_path / "killed", steps) == -signal.SIGKILL
-    model = parts(seed=99)
-    finish(train(model, drawn(range(6)), drawn(range(10, 13)), recipe(epochs=3), tmp_path / "killed", resume=True))
-    assert rows(tmp_path / "killed") == rows(tmp_path / "whole"), f"killed after step {steps}"
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows knows neither fork nor SIGKILL")
+def test_a_run_killed_again_and_again_goes_on_to_the_bit(tmp_path: Path) -> None:
+    """At random moments, every second time while it saves; dropout, statistics, augmentation, momentum included."""
+    finish(train(parts(), drawn(range(4)), drawn(range(10, 12)), recipe(epochs=EPOCHS), tmp_path / "whole"))
+    seed = random.randrange(10**6)
+    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    words = [sys.executable, "-c", script, str(tmp_path / "killed"), str(seed)]
+    done = subprocess.run(words, check=False, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, f"seed {seed}: {done.stderr}"
+    assert len(done.stdout.split()) >= 3, f"seed {seed}: killed {done.stdout.split()} times"
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole"), f"seed {seed}"
     for name in ("best.safetensors", "last.safetensors"):
         expected, found = (load_file(tmp_path / run / name) for run in ("whole", "killed"))
-        assert all(torch.equal(tensor, found[key]) for key, tensor in expected.items())
+        assert all(torch.equal(tensor, found[key]) for key, tensor in expected.items()), f"seed {seed}"
 
 
 def test_a_stopped_run_goes_on_from_its_last_whole_epoch(
@@ -663,7 +737,7 @@ def test_a_network_that_diverged_keeps_what_it_was(samples: list[Sample], tmp_pa
 
     def poison(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         seen.append(state(module))
-        return (inputs[0] * (float("nan") if len(seen) == 5 else 1),)
+        return (inputs[0] * (float("nan") if len(seen) == 6 else 1),)  # the first pass is the trial before training
 
     hook = model.register_forward_pre_hook(poison)
     said = r"epoch 2, step 2; it is that of none of the batch e\d, e\d on its own"
@@ -671,10 +745,10 @@ def test_a_network_that_diverged_keeps_what_it_was(samples: list[Sample], tmp_pa
         list(train(model, samples, [], recipe(epochs=3), tmp_path))
     hook.remove()
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, seen[4][name]), name
+        assert torch.equal(tensor, seen[5][name]), name
     last = checkpoint.load(tmp_path / "last.safetensors")
     assert last.info.provenance["trained"]["epoch"] == 1
-    assert torch.equal(last.model.state_dict()["head.weight"], seen[3]["head.weight"])
+    assert torch.equal(last.model.state_dict()["head.weight"], seen[4]["head.weight"])
     told, _ = finish(train(tiny(), samples, [], recipe(epochs=3), tmp_path, resume=True))
     assert [e.epoch for e in epochs(told)] == [2, 3]
 
@@ -720,10 +794,11 @@ def test_out_of_memory_goes_on_in_smaller_parts(
     greedy = without_dropout(Greedy(1, error))
     run = recipe(batch_size=6, frozen_batch_norm=True)
     told, outcome = finish(train(greedy, samples, validation, run, tmp_path / "greedy"))
-    notes = [p.item for p in told if isinstance(p.item, str)]
+    before, *notes = [p.item for p in told if isinstance(p.item, str)]
+    assert before.startswith("before training: IoU")
     assert notes[:2] == [f"out of memory on cpu: going on with {n} pictures at a time" for n in (3, 1)]
     assert "batch normalisation keeps its statistics" in notes[2]
-    assert list(outcome.notes) == notes
+    assert list(outcome.notes) == [before, *notes]
     plenty, _ = finish(train(without_dropout(parts()), samples, validation, run, tmp_path / "plenty"))
     for found, expected in zip(epochs(told), epochs(plenty), strict=True):
         assert found.train == pytest.approx(expected.train, rel=1e-4)

@@ -21,6 +21,14 @@ from napari_embryo.synthetic import scene
 
 CACHE_BYTES = 2**30
 """Pictures and masks kept in memory, so that an epoch does not read every file again."""
+_ORDER = 2**32 - 1
+"""In the place of a picture's number: no picture has it, so that none shares its chance with the order."""
+
+
+def order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order in which an epoch visits so many pictures."""
+    places: list[int] = np.random.default_rng((seed, epoch, _ORDER)).permutation(count).tolist()
+    return places
 
 
 class TrainingSet(Dataset[dict[str, Tensor]]):
@@ -173,7 +181,8 @@ def _warped(item: dict[str, Tensor], warp: _Warp, hw: tuple[int, int]) -> dict[s
 
 def _warped_planes(planes: Tensor, warp: _Warp, hw: tuple[int, int]) -> Tensor:
     moved = _moved(planes.as_subclass(Tensor).float(), warp, hw)
-    return tv_tensors.Mask(moved >= 0.5) if isinstance(planes, tv_tensors.Mask) else tv_tensors.Image(moved)
+    warped: Tensor = tv_tensors.Mask(moved >= 0.5) if isinstance(planes, tv_tensors.Mask) else tv_tensors.Image(moved)
+    return warped
 
 
 def _moved(planes: Tensor, warp: _Warp, hw: tuple[int, int]) -> Tensor:
@@ -308,14 +317,15 @@ def _illumination(hw: Sequence[int], strength: float, rng: np.random.Generator) 
 def preview(
     samples: Sequence[Sample], preprocessing: Preprocessing, augmentation: Augmentation, seed: int, count: int
 ) -> npt.NDArray[np.uint8]:
-    """What the network will see: ``count`` altered samples with their masks outlined.
+    """What the network will see: the first ``count`` visits of training, their masks outlined.
 
     Parameters
     ----------
     samples
-        Taken in turn.
+        What an epoch visits, a sample as many times as it does (:func:`napari_embryo.train.batches.visited`).
     preprocessing, augmentation, seed
-        As in training; the first ones shown are those of its first epoch.
+        As in training: the first epoch is shown in its order, then the second one. What does not fill a last batch,
+        which training leaves out, is shown too.
     count
         How many pictures.
 
@@ -327,8 +337,9 @@ def preview(
     if not samples:
         raise ValueError("there is no sample to show; give at least one annotated picture")
     items = TrainingSet(samples, preprocessing, augmentation, seed)
-    rounds = (divmod(i, len(samples)) for i in range(count))
-    shown = [_outlined(items.item(1 + epoch, index)) for epoch, index in rounds]
+    epochs = range(1, 1 + -(-count // len(samples)))
+    visits = [(epoch, index) for epoch in epochs for index in order(len(samples), seed, epoch)]
+    shown = [_outlined(items.item(*visit)) for visit in visits[:count]]
     return np.stack(shown) if shown else np.zeros((0, *preprocessing.net_hw, 3), np.uint8)
 
 

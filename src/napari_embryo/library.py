@@ -4,6 +4,7 @@ The user's models lie in one folder, one ``NAME.safetensors`` each, so that ever
 training without a restart.
 """
 
+import filecmp
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 import platformdirs
+
+from napari_embryo.settings import RESERVED_NAMES
 
 BUNDLED = "bundled"
 METADATA_KEY = "napari-embryo"
@@ -53,7 +56,7 @@ def add_to_library(path: Path, name: str) -> Path:
     path
         A checkpoint.
     name
-        What to list it as; ``bundled`` means the weights that ship, and becomes ``bundled-2``.
+        What to list it as; ``bundled``, ``imagenet`` and ``random`` mean other starts, and become ``bundled-2``...
 
     Returns
     -------
@@ -76,11 +79,20 @@ def add_to_library(path: Path, name: str) -> Path:
     draft = folder / f".{name}.{uuid4().hex[:8]}.part"
     try:
         shutil.copyfile(path, draft)
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
         home = _claim(folder, name)
         draft.replace(home)
     finally:
         draft.unlink(missing_ok=True)
     return home
+
+
+def copy_of(path: Path) -> Path | None:
+    """The model in the library that is this very file, where there is one."""
+    size = path.stat().st_size
+    same = (own for own in in_library().values() if own.stat().st_size == size)
+    return next((own for own in same if filecmp.cmp(own, path, shallow=False)), None)
 
 
 def _claim(folder: Path, name: str) -> Path:
@@ -95,7 +107,7 @@ def _claim(folder: Path, name: str) -> Path:
 
 
 def _candidates(folder: Path, name: str) -> Iterator[Path]:
-    if name.casefold() != BUNDLED:
+    if name.casefold() not in RESERVED_NAMES:
         yield folder / f"{name}{SUFFIX}"
     yield from (folder / f"{name}-{number}{SUFFIX}" for number in count(2))
 

@@ -189,7 +189,7 @@ def _is_path(start: str) -> bool:
 def write(path: Path, recipe: Recipe) -> Path:
     """Write every setting, also those left as they are, so that a later version with other defaults runs the same."""
     said = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-    with io.replacing(path) as draft:
+    with io.replacing(path, lasting=True) as draft:
         draft.write_text(f"# Written by napari-embryo {__version__}.\n{said}", encoding="utf-8")
     return path
 
@@ -227,8 +227,45 @@ def prepare(recipe: Recipe) -> Prepared:
             "the recipe names no folder of annotated pictures; name one with --data, or under data.folders"
         )
     found = data.find_samples(started.data, started.model.classes)
-    split = data.split(found.samples, started.data)
-    return Prepared(started, split, found, data.report(found, split, started.model.classes), notes)
+    _check_something_is_drawn(found, started)
+    kept = kept_by_start(started)
+    split = data.split(found.samples, started.data, kept)
+    report = data.report(found, split, started.model.classes)
+    return Prepared(started, split, found, report, (*notes, *_flattered(split, kept)))
+
+
+def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
+    """Both families learn from masks only; one that learns from cells or grades stays out of this."""
+    if not any(any(contents.known) for contents in found.contents.values()):
+        raise ValueError(
+            f"{', '.join(recipe.data.folders)}: none of {', '.join(recipe.model.classes)} is drawn on any picture "
+            f"there; {recipe.model.family} learns from drawn masks, not from cells or grades alone"
+        )
+
+
+def kept_by_start(recipe: Recipe) -> dict[str, str]:
+    """Digest of an embryo -> the part it had when the start was trained; empty where that is not told."""
+    from napari_embryo import data
+
+    if recipe.start in (RANDOM, IMAGENET):
+        return {}
+    said = library.header(library.find(recipe.start, recipe.model.family)) or {}
+    told = said.get("provenance")
+    return data.kept_parts(told) if isinstance(told, dict) else {}
+
+
+def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[str, ...]:
+    """Whether what judges was unknown to the start, too."""
+    from napari_embryo import data
+
+    judging = [data.digest(embryo) for embryo in {s.embryo for s in (*split.validation, *split.test)}]
+    learned = sum(kept.get(each) == "train" for each in judging)
+    aside = sum(kept.get(each) in ("validation", "test") for each in judging)
+    if not learned + aside:
+        return ()
+    what = "validation and test" if split.test else "validation"
+    flatter = f"; {learned} were learned from by it: their scores flatter" if learned else ""
+    return (f"{aside} of {len(judging)} {what} embryos were kept aside by the start too{flatter}",)
 
 
 def with_start(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
@@ -353,21 +390,6 @@ def _write_papers(prepared: Prepared, out: Path) -> None:
     write(out / "recipe.yaml", prepared.recipe)
 
 
-def stopped(out: Path) -> "Outcome":
-    """The outcome of a training whose generator was closed, from its history."""
-    import csv
-
-    from napari_embryo.train import Outcome
-
-    rows: list[dict[str, str]] = []
-    if (out / "history.csv").is_file():
-        with (out / "history.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    best = [int(row["epoch"]) for row in rows if row["best"] == "1"]
-    files = (out / "best.safetensors", out / "last.safetensors")
-    return Outcome(len(rows), best[-1] if best else 0, *files, "stopped")
-
-
 def first_model(recipe: Recipe) -> "tuple[nn.Module, dict[str, str]]":
     """The network that training begins with, and where it comes from: ``weights`` and, of a file, its ``sha256``."""
     import torch
@@ -401,7 +423,9 @@ def _load_backbone(model: "nn.Module", path: Path) -> None:
 
 
 def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
-    """What the checkpoint says of its training. Folders by name only, and no picture's name: both may name people."""
+    """What the checkpoint says of its training. Folders by name only, embryos by digest: both may name people."""
+    from napari_embryo.data import digests
+
     recipe = prepared.recipe
     data = recipe.data.model_copy(
         update={
@@ -417,7 +441,15 @@ def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
         "recipe": told.model_dump(mode="json"),
         "data": [dict(row) for row in prepared.report.rows],
         "start": dict(start),
+        "embryos": _inherited(digests(prepared.split), kept_by_start(recipe)),
     }
+
+
+def _inherited(embryos: Mapping[str, list[str]], kept: Mapping[str, str]) -> dict[str, list[str]]:
+    """With the embryos that only the start knows: what it learned from was learned from by these weights, too."""
+    own = {each for side in embryos.values() for each in side}
+    lacking = {each: part for each, part in kept.items() if each not in own}
+    return {part: sorted([*side, *(e for e, p in lacking.items() if p == part)]) for part, side in embryos.items()}
 
 
 def _name_only(path: str) -> str:

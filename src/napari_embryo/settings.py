@@ -6,10 +6,13 @@ window.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 BLASTOCYST_CLASSES = ("ICM", "TE", "ZP")
 """Inner cell mass, trophectoderm, zona pellucida; their position + 1 is their label."""
+
+RESERVED_NAMES = ("bundled", "imagenet", "random")
+"""What a training can start from beside a model of the user's, which can therefore have none of these names."""
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -213,7 +216,11 @@ class TrainSettings(Settings):
 class Recipe(Settings):
     """A whole training run: as YAML it can be kept, sent to a colleague and run again."""
 
-    name: str = Field("finetuned", pattern=r"^[\w.-]+$", description="Of the model; letters, digits, '.', '_', '-'.")
+    name: str = Field(
+        "finetuned",
+        pattern=r"^[^\W_][\w.-]*$",
+        description="Of the model; letters, digits, '.', '_', '-', a letter or digit first.",
+    )
     model: ModelSettings = Field(default_factory=ResANetSettings, description="The network.")
     preprocessing: Preprocessing = Field(default_factory=Preprocessing, description="How pictures are prepared.")
     start: str = Field(
@@ -225,3 +232,13 @@ class Recipe(Settings):
     data: DataSettings = Field(default_factory=DataSettings, description="Pictures, and the split by embryo.")
     augmentation: Augmentation = Field(default_factory=Augmentation, description="What chance does to a picture.")
     training: TrainSettings = Field(default_factory=TrainSettings, description="How the network learns.")
+
+    @field_validator("name")
+    @classmethod
+    def _name_means_no_other_start(cls, name: str) -> str:
+        if name.casefold() in RESERVED_NAMES:
+            raise ValueError(
+                f"{name!r} came; {', '.join(RESERVED_NAMES)} are starts of a training, so no model of yours can be "
+                "found by such a name; choose another one"
+            )
+        return name

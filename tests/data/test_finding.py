@@ -13,7 +13,7 @@ from PIL import Image
 
 from napari_embryo import data
 from napari_embryo.data import Sample
-from napari_embryo.settings import DataSettings
+from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
 
 CLASSES = ("fragment",)
 
@@ -49,7 +49,22 @@ def find(*folders: Path, **changes: Any) -> data.Found:
         ("D2013.01.30_S0717_I132_WELL7_RUN141", "S0717_I132_WELL7"),
         ("seq_AA83-7_105", "AA83-7"),
         ("stageB_01349", "stageB_01349"),
-        ("my embryo 3", "my embryo 3"),
+        ("32176207_0_2BB-", "32176207"),
+        ("32898300_-45_1B-B-", "32898300"),
+        ("32176207", "32176207"),
+        ("Blast_PCRM_1202041_D5", "1202041"),
+        ("Blast_PCRM_1202041 D5", "1202041"),
+        ("R13-0140b_t0003", "R13-0140"),
+        ("r13-0140b", "R13-0140"),
+        ("R13-0140b [1]", "R13-0140"),
+        ("AR12-33b", "AR12-33b"),
+        ("Blast_PCRM_2_x_2AB_d5_left", "2_x_2AB_d5"),
+        ("Blast_PCRM_2_x_2AB_d5_right", "2_x_2AB_d5"),
+        ("emb1_d5.1", "emb1_d5.1"),
+        ("emb2_d5.1", "emb2_d5.1"),
+        ("icip_microscope_2cells", "icip_microscope_2cells"),
+        ("my embryo 3", "my_embryo_3"),
+        ("my_embryo_3 [2]", "my_embryo_3"),
     ],
 )
 def test_whose_picture_it_is(name: str, embryo: str) -> None:
@@ -122,6 +137,20 @@ def test_nothing_usable_names_the_folder_and_the_first_reasons(tmp_path: Path) -
         find(folder)
     with pytest.raises(ValueError, match=r"clinic: no picture.*samples saved from napari"):
         find(folder, layout="napari")
+
+
+def test_a_folder_of_grades_alone_teaches_no_tissue(tmp_path: Path) -> None:
+    """A picture with an unknown truth is no picture to learn masks from; one with a mask beside it stays."""
+    for name in "ab":
+        Image.fromarray(np.full((20, 30), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "t.csv").write_text("image,grade,icm_mask\na,A,\nb,B,\n")
+    settings = DataSettings(folders=(str(tmp_path),))
+    with pytest.raises(ValueError, match=r"no picture there can be used(.|\n)*none of ICM, TE, ZP is drawn on it"):
+        data.find_samples(settings, BLASTOCYST_CLASSES)
+    Image.fromarray(np.full((20, 30), 255, np.uint8)).save(tmp_path / "drawn.tif")
+    (tmp_path / "t.csv").write_text("image,grade,icm_mask\na,A,\nb,B,drawn.tif\n")
+    assert [s.name for s in data.find_samples(settings, BLASTOCYST_CLASSES).samples] == ["b"]
+    assert len(data.find_samples(settings, CLASSES).samples) == 2
 
 
 def test_a_sample_is_read_in_another_process_and_from_memory(tmp_path: Path) -> None:

@@ -136,6 +136,19 @@ def test_labelme_embedded_picture_only_without_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(only(tmp_path)[1].image, GREY)
 
 
+@pytest.mark.parametrize("told", ["{outside}", "../outside.png", "..\\outside.png", "sub/../../outside.png"])
+def test_labelme_does_not_follow_a_path_out_of_its_folder(tmp_path: Path, told: str) -> None:
+    save(tmp_path / "outside.png", GREY)
+    save(tmp_path / "set" / "sub" / "there.png", GREY)
+    for name, path in {"good": "sub/there.png", "bad": told.format(outside=tmp_path / "outside.png")}.items():
+        (tmp_path / "set" / f"{name}.json").write_text(labelme(NAMED, imagePath=path))
+    found = found_in(tmp_path / "set")
+    assert [s.name for s in found.samples] == ["good"]
+    assert "no image of the same name" in found.skipped[0].reason
+    save(tmp_path / "set" / "outside.png", GREY[::-1])  # what such a path mostly means: the file was beside it once
+    np.testing.assert_array_equal(found_in(tmp_path / "set").samples[0].read().image, GREY[::-1])
+
+
 # --- mask files -----------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +328,19 @@ def test_what_is_no_grade_is_told(tmp_path: Path, row: str, reason: str) -> None
     (tmp_path / "t.csv").write_text(f"image,grade,ratio\ngood,A,\n{row}\n")
     (skipped,) = found_in(tmp_path, ("fragment",)).skipped
     assert reason in skipped.reason
+
+
+@pytest.mark.parametrize("told", ["{outside}", "../outside.png", "m/../../outside.png"])
+def test_a_table_does_not_name_masks_outside_its_folder(tmp_path: Path, told: str) -> None:
+    save(tmp_path / "outside.png", (MASKS["ICM"] * 255).astype(np.uint8))
+    save(tmp_path / "set" / "a.png", GREY)
+    save(tmp_path / "set" / "b.png", GREY)
+    (tmp_path / "set" / "t.csv").write_text(
+        f"image,grade,frag_mask\na,A,\nb,B,{told.format(outside=tmp_path / 'outside.png')}\n"
+    )
+    found = found_in(tmp_path / "set", ("fragment",))
+    assert [s.name for s in found.samples] == ["a"]
+    assert "leads out of" in found.skipped[0].reason
 
 
 def test_a_table_of_other_things_is_refused(tmp_path: Path) -> None:

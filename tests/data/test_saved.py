@@ -50,6 +50,25 @@ def test_the_newest_version_counts_and_the_older_ones_stay(tmp_path: Path) -> No
     assert found.samples[0].read().known.tolist() == [False, False, True]
 
 
+def test_pictures_of_one_file_name_are_not_versions_of_each_other(tmp_path: Path) -> None:
+    """Two folders with an a.tif each, and two names that a file name cannot tell apart."""
+    said = [("a", "/x/a.tif"), ("a", "/y/a.tif"), ("a", "/x/a.tif"), ("a", "/y/a.tif"), ("b?c", ""), ("b:c", "")]
+    paths = [
+        data.save_sample(tmp_path, name, IMAGE, painted(1), BLASTOCYST_CLASSES, {"source": source})
+        for name, source in said
+    ]
+    assert [p.name.removesuffix(".json") for p in paths] == [
+        "a.v001",
+        "a-2.v001",
+        "a.v002",
+        "a-2.v002",
+        "b_c.v001",
+        "b_c-2.v001",
+    ]
+    found = data.find_samples(DataSettings(folders=(str(tmp_path),)), BLASTOCYST_CLASSES)
+    assert sorted((s.name, s.embryo) for s in found.samples)[:2] == [("a", "a"), ("a-2", "a")]
+
+
 def test_a_version_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
     """Power fails while v002 is written: its JSON is still empty."""
     data.save_sample(tmp_path, "a", IMAGE, painted(1), BLASTOCYST_CLASSES, {})

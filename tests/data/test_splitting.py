@@ -1,16 +1,12 @@
-"""No embryo on two sides, nothing lost, never an empty part, and the bundled weights' choice kept."""
-
-import hashlib
-from pathlib import Path
+"""No embryo on two sides, nothing lost, never an empty part, and what a start learned from never judges."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from napari_embryo import data
-from napari_embryo.data import Sample, Split, split, split_by_embryo
-from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
+from napari_embryo.data import Sample, Split, digest, digests, kept_parts, split
+from napari_embryo.settings import DataSettings
 
 
 def blank(name: str, embryo: str, source: str) -> Sample:
@@ -122,31 +118,64 @@ def test_another_seed_splits_otherwise() -> None:
     assert len(sides) > 1
 
 
-@given(DRAWN, st.floats(0.01, 0.99), st.integers(0, 50))
-def test_a_split_in_two_keeps_its_promise_or_is_refused(drawn: list[tuple[int, str]], share: float, seed: int) -> None:
-    """Every source on both sides, or refused; where it can be made, `split` makes the same."""
-    samples = samples_of(drawn)
-    try:
-        train, validation = split_by_embryo(samples, share, seed)
-    except ValueError as error:
-        assert "embryo" in str(error)  # noqa: PT017 - either outcome is right, a broken promise is not
-        return
-    assert {s.source for s in train} == {s.source for s in validation} == {s.source for s in samples}
-    check_parts(Split(tuple(train), tuple(validation)), samples, has_test=False)
-    made = split(samples, DataSettings(validation=share, seed=seed))
-    assert [s.name for s in made.validation] == [s.name for s in validation]
+def test_one_more_embryo_moves_the_boundary_only() -> None:
+    """Of 19 embryos 5 validate, of 20 still 5: the new one takes the place of one at most."""
+    settings = DataSettings(validation=0.25)
+    for new in range(20):
+        samples = samples_of([(i, "a") for i in range(20)])
+        before = embryos(split([s for s in samples if s.embryo != f"e{new}"], settings).validation)
+        assert len(before - embryos(split(samples, settings).validation)) <= 1
 
 
-def test_too_few_embryos_are_refused_with_the_source() -> None:
-    samples = samples_of([(1, "clinic"), (1, "clinic"), (2, "other")])
-    with pytest.raises(ValueError, match="clinic: 1 embryo; a split needs at least two"):
-        split_by_embryo(samples, 0.2, 0)
+KEPT = st.dictionaries(st.integers(0, 8), st.sampled_from(("train", "validation", "test")))
 
 
-def test_the_bundled_weights_validation_embryos_are_kept_aside(data_dir: Path) -> None:
-    """The names as they were when those weights were trained: another choice would judge them on what they know."""
-    folders = tuple(str(data_dir / "blastocyst" / name) for name in ("annotated", "incubator"))
-    found = data.find_samples(DataSettings(folders=folders), BLASTOCYST_CLASSES)
-    _, validation = split_by_embryo(found.samples, 0.25, 0)
-    names = "\n".join(sorted(s.name for s in validation))
-    assert hashlib.sha256(names.encode()).hexdigest()[:16] == "c342c0601b6ac901"
+@given(DRAWN, KEPT, st.sampled_from((0.2, 0.5)), st.sampled_from((0.0, 0.2)), st.integers(0, 20))
+def test_each_stays_in_its_part_where_every_part_can_be_filled(
+    drawn: list[tuple[int, str]], kept: dict[int, str], validation: float, test: float, seed: int
+) -> None:
+    """Else the split is the one that is made of strangers."""
+    samples, settings = samples_of(drawn), DataSettings(validation=validation, test=test, seed=seed)
+    assume(len(embryos(samples)) >= (3 if test else 2))
+    made = split(samples, settings, {digest(f"e{i}"): part for i, part in kept.items()})
+    check_parts(made, samples, has_test=bool(made.test))
+    there = {f"e{i}": part for i, part in kept.items() if f"e{i}" in embryos(samples)}
+    stays = all(embryo in embryos(made.parts[part]) for embryo, part in there.items())
+    asked = {"train", "validation", *(["test"] if test else [])}
+    strangers = len(embryos(samples)) - len(there)
+    if asked <= set(there.values()) or strangers >= 3:
+        assert stays
+    assert stays or made.validation == split(samples, settings).validation
+
+
+def test_with_every_judge_known_the_split_is_made_without() -> None:
+    samples = samples_of([(i, "a") for i in range(8)])
+    everything = {digest(f"e{i}"): "train" for i in range(8)}
+    assert split(samples, DataSettings(), everything).validation == split(samples, DataSettings()).validation
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        (DataSettings(validation=0.25), 2),
+        (DataSettings(validation=0.25, only_train=("drawn",)), 2),
+        (DataSettings(validation=0), 0),
+        (DataSettings(folds=3), 3),
+    ],
+)
+def test_what_the_start_learned_from_stays_with_the_learners(settings: DataSettings, count: int) -> None:
+    """Of ten embryos 1 to 7 were learned from, 0 validated; 8 and 9 are new: one of them judges, in folds both."""
+    samples = [*samples_of([(i, "people") for i in range(10)]), *(blank(f"d{i}", f"e{i}", "drawn") for i in range(3))]
+    kept = {digest(f"e{i}"): "train" for i in range(1, 8)} | {digest("e0"): "validation"}
+    folds = [settings.model_copy(update={"fold": k}) for k in range(settings.folds)] or [settings]
+    judged = set().union(*(embryos(split(samples, each, kept).validation) for each in folds))
+    assert len(judged) == count
+    assert judged <= {"e0", "e8", "e9"}
+    assert "e0" in judged or not count
+
+
+def test_the_lists_of_weights_come_back() -> None:
+    made = split(samples_of([(i % 6, "a") for i in range(12)]), DataSettings(validation=0.3, test=0.2))
+    kept = kept_parts({"embryos": digests(made)})
+    assert kept == {digest(s.embryo): part for part, side in made.parts.items() for s in side}
+    assert kept_parts({"recipe": {}}) == {}

@@ -204,6 +204,24 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
     assert "'tiny' is in the lists of models" in said
 
 
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [("/r/best.safetensors", "No epoch is done yet. The lists of models are as they were"), ("", "Nothing was kept")],
+)
+def test_stopped_in_the_first_epoch_nothing_is_in_the_lists(
+    qtbot, docked, tmp_path: Path, teller, best: str, said: str
+) -> None:
+    _, widget = docked()
+    script = f'step(1, 1)\ntell(Finished(epochs=0, best_epoch=0, best="{best}", reason="stopped", added=""))\n'
+    begin(qtbot, widget, tmp_path, script, teller)
+    finish(qtbot, widget)
+    status = widget.panel.status.text()
+    assert said in status
+    assert best in status
+    assert "is in the lists" not in status
+    assert widget.use_button.isEnabled() == bool(best)
+
+
 def test_pause_resume_and_stop(qtbot, docked, tmp_path: Path, teller) -> None:
     _, widget = docked()
     begin(qtbot, widget, tmp_path, ENDLESS, teller)
@@ -543,7 +561,7 @@ def test_a_file_that_is_no_recipe_is_refused(docked, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("epochs: many")
     widget.load_recipe(tmp_path / "r.yaml")
     assert "r.yaml" in shown()
-    assert widget.form.value() == Recipe()
+    assert widget.form.value() == recipes.read("blastocyst-finetune")
 
 
 def test_without_pictures_it_says_what_to_do(docked) -> None:
@@ -777,9 +795,28 @@ def test_a_real_training_from_the_widget(qtbot, docked, pictures: Path, tmp_path
     widget.worst_panel.run_button.click()
     qtbot.waitUntil(lambda: not widget.worst_panel.running, timeout=60_000)
     names = viewer.layers["tiny worst"].metadata["names"]
-    assert set(names) <= {f"embryo{number}" for number in range(6)}
+    assert set(names) <= {f"annotated/embryo{number}" for number in range(6)}
     assert viewer.layers["tiny worst"].data.shape == (len(names), *HW)
     assert set(np.unique(viewer.layers["tiny worst drawn"].data)) == {0, 1, 2, 3}
+
+    for kind in (".png", ".json"):  # another split than that of the run
+        for number in range(6, 12):
+            content = (pictures / f"embryo0{kind}").read_bytes()
+            (pictures / f"embryo{number}{kind}").write_bytes(content.replace(b"embryo0.png", b"embryo%d.png" % number))
+    worst = finished_work(_train_work.predict_worst(widget._recipe, names, out / "best.safetensors"))
+    assert worst.names == names
+    gone = names[0].partition("/")[2]
+    (pictures / f"{gone}.json").unlink()
+    with pytest.raises(ValueError, match=f"annotated/{gone}: in the folders of annotated pictures no more"):
+        finished_work(_train_work.predict_worst(widget._recipe, names, out / "best.safetensors"))
+
+
+def finished_work(steps: Any) -> Any:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """``evaluate`` and ``reproduce``: how good a network is on annotated pictures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,8 +40,8 @@ def evaluate(
     split: Annotated[
         Part | None,
         typer.Option(
-            help="Which part of the split that the weights were trained with. Where nothing is said: validation, on "
-            "folders of the names trained on, else all."
+            help="Which part of the split that the weights were trained with. Where nothing is said: validation, where "
+            "they were trained on embryos given here, else all."
         ),
     ] = None,
     family: Annotated[str, typer.Option(help="Whose bundled weights.")] = "resanet",
@@ -81,35 +82,104 @@ def _chosen(
     """The pictures to score, and which they are in words."""
     from napari_embryo import data
 
-    trained = predictor.info.provenance.get("recipe", {}).get("data")
-    part, why = (part, "as asked for") if part else _usual_part(trained, folders)
-    settings = _data_settings(trained if part != "all" else None, folders, table)
-    found = data.find_samples(settings, predictor.classes)
-    if not found.samples:
-        raise ValueError(f"{', '.join(map(str, folders))}: no annotated picture to score was found")
-    chosen = found.samples if part == "all" else getattr(data.split(found.samples, settings), part)
-    if not chosen:
-        raise ValueError(f"--split {part}: this part of the split has no picture; choose another one, or all")
-    return chosen, f"{part}: {len(chosen)} of {len(found.samples)} pictures ({why})"
+    provenance = predictor.info.provenance
+    trained, kept = provenance.get("recipe", {}).get("data"), data.kept_parts(provenance)
+    given = Given(tuple(folders), table, predictor.classes, trained)
+    choice = _by_list(given, part, kept) if kept else _split_anew(given, part)
+    if not choice.samples:
+        raise ValueError(f"--split {choice.part}: this part of the split has no picture; choose another one, or all")
+    return choice.samples, f"{choice.part}: {len(choice.samples)} of {choice.count} pictures ({choice.why})"
 
 
-def _usual_part(trained: dict[str, Any] | None, folders: Sequence[Path]) -> tuple[Part, str]:
+@dataclass(frozen=True)
+class Given:
+    """What was asked for, and the data settings that the weights were trained with."""
+
+    folders: tuple[Path, ...]
+    table: Path | None
+    classes: tuple[str, ...]
+    trained: dict[str, Any] | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a folder of one of these names was judged by in training."""
+        told = self.trained or {}
+        judged = {Path(name).name for name in told.get("folders", ())} - set(told.get("only_train", ()))
+        return not judged.isdisjoint(folder.resolve().name for folder in self.folders)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The pictures to score, out of how many, and why these."""
+
+    part: Part
+    why: str
+    samples: Sequence["Sample"]
+    count: int
+
+
+def _by_list(given: Given, part: Part | None, kept: Mapping[str, str]) -> Choice:
+    """By the embryos that the weights list."""
+    from napari_embryo import data
+
+    samples = _named_as_trained(given, needs_table=part != "all" and given.is_known)
+    parts = [kept.get(data.digest(sample.embryo)) for sample in samples]
+    was_used = not {"train", "validation"}.isdisjoint(parts)
+    usual: tuple[Part, str] = (
+        ("validation", "the weights were trained on pictures of these embryos; --split all scores everything")
+        if was_used
+        else ("all", "the weights were trained on none of these embryos")
+    )
+    part, why = (part, "as asked for") if part else usual
+    chosen = [sample for sample, its in zip(samples, parts, strict=True) if part in ("all", its)]
+    return Choice(part, why, chosen, len(samples))
+
+
+def _named_as_trained(given: Given, needs_table: bool) -> list["Sample"]:
+    """The pictures there, their embryos named as they were in training; of other folders that may fit none."""
+    from napari_embryo import data
+
+    trained = _data_settings(given, given.trained if given.is_known else None, needs_table)
+    table = str(given.table) if given.table else ""
+    plain = trained.model_copy(update={"embryo_pattern": "", "embryo_table": table})
+    found = data.find_samples(plain, given.classes)
+    pattern = (given.trained or {}).get("embryo_pattern", "")
+    embryos = data.Embryos.of(plain.model_copy(update={"embryo_pattern": pattern}))
+    return [replace(sample, embryo=embryos.name(sample.name, sample.embryo)) for sample in found.samples]
+
+
+def _split_anew(given: Given, part: Part | None) -> Choice:
+    """By the same settings, for weights that list no embryos; another version may have split otherwise."""
+    from napari_embryo import data
+
+    part, why = (part, "as asked for") if part else _usual_part(given)
+    settings = _data_settings(given, given.trained if part != "all" else None, needs_table=True)
+    samples = data.find_samples(settings, given.classes).samples
+    if part == "all":
+        return Choice(part, why, samples, len(samples))
+    return Choice(part, f"{why}; {_ANEW}", getattr(data.split(samples, settings), part), len(samples))
+
+
+_ANEW = "split anew, as the weights list no embryos: some may have been learned from"
+
+
+def _usual_part(given: Given) -> tuple[Part, str]:
     """Never what was learned from, as far as the weights tell."""
-    if trained is None:
+    if given.trained is None:
         return "all", "the weights do not say what they were trained on"
-    judged = {Path(name).name for name in trained["folders"]} - set(trained.get("only_train", ()))
-    if {folder.resolve().name for folder in folders} == judged:
+    if given.is_known:
         return "validation", "folders of these names were trained on; --split all scores everything"
-    others = ", ".join(trained["folders"])
+    others = ", ".join(given.trained["folders"])
     return "all", f"trained on the folders {others}; if these pictures were among them, say --split validation"
 
 
-def _data_settings(trained: dict[str, Any] | None, folders: Sequence[Path], table: Path | None) -> DataSettings:
+def _data_settings(given: Given, trained: dict[str, Any] | None, needs_table: bool) -> DataSettings:
     """As trained with, on these folders."""
-    said = {**(trained or {}), "folders": [str(folder) for folder in folders], "repeats": {}, "only_train": ()}
-    if table is not None:
-        said["embryo_table"] = str(table)
-    elif said.get("embryo_table"):
+    folders = [str(folder) for folder in given.folders]
+    said = {**(trained or {}), "folders": folders, "repeats": {}, "only_train": ()}
+    if given.table is not None:
+        said["embryo_table"] = str(given.table)
+    elif said.get("embryo_table") and needs_table:
         raise ValueError(f"the split was made with the table {said['embryo_table']}; name it with --embryo-table")
     return DataSettings.model_validate(said)
 
@@ -122,7 +192,11 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> "pd.DataFram
 
     with make_bar() as bar:
         followed: Iterable[Sample] = bar.track(samples, description="pictures")
-        return metrics.score(followed, masks, predictor.classes)
+        scores = metrics.score(followed, masks, predictor.classes)
+    if scores.empty:
+        classes = ", ".join(predictor.classes)
+        raise ValueError(f"none of {classes} is drawn on these {len(samples)} pictures; give pictures with masks of it")
+    return scores
 
 
 def _print_scores(scores: "pd.DataFrame") -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress as Bar
 
-from napari_embryo import io
+from napari_embryo import io, library
 from napari_embryo.cli.terminal import DeviceOption, Weights, console, make_folder, readable_errors
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.image import EmbryoImage, Progress
@@ -30,7 +30,11 @@ DEMO_RESULTS = Path("napari-embryo-demo")
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
 Family = Annotated[
-    str, typer.Option(help="Family of networks: resanet (blastocyst: ICM, TE, ZP), or unet, its baseline.")
+    str | None,
+    typer.Option(
+        help="Family of networks: resanet (blastocyst: ICM, TE, ZP), or unet, its baseline (no weights of it ship). "
+        "Where nothing is said: that of the weights."
+    ),
 ]
 Maps = Annotated[
     str | None,
@@ -56,7 +60,7 @@ AllEmbryos = Annotated[
 def segment(
     paths: Paths,
     out: Out = RESULTS,
-    family: Family = DEFAULTS.family,
+    family: Family = None,
     weights: Weights = DEFAULTS.weights,
     device: DeviceOption = DEFAULTS.device,
     maps: Maps = None,
@@ -75,7 +79,7 @@ def segment(
     with readable_errors():
         settings = SegmentSettings.model_validate(
             {
-                "family": family,
+                "family": family or _family_of(weights),
                 "weights": weights,
                 "device": device,
                 "grad_cam": grad_cam,
@@ -92,6 +96,12 @@ def segment(
         )
     failures = _segment_all(paths, settings, out, grouping, choices)
     raise typer.Exit(1 if failures else 0)
+
+
+def _family_of(weights: str) -> str:
+    """As the weights say; what cannot be read is refused later, with the reason."""
+    said = (library.header(library.find(weights)) or {}).get("model")
+    return str(said.get("family")) if isinstance(said, dict) else DEFAULTS.family
 
 
 def demo(

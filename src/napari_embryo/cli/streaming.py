@@ -58,7 +58,16 @@ def _train(
     out = folder(recipe)
     steps = recipes.run(prepared, out, resume)
     outcome = follow(steps, out, lambda: not is_read() or orders.is_stopped(say), lambda p: say(told(p)))
-    say(finished(outcome, add_best(outcome, recipe.name)))
+    say(finished(outcome, _added(outcome, recipe.name, say)))
+
+
+def _added(outcome: "Outcome", name: str, say: Say) -> Path | None:
+    """The training is no less done where its weights find no place among the models."""
+    try:
+        return add_best(outcome, name)
+    except OSError as error:
+        say(stream.Note(message=str(error)))
+        return None
 
 
 def told(progress: Progress) -> stream.Event:

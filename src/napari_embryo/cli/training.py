@@ -138,7 +138,12 @@ def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
     if interrupted.is_set():
         _say_how_to_go_on(outcome, prepared.recipe)
         return STOPPED
-    _say_how_to_use(outcome, add_best(outcome, prepared.recipe.name), prepared.recipe)
+    try:
+        added = add_best(outcome, prepared.recipe.name)
+    except OSError as error:
+        complain(f"the training is done, but {error}")
+        return 1
+    _say_how_to_use(outcome, added, prepared.recipe)
     return 0
 
 
@@ -220,9 +225,11 @@ def _say_how_to_use(outcome: "Outcome", added: Path | None, recipe: Recipe) -> N
 
 def _augmented(prepared: "book.Prepared", count: int) -> "npt.NDArray[np.uint8]":
     from napari_embryo import augment
+    from napari_embryo.train import batches
 
     recipe = prepared.recipe
-    return augment.preview(prepared.split.train, recipe.preprocessing, recipe.augmentation, recipe.training.seed, count)
+    visited = batches.visited(prepared.split.train, recipe.data.repeats)
+    return augment.preview(visited, recipe.preprocessing, recipe.augmentation, recipe.training.seed, count)
 
 
 def side_by_side(pictures: "npt.NDArray[np.uint8]", gap: int = 4) -> "npt.NDArray[np.uint8]":

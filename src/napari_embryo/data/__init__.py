@@ -1,16 +1,17 @@
 """From annotated folders to samples, their split and a report; nothing here needs torch."""
 
-from napari_embryo.data.embryos import embryo_of
+from napari_embryo.data.embryos import Embryos, digest, embryo_of
 from napari_embryo.data.finding import find_samples
 from napari_embryo.data.labelme import read_polygons
 from napari_embryo.data.polygons import blastocyst_masks
 from napari_embryo.data.reporting import Report, report
 from napari_embryo.data.sample import Contents, Found, Sample, Skipped, Truth
 from napari_embryo.data.saved import save_sample
-from napari_embryo.data.splitting import Split, split, split_by_embryo
+from napari_embryo.data.splitting import Split, digests, kept_parts, split
 
 __all__ = [
     "Contents",
+    "Embryos",
     "Found",
     "Report",
     "Sample",
@@ -18,11 +19,13 @@ __all__ = [
     "Split",
     "Truth",
     "blastocyst_masks",
+    "digest",
+    "digests",
     "embryo_of",
     "find_samples",
+    "kept_parts",
     "read_polygons",
     "report",
     "save_sample",
     "split",
-    "split_by_embryo",
 ]

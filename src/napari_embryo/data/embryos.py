@@ -4,27 +4,45 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 from napari_embryo.settings import DataSettings
 
 _EMBRYO_PATTERNS = (
-    re.compile(r"(?P<embryo>[RT]\d{2}-\d+)[A-Za-z]?$"),  # clinic's patient number, siblings a, b, ...
+    re.compile(r"(?<![^\W_])(?P<embryo>(?i:[RT])\d{2}-\d+)[A-Za-z]?(?=_|$)"),  # clinic's patient, siblings a, b, ...
     re.compile(r"^stork_(?P<embryo>\d+)"),
-    re.compile(r"(?P<embryo>d5\.\d+)"),
+    re.compile(r"^(?P<embryo>\d{8})_-?\d+_[1-6][A-C]"),  # focal planes: number, plane, Gardner grade
+    re.compile(r"_PCRM_(?P<embryo>\d{5,})_D\d$"),
+    re.compile(r"(?:^|_PCRM_)(?P<embryo>d5\.\d+)"),
+    re.compile(r"(?:^|_PCRM_)(?P<embryo>\d+_x_\w+_d5)_(?:left|right)$"),
     re.compile(r"^D\d{4}\.\d{2}\.\d{2}_(?P<embryo>S\d+_I\d+.*?WELL\d+)"),
     re.compile(r"^seq_(?P<embryo>.+)_\d+$"),  # frames of one time-lapse
 )
+_PATIENT = re.compile(r"[rt]\d{2}-\d+")
+_COPY = re.compile(r" \[\d+\]$")
+"""What napari adds to the name of a layer when another one has it."""
 
 
 def embryo_of(name: str) -> str:
-    """Patient or embryo a file name belongs to; the name itself where no pattern is known.
+    """Patient or embryo a file name belongs to; the name itself, with ``_`` for spaces, where no pattern is known.
 
-    >>> embryo_of("Blast_PCRM_R13-0140b"), embryo_of("stork_32176207_0_2BB-")
-    ('R13-0140', '32176207')
+    >>> embryo_of("Blast_PCRM_R13-0140b"), embryo_of("stork_32176207_0_2BB-"), embryo_of("my embryo [1]")
+    ('R13-0140', '32176207', 'my_embryo')
     """
-    return _first_match(_EMBRYO_PATTERNS, name) or name
+    plain = _COPY.sub("", name).replace(" ", "_")
+    embryo = _first_match(_EMBRYO_PATTERNS, plain) or plain
+    return embryo.upper() if _PATIENT.fullmatch(embryo) else embryo
+
+
+def digest(embryo: str) -> str:
+    """What weights keep of an embryo's name, which may name a person: enough to know it again.
+
+    >>> digest("R13-0140")
+    'd158c183cd2e2467'
+    """
+    return sha256(embryo.encode()).hexdigest()[:16]
 
 
 def _first_match(patterns: Iterable[re.Pattern[str]], name: str) -> str | None:
@@ -119,3 +137,14 @@ def image_stem(file_name: str) -> str:
     ('d5.12', 'd5.12')
     """
     return _IMAGE_SUFFIX.sub("", file_name.replace("\\", "/").rsplit("/", 1)[-1])
+
+
+def inside(file_name: str) -> Path | None:
+    """A file as a table or a drawing names it; None where that is a path out of their own folder.
+
+    >>> inside("masks/a.png").name, inside("../a.png"), inside("/home/a.png")
+    ('a.png', None, None)
+    """
+    path = Path(file_name.replace("\\", "/"))
+    leads_out = path.is_absolute() or path.drive or ".." in path.parts
+    return None if leads_out else path

@@ -34,6 +34,8 @@ READERS: dict[str, Reader] = {
 }
 """In the order in which they are tried."""
 _SHOWN_REASONS = 5
+_LEARNED_FROM_MASKS = frozenset(BLASTOCYST_CLASSES)
+"""Classes for which cells and grades are no annotation; a class that is learned from those stays out of it."""
 
 
 def find_samples(settings: DataSettings, classes: Sequence[str]) -> Found:
@@ -153,13 +155,18 @@ def objection(truth: Truth, classes: Sequence[str]) -> str | None:
         return f"its values are of type {truth.image.dtype}; needed are grey values"
     if truth.image.dtype.kind == "f" and not np.isfinite(truth.image).all():
         return f"{np.count_nonzero(~np.isfinite(truth.image))} of its pixels are not a number (NaN or infinite)"
-    if truth.ratio is not None or truth.grade is not None or len(truth.cells):
+    if not _LEARNED_FROM_MASKS.issuperset(classes) and _teaches_without_masks(truth):
         return None
     if not truth.known.any():
         return f"none of {', '.join(classes)} is drawn on it"
     if set(classes) <= set(BLASTOCYST_CLASSES) and not truth.masks.any():
         return "its drawing is empty"
     return None
+
+
+def _teaches_without_masks(truth: Truth) -> bool:
+    """Cells, a grade or a ratio: what only some classes are learned from."""
+    return bool(truth.ratio is not None or truth.grade is not None or len(truth.cells))
 
 
 def _nothing_usable(homes: Sequence[tuple[Path, str]], skipped: Sequence[Skipped]) -> str:

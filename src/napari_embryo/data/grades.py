@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_embryo.data.embryos import image_stem, read_rows
+from napari_embryo.data.embryos import image_stem, inside, read_rows
 from napari_embryo.data.pictures import Entry, by_stem, check_size, folder_like, pictures, read_grey, read_mask, refuse
 from napari_embryo.data.sample import Truth, no_cells
 
@@ -76,7 +76,10 @@ def _load(home: Path, candidates: Sequence[Path], row: Mapping[str, str], classe
     if len(candidates) != 1:
         came = "no picture" if not candidates else " and ".join(p.name for p in candidates)
         return partial(refuse, f"{came} of this name lies beside the table or in images/; needed is one")
-    masks = {name: home / row[column] for name in classes if (column := _mask_column(row, name))}
+    told = {name: row[column] for name in classes if (column := _mask_column(row, name))}
+    masks = {name: home / path for name, file in told.items() if (path := inside(file))}
+    if outside := [file for name, file in told.items() if name not in masks]:
+        return partial(refuse, f"{', '.join(outside)} leads out of {home}; put the mask there and name it from there")
     return partial(read, candidates[0], row.get("ratio", ""), row.get("grade", ""), masks, tuple(classes))
 
 

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ def save_sample(
     about: Mapping[str, Any],
 ) -> Path:
     """Save a picture with its labels as the next version of ``name``; earlier ones stay as they are.
+
+    Where the versions there are of another picture (another name or ``about["source"]``), it becomes ``name-2``.
 
     Parameters
     ----------
@@ -75,11 +77,11 @@ def save_sample(
     text = json.dumps(content, indent=1)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as undo:
-        path = _reserve(folder, _file_name(name))
+        path = _reserve(folder, _base(folder, name, about))
         undo.callback(_remove, path)
         io.write_ome_tiff(_beside(path, "image"), image, "YX", name=name)
         io.write_ome_tiff(_beside(path, "labels"), labels, "YX", name=name, kind="labels", names=tuple(classes))
-        with io.replacing(path) as temporary:
+        with io.replacing(path, lasting=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
         undo.pop_all()
     return path
@@ -107,6 +109,32 @@ def _known(labels: npt.NDArray[Any], classes: Sequence[str]) -> list[str]:
 
 def _file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:120] or "sample"
+
+
+def _base(folder: Path, name: str, about: Mapping[str, Any]) -> str:
+    """The first file name that no other picture's versions have."""
+    first = _file_name(name)
+    versions = _versions(folder)
+    candidates = chain([first], (f"{first}-{number}" for number in count(2)))
+    return next(base for base in candidates if _is_of(versions.get(base, ()), name, about))
+
+
+def _is_of(newest_first: Iterable[Path], name: str, about: Mapping[str, Any]) -> bool:
+    """Whether the newest version that can be read is of this very picture; also where there is none."""
+    for path in newest_first:
+        with suppress(ValueError):
+            content = _content(path)
+            return bool(content["name"] == name and content["about"].get("source") == about.get("source"))
+    return True
+
+
+def _versions(folder: Path) -> dict[str, list[Path]]:
+    """The JSON files by name, newest first."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.glob("*.json"):
+        if match := _FILE.match(path.name):
+            found.setdefault(match["name"], []).append((int(match["version"]), path))
+    return {name: [path for _, path in sorted(saved, reverse=True)] for name, saved in found.items()}
 
 
 def _reserve(folder: Path, name: str) -> Path:
@@ -143,12 +171,7 @@ def fits(folder: Path, classes: Sequence[str]) -> bool:
 
 def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
     """The newest complete version of each name."""
-    versions: dict[str, list[tuple[int, Path]]] = {}
-    for path in folder.glob("*.json"):
-        if match := _FILE.match(path.name):
-            versions.setdefault(match["name"], []).append((int(match["version"]), path))
-    for name, saved in sorted(versions.items()):
-        newest_first = [path for _, path in sorted(saved, reverse=True)]
+    for name, newest_first in sorted(_versions(folder).items()):
         complete = next((path for path in newest_first if path.stat().st_size), None)  # empty: being saved, or cut off
         yield _entry(name, complete, classes)
 

@@ -1,14 +1,18 @@
 """Training, validation and test by embryo: no embryo on two sides."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-
+from napari_embryo.data.embryos import digest
 from napari_embryo.data.sample import Sample
 from napari_embryo.settings import DataSettings
 
 _REMEDY = "add annotated embryos, or check that embryos are told apart (embryo_pattern, embryo_table)"
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +29,35 @@ class Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def split(samples: Sequence[Sample], settings: DataSettings) -> Split:
+def digests(split: Split) -> dict[str, list[str]]:
+    """The embryos of every part, as weights keep them: ``{"train": [...], "validation": [...], "test": [...]}``."""
+    return {part: sorted({digest(s.embryo) for s in side}) for part, side in split.parts.items()}
+
+
+def kept_parts(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Digest of an embryo -> its part, as the weights of this provenance were trained; empty where they do not say."""
+    told = provenance.get("embryos")
+    if not isinstance(told, Mapping):
+        return {}
+    return {str(each): part for part in PARTS for each in told.get(part) or ()}
+
+
+def split(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str] = _NOTHING) -> Split:
     """Training, validation and test samples, by embryo within each source, the same in every run.
 
     A source with too few embryos of its own goes to training as a whole. Without a validation share all embryos learn
     that are not kept aside for the test. A source in ``settings.only_train`` learns, except for embryos that judge
     elsewhere. With ``settings.folds``, all embryos that are
     not kept aside for the test are dealt into so many parts, and part ``settings.fold`` validates.
+
+    Parameters
+    ----------
+    samples, settings
+        What to split, and how.
+    kept
+        Digest of an embryo -> the part it has to stay in, from :func:`kept_parts` of the weights that training starts
+        from: what they learned from cannot judge. The others are split as usual; in a cross-validation those that
+        validated are dealt like them. Not heeded where a part that is asked for would be left empty.
 
     Raises
     ------
@@ -40,19 +66,30 @@ def split(samples: Sequence[Sample], settings: DataSettings) -> Split:
     """
     _check_named(samples, settings)
     if settings.only_train:
-        return _with_learners(samples, settings)
+        return _with_learners(samples, settings, kept)
     validated = settings.folds > 0 or settings.validation > 0
     parts = (settings.folds or 1 + validated) + (settings.test > 0)
     embryos = {s.embryo for s in samples}
     if len(embryos) < parts:
         raise ValueError(f"{len(embryos)} embryos came; {_wanted(settings)} needs at least {parts}: {_REMEDY}")
     grouped = _by_source(samples)
-    for groups in (grouped, {"": sorted(embryos)}):
-        validation, test = _chosen(groups, settings)
-        made = _assigned(samples, validation, test)
-        if made.train and (made.validation or not validated) and (made.test or not settings.test):
-            return made
+    for held in (_held(embryos, settings, kept), {}):
+        for groups in (grouped, {"": sorted(embryos)}):
+            made = _assigned(samples, *_chosen(_free(groups, held), settings), held)
+            if made.train and (made.validation or not validated) and (made.test or not settings.test):
+                return made
     raise ValueError(f"{len(embryos)} embryos came; too few for {_wanted(settings)}: {_REMEDY}")
+
+
+def _held(embryos: Iterable[str], settings: DataSettings, kept: Mapping[str, str]) -> dict[str, str]:
+    """Embryo -> the part that it has to stay in."""
+    heeded = {"train", "test"} if settings.folds or not settings.validation else set(PARTS)
+    parts = {embryo: kept.get(digest(embryo)) for embryo in embryos} if kept else {}
+    return {embryo: part for embryo, part in parts.items() if part in heeded}
+
+
+def _free(groups: Mapping[str, Sequence[str]], held: Mapping[str, str]) -> dict[str, list[str]]:
+    return {source: [embryo for embryo in each if embryo not in held] for source, each in groups.items()}
 
 
 def _check_named(samples: Sequence[Sample], settings: DataSettings) -> None:
@@ -63,9 +100,9 @@ def _check_named(samples: Sequence[Sample], settings: DataSettings) -> None:
         )
 
 
-def _with_learners(samples: Sequence[Sample], settings: DataSettings) -> Split:
+def _with_learners(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str]) -> Split:
     judged = [s for s in samples if s.source not in settings.only_train]
-    made = split(judged, settings.model_copy(update={"only_train": ()}))
+    made = split(judged, settings.model_copy(update={"only_train": ()}), kept)
     aside = {s.embryo for s in (*made.validation, *made.test)}
     learners = {id(s) for s in made.train} | {
         id(s) for s in samples if s.source in settings.only_train and s.embryo not in aside
@@ -117,48 +154,14 @@ def _fold(groups: dict[str, list[str]], settings: DataSettings) -> tuple[set[str
 
 
 def _shuffled(embryos: Sequence[str], seed: int) -> list[str]:
-    return [str(embryo) for embryo in np.random.default_rng(seed).permutation(embryos)]
+    """In an order of chance that each embryo has of its own: one more moves the others by one place at most."""
+    return sorted(embryos, key=lambda embryo: sha256(f"{seed}/{embryo}".encode()).digest())
 
 
 def _count(share: float, total: int, most: int) -> int:
     return min(most, max(1, round(share * total)))
 
 
-def _assigned(samples: Sequence[Sample], validation: set[str], test: set[str]) -> Split:
-    return Split(
-        tuple(s for s in samples if s.embryo not in validation | test),
-        tuple(s for s in samples if s.embryo in validation),
-        tuple(s for s in samples if s.embryo in test),
-    )
-
-
-def split_by_embryo(samples: Sequence[Sample], share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation samples; no embryo on both sides, every source on both, none empty.
-
-    The validation embryos of the bundled weights come from here: `split` without a test part and without folds chooses
-    the same, but lets a source with a single embryo learn.
-
-    Raises
-    ------
-    ValueError
-        When a source has fewer than two embryos, or shares so many with another that one side would lack it.
-    """
-    chosen: set[str] = set()
-    for source, embryos in _by_source(samples).items():
-        if len(embryos) < 2:
-            raise ValueError(f"{source}: {len(embryos)} embryo; a split needs at least two")
-        chosen |= set(_shuffled(embryos, seed)[: _count(share, len(embryos), len(embryos) - 1)])
-    train, validation = [s for s in samples if s.embryo not in chosen], [s for s in samples if s.embryo in chosen]
-    _check_sources(samples, train, validation)
-    return train, validation
-
-
-def _check_sources(samples: Sequence[Sample], *sides: Sequence[Sample]) -> None:
-    """Embryos that stand in two sources can empty one side of one of them."""
-    for side in sides:
-        lacking = {s.source for s in samples} - {s.source for s in side}
-        if lacking or not side:
-            raise ValueError(
-                f"{', '.join(sorted(lacking)) or 'no samples'}: too few embryos of its own to stand on both sides of "
-                "the split; add embryos or choose another seed"
-            )
+def _assigned(samples: Sequence[Sample], validation: set[str], test: set[str], held: Mapping[str, str]) -> Split:
+    parts = {**dict.fromkeys(test, "test"), **dict.fromkeys(validation, "validation"), **held}
+    return Split(*(tuple(s for s in samples if parts.get(s.embryo, "train") == part) for part in PARTS))

@@ -1,8 +1,9 @@
 """Files that are either complete or not there: tables, pictures, and the temporary name behind them."""
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,13 +13,16 @@ import numpy.typing as npt
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def replacing(path: Path | str, *, lasting: bool = False) -> Iterator[Path]:
     """Give a temporary name beside ``path``; what was written there takes its place only if nothing went wrong.
 
     Parameters
     ----------
     path
         The file to make or to replace; its folder has to exist.
+    lasting
+        Wait until it is on the disk before it takes the place, so that a power cut leaves the old file or the new one,
+        whole. For what cannot be computed again.
 
     Yields
     ------
@@ -29,9 +33,29 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
         yield temporary
+        if lasting:
+            _flush(temporary)
         temporary.replace(path)
+        if lasting:
+            _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    # Windows flushes only what may be written.
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """The new name too, where the system can; Windows cannot open a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_csv_atomic(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> Path:

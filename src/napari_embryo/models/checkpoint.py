@@ -87,7 +87,7 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo, half: bool = False)
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     whole = info.model_copy(update={"content_sha256": _digest(info, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with io.replacing(path) as draft:
+    with io.replacing(path, lasting=True) as draft:
         # Not save_file, whose files only their owner can read.
         draft.write_bytes(to_bytes(tensors, metadata={METADATA_KEY: whole.model_dump_json()}))
 

@@ -11,7 +11,7 @@ from napari_embryo.data import Sample
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe
 from napari_embryo.train.run import Run, outcome
-from napari_embryo.train.state import Files, read_journal
+from napari_embryo.train.state import Files, Journal, read_journal
 from napari_embryo.train.values import Epoch, Outcome, Step
 
 __all__ = ["Epoch", "Outcome", "Step", "stopped", "train"]
@@ -90,9 +90,13 @@ def train(
 
 
 def stopped(out: Path) -> Outcome:
-    """What a run that was stopped (its generator closed, or its process killed) has left in its folder."""
+    """What a run that was stopped (its generator closed, or its process killed) has left in its folder.
+
+    Where it was stopped before it began, that is nothing: no epoch, and no such files.
+    """
     files = Files(out)
-    return outcome(files, read_journal(files), "stopped")
+    journal = read_journal(files) if files.state.is_file() else Journal()
+    return outcome(files, journal, "stopped")
 
 
 def _said(numbers: Mapping[str, float]) -> str:

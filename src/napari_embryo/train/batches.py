@@ -7,12 +7,11 @@ from contextlib import closing
 from functools import partial
 from itertools import islice, tee
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from napari_embryo.augment import TrainingSet
+from napari_embryo.augment import TrainingSet, order
 from napari_embryo.data import Sample
 
 Batch = dict[str, Tensor]
@@ -39,9 +38,8 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
 
 def epoch_of_visits(count: int, batch_size: int, seed: int, epoch: int) -> list[list[Visit]]:
     """The batches of an epoch, in an order of its own; all pictures in one where they are fewer than a batch."""
-    order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
-    size = min(count, batch_size)
-    return [[(epoch, i) for i in order[k * size : (k + 1) * size]] for k in range(steps_per_epoch(count, batch_size))]
+    places, size = order(count, seed, epoch), min(count, batch_size)
+    return [[(epoch, i) for i in places[k * size : (k + 1) * size]] for k in range(steps_per_epoch(count, batch_size))]
 
 
 def in_order(count: int, batch_size: int) -> list[list[Visit]]:

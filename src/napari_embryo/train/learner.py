@@ -39,7 +39,8 @@ class Learner:
     Attributes
     ----------
     micro
-        How many pictures are computed at once; gradients of the parts of a batch are added up.
+        How many pictures are computed at once; gradients of the parts of a batch are added up. An odd batch in pairs
+        has one part of three, so that no picture is alone.
     notes
         What a user should know and was not told yet.
     """
@@ -77,6 +78,20 @@ class Learner:
         """Mean losses by name and scores (B,) by name, NaN where unknown; nothing is learnt."""
         self.model.eval()
         return self._with_less_memory(lambda: self._judge(batch))
+
+    def check(self, batch: Batch) -> None:
+        """Whether it can learn from such a batch at all; nothing is learnt, nothing moves.
+
+        Raises
+        ------
+        ValueError
+            When ``loss_weights`` names a loss that there is not, or leaves out every one.
+        MemoryError
+            When memory is too short even for one picture.
+        """
+        self.model.eval()
+        with torch.no_grad():
+            self._with_less_memory(lambda: self._weighted(self._losses(batch)[1]))
 
     def culprits(self, batch: Batch) -> list[int]:
         """Which pictures have a loss of their own that is not finite."""
@@ -118,9 +133,10 @@ class Learner:
 
     def _parts(self, batch: Batch, size: int) -> Iterator[tuple[float, Batch]]:
         """Parts of a batch and their shares of its mean losses, which are means over what is known."""
-        whole = int(batch["known"].sum())
-        for start in range(0, len(batch["image"]), size):
-            part = {name: values[start : start + size] for name, values in batch.items()}
+        whole, start = int(batch["known"].sum()), 0
+        for count in part_sizes(len(batch["image"]), size):
+            part = {name: values[start : start + count] for name, values in batch.items()}
+            start += count
             yield int(part["known"].sum()) / max(1, whole), part
 
     def _losses(self, part: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -169,6 +185,18 @@ class Learner:
         """Its own statistics would be noise, or none at all where a map has a single pixel."""
         if self.micro == 1 and any(learning.batch_norms(self.model)):
             self.notes.append("one picture at a time: batch normalisation keeps its statistics")
+
+
+def part_sizes(count: int, size: int) -> list[int]:
+    """Nearly equal parts of ``count`` pictures, as few as ``size`` allows; none of one picture unless ``size`` is 1.
+
+    A single picture has no statistics for batch normalisation, so an odd count in pairs ends with three.
+    """
+    parts = -(-count // size)
+    if size > 1:
+        parts = min(parts, max(1, count // 2))
+    fewer, larger = divmod(count, parts)
+    return [fewer + 1] * larger + [fewer] * (parts - larger)
 
 
 def _add(means: dict[str, float], losses: dict[str, Tensor], share: float) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 import torch
@@ -53,10 +54,12 @@ class Run:
             raise ValueError("patience needs validation pictures to tell a better epoch; give some or set it to 0")
         self.visited = batches.visited(training, recipe.data.repeats)
         self.validation = validation
+        self._judged = TrainingSet(validation, recipe.preprocessing)
         size = min(self.settings.batch_size, len(self.visited))
         self.steps_per_epoch = batches.steps_per_epoch(len(self.visited), size)
         self.learner = Learner(model, self.settings, size)
         self.steps = 0
+        self._start: float | None = None
         self._journal = Journal()
         self._identity = state.identity(model, recipe, self.visited, validation)
         state.tidy(self.files)
@@ -71,11 +74,29 @@ class Run:
 
         The state comes first: with it alone a run can go on, without it the others would be in the way.
         """
+        self._check()
+        self._judge_start()
         with state.writing(self.files, 0):
             self.files.history.unlink(missing_ok=True)
             self._save_state()
             self._checkpoint(self.files.best)
             self._checkpoint(self.files.last)
+
+    def _judge_start(self) -> None:
+        """What there is to improve on; of random weights nobody asks."""
+        if self.recipe.start == "random" or not self.validation:
+            return
+        _, scores, _ = self._judge()
+        if scores:
+            self._start = mean(scores.values())
+            said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+            self.learner.notes.append(f"before training: {said}; mean {self._start:.3f}")
+
+    def _check(self) -> None:
+        """What is refused is refused before a file is in the way of the corrected recipe."""
+        first = TrainingSet(self.visited[:1], self.recipe.preprocessing)
+        for _, batch in batches.prepared(first, batches.in_order(1, 1)):
+            self.learner.check(batch)
 
     def resume(self) -> None:
         """Go back to the end of the last finished epoch."""
@@ -148,12 +169,11 @@ class Run:
         """Mean losses, mean scores, and the worst pictures; a class that is nowhere known has no score."""
         if not self.validation:
             return {}, {}, ()
-        items = TrainingSet(self.validation, self.recipe.preprocessing)
         visits = batches.in_order(len(self.validation), self.settings.batch_size)
         sums: dict[str, float] = {}
         scores: list[dict[str, Tensor]] = []
         known = 0
-        for _, batch in batches.prepared(items, visits):
+        for _, batch in batches.prepared(self._judged, visits):
             weight = int(batch["known"].sum())
             losses, each = self.learner.judge(batch)
             sums = {name: sums.get(name, 0.0) + loss * weight for name, loss in losses.items()}
@@ -165,7 +185,8 @@ class Run:
 
     def _worst(self, tables: Mapping[str, Tensor]) -> tuple[tuple[str, float], ...]:
         each = torch.stack(list(tables.values())).nanmean(0).tolist()
-        named = [(sample.name, score) for sample, score in zip(self.validation, each, strict=True) if score == score]
+        names = (f"{sample.source}/{sample.name}" for sample in self.validation)
+        named = [(name, score) for name, score in zip(names, each, strict=True) if score == score]
         return tuple(sorted(named, key=lambda pair: pair[1])[:_WORST])
 
     def progress(self, message: str, item: Step | Epoch | str) -> Progress:
@@ -212,6 +233,12 @@ class Run:
     def outcome(self) -> Outcome:
         """How it ended."""
         is_finished = self._journal.epoch >= self.settings.epochs
+        best = self._journal.best.score if self._journal.best else None
+        if self._start is not None and best is not None and best < self._start:
+            self._journal.notes.append(
+                f"no epoch came up to the start: the best scores {best:.3f}, the start {self._start:.3f} on the same "
+                "pictures; the start is the better model"
+            )
         return outcome(self.files, self._journal, "finished" if is_finished else "early")
 
 
@@ -231,4 +258,4 @@ def _is_better(scores: Mapping[str, float], best: Epoch | None) -> bool:
     """A higher mean score; where nothing is scored, the latest."""
     if best is None or best.score is None or not scores:
         return True
-    return sum(scores.values()) / len(scores) > best.score
+    return mean(scores.values()) > best.score

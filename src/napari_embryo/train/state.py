@@ -1,7 +1,6 @@
 """The files of a run, whole or not at all, and the state from which it goes on exactly where it was."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -127,10 +126,8 @@ def save_state(
         tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
     header = {"format": FORMAT, "identity": same, "journal": asdict(journal)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with io.replacing(files.state) as draft, draft.open("wb") as file:
-        file.write(to_bytes(plain, metadata={STATE_KEY: json.dumps(header)}))
-        file.flush()
-        os.fsync(file.fileno())
+    with io.replacing(files.state, lasting=True) as draft:
+        draft.write_bytes(to_bytes(plain, metadata={STATE_KEY: json.dumps(header)}))
 
 
 def load_state(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer, same: Mapping[str, Any]) -> Journal:

@@ -28,7 +28,7 @@ class Epoch:
     scores
         Means over the validation pictures by name, such as ``IoU ICM``; higher is better.
     worst
-        Names and mean scores of up to five validation pictures, the worst first.
+        ``source/name`` and mean score of up to five validation pictures, the worst first.
     learning_rate
         Of the decoder, in the last step.
     seconds

@@ -7,7 +7,9 @@ from pydantic import BaseModel, ValidationError
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_embryo import recipes
 from napari_embryo.settings import (
+    RESERVED_NAMES,
     Augmentation,
     DataSettings,
     Preprocessing,
@@ -38,6 +40,8 @@ STARTS = {
 
 LABELS = {"parts": "What learns", "folds": "Cross-validation parts", "fold": "Part to validate on"}
 
+USUAL = "blastocyst-finetune"
+"""The recipe that the form begins with: what suits a few pictures and the bundled weights."""
 BRINGS_ITS_OWN = "Network and input size come with these weights."
 
 
@@ -60,7 +64,7 @@ class RecipeForm:
     """
 
     def __init__(self, look_for_devices: Callable[[], None]) -> None:
-        self._recipe = Recipe()
+        self._recipe = recipes.read(USUAL)
         self.name, self.family, self.start = QLineEdit(), QComboBox(), WeightsEditor(STARTS["resanet"], ("resanet",))
         self.backbone = PathEditor("ImageNet weights of a ResNet-50", "Weights (*.safetensors)")
         self.folders, self.device = FolderList(), DeviceEditor(look_for_devices)
@@ -93,7 +97,8 @@ class RecipeForm:
             return Recipe(name=name, model=self._model(), start=start, backbone=backbone, **parts)
         except ValidationError as error:
             raise ValueError(
-                f"Name of the model: {name!r} came; letters, digits, '.', '_' and '-' are understood"
+                f"Name of the model: {name!r} came; needed are letters, digits, '.', '_' and '-', a letter or digit "
+                f"first, and none of {', '.join(RESERVED_NAMES)}"
             ) from error
 
     def set_value(self, recipe: Recipe) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from napari_embryo.settings import Recipe, SegmentSettings
 from napari_embryo.widgets._libraries import prepare_for_torch
 from napari_embryo.widgets._process import Child, command
 from napari_embryo.widgets._run import Steps
+
+if TYPE_CHECKING:
+    from napari_embryo import data
 
 PREVIEWED = 16
 """Augmented pictures in a preview."""
@@ -34,9 +38,11 @@ def preview(recipe: Recipe) -> Steps[Rgb]:
     yield Progress(0, 1, "Altering pictures …")
     prepare_for_torch()
     from napari_embryo import augment
+    from napari_embryo.train import batches
 
     seen, seed = prepared.recipe.preprocessing, recipe.training.seed
-    pictures: Rgb = augment.preview(prepared.split.train, seen, recipe.augmentation, seed, PREVIEWED)
+    visited = batches.visited(prepared.split.train, recipe.data.repeats)
+    pictures: Rgb = augment.preview(visited, seen, recipe.augmentation, seed, PREVIEWED)
     return pictures
 
 
@@ -52,15 +58,19 @@ class Worst:
 
 
 def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[Worst]:
-    """What the best network so far makes of some validation pictures; on the processor, beside the training."""
+    """What the best network so far makes of some validation pictures; on the processor, beside the training.
+
+    ``names`` are ``source/name`` as an epoch tells them, so that the folders are not split once more: with a picture
+    that came since, the split would be another one.
+    """
     yield Progress(0, len(names), "Loading the network …")
     prepare_for_torch()
     from napari_embryo import predict
     from napari_embryo.models import checkpoint
 
-    samples = {sample.name: sample for sample in recipes.prepare(recipe).split.validation}
     settings = SegmentSettings(device="cpu", maps=())
     predictor = predict.Predictor(checkpoint.load(weights), settings)
+    samples = _named(recipe, predictor.classes, names)
     triples = []
     for done, name in enumerate(names):
         yield Progress(done, len(names), name)
@@ -69,6 +79,18 @@ def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[
         triples.append((render.grey_to_rgb(truth.image)[..., 0], labels_of(truth.masks), found.labels()))
     images, truths, predicted = (stacked(kind) for kind in zip(*triples, strict=True))
     return Worst(tuple(names), predictor.classes, images, truths, predicted)
+
+
+def _named(recipe: Recipe, classes: Sequence[str], names: Sequence[str]) -> "dict[str, data.Sample]":
+    from napari_embryo import data
+
+    found = {f"{s.source}/{s.name}": s for s in data.find_samples(recipe.data, classes).samples}
+    if gone := [name for name in names if name not in found]:
+        raise ValueError(
+            f"{', '.join(gone)}: in the folders of annotated pictures no more, or not readable any more; put back "
+            "what was there when the training began"
+        )
+    return {name: found[name] for name in names}
 
 
 def labels_of(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

@@ -316,9 +316,14 @@ class TrainWidget(QWidget):
         self.use_button.setEnabled(bool(self._model))
         for note in outcome.notes:
             show_info(note)
-        name = Path(self._model).stem
-        kept = f"{self._best_said()} {name!r} is in the lists of models now." if self._model else "Nothing was kept."
-        return f"{outcome.reason.capitalize()} after {outcome.epochs} epochs. {kept}"
+        return f"{outcome.reason.capitalize()} after {outcome.epochs} epochs. {self._kept(outcome)}"
+
+    def _kept(self, outcome: stream.Finished) -> str:
+        if outcome.added:
+            return f"{self._best_said()} {Path(outcome.added).stem!r} is in the lists of models now."
+        if outcome.best:
+            return f"{self._best_said()} The lists of models are as they were; the weights are in {outcome.best}."
+        return "Nothing was kept."
 
     def _ended(self) -> None:
         self.resume_button.setEnabled(True)
