@@ -34,7 +34,7 @@ from napari_embryo.settings import (
 )
 from napari_embryo.settings import UNetSettings as UNet
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import Epoch, Outcome, Step, batches, learning, stopped, train
+from napari_embryo.train import Epoch, Outcome, Step, batches, learning, run, stopped, train
 from napari_embryo.train.learner import Learner, part_sizes
 
 TINY = UNet(base_channels=4)
@@ -61,6 +61,7 @@ def recipe(
 ) -> Recipe:
     chosen = {"epochs": 2, "batch_size": 2, "encoder_rate": 1.0, "precision": "float32", "device": "cpu", **training}
     return Recipe(
+        start="random",
         model=TINY,
         preprocessing=PRE,
         data=DataSettings(repeats=repeats or {}),
@@ -794,11 +795,10 @@ def test_out_of_memory_goes_on_in_smaller_parts(
     greedy = without_dropout(Greedy(1, error))
     run = recipe(batch_size=6, frozen_batch_norm=True)
     told, outcome = finish(train(greedy, samples, validation, run, tmp_path / "greedy"))
-    before, *notes = [p.item for p in told if isinstance(p.item, str)]
-    assert before.startswith("before training: IoU")
+    notes = [p.item for p in told if isinstance(p.item, str)]
     assert notes[:2] == [f"out of memory on cpu: going on with {n} pictures at a time" for n in (3, 1)]
     assert "batch normalisation keeps its statistics" in notes[2]
-    assert list(outcome.notes) == [before, *notes]
+    assert list(outcome.notes) == notes
     plenty, _ = finish(train(without_dropout(parts()), samples, validation, run, tmp_path / "plenty"))
     for found, expected in zip(epochs(told), epochs(plenty), strict=True):
         assert found.train == pytest.approx(expected.train, rel=1e-4)
@@ -858,3 +858,17 @@ def test_leftovers_of_a_killed_run_are_cleared(samples: list[Sample], tmp_path: 
     finish(train(tiny(), samples, [], recipe(epochs=1), tmp_path))
     assert not list(tmp_path.glob(".*.part"))
     assert (tmp_path / "notes.part").exists()
+
+
+def test_the_start_is_judged_and_a_worse_end_is_said(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first judgement is that of the start; no epoch comes up to it."""
+    scores = iter([0.9, 0.5, 0.6])
+    monkeypatch.setattr(run.Run, "_judge", lambda _: ({"dice": 0.1}, {"IoU ICM": next(scores)}, ()))
+    asked = recipe(epochs=2).model_copy(update={"start": "bundled"})
+    told, outcome = finish(train(tiny(), samples, validation, asked, tmp_path))
+    notes = [p.item for p in told if isinstance(p.item, str)]
+    assert notes == ["before training: IoU ICM 0.900; mean 0.900"]
+    assert outcome.best_epoch == 2
+    assert "the best scores 0.600, the start 0.900" in outcome.notes[-1]

@@ -768,7 +768,7 @@ def test_a_sample_is_saved_in_versions_and_found_again(qtbot, docked, pixels, tm
     found = data.find_samples(widget.form.value().data, ("ICM", "TE", "ZP"))
     truth = found.samples[0].read()
     np.testing.assert_array_equal(truth.image, pixels[0])
-    assert [sample.embryo for sample in found.samples] == ["day 5"]
+    assert [sample.embryo for sample in found.samples] == ["day_5"]
     assert truth.known.all()
     assert len(list((tmp_path / "samples").glob("*.json"))) == 2
 
