@@ -193,6 +193,7 @@ def test_only_the_small_ones_of_a_batch_are_looked_at_again() -> None:
     [
         ([((5, 5), 3)], False),  # a neighbour in the corner
         ([((5, 60), 3), ((60, 5), 2)], False),
+        ([((14, 14), 1)], False),  # within the box of the ring, not within the ring
         ([((32, 32), 4)], True),  # an inner cell mass in the ring
     ],
 )

@@ -183,19 +183,24 @@ def largest_embryo(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """(C, H, W) masks without the parts of a neighbour or of dirt.
 
     Parts that hang together, over all classes, are one thing. Kept are the largest thing and what has its middle within
-    the largest thing's box, such as an inner cell mass that floats in a broken ring (our decision).
+    the ellipse that fills the largest thing's box, such as an inner cell mass that floats in a broken ring (our
+    decision).
     """
     parts, count = ndimage.label(masks.any(axis=0))
     if count < 2:
         return masks
     boxes = ndimage.find_objects(parts)
     main = boxes[_largest(parts)]
-    kept = [
-        all(around.start <= (s.start + s.stop) / 2 <= around.stop for s, around in zip(box, main, strict=True))
-        for box in boxes
-    ]
-    belongs: npt.NDArray[np.bool_] = np.array([False, *kept])[parts]
+    belongs: npt.NDArray[np.bool_] = np.array([False, *(_lies_in(box, main) for box in boxes)])[parts]
     return masks & belongs
+
+
+def _lies_in(box: tuple[slice, slice], around: tuple[slice, slice]) -> bool:
+    """Whether the middle of a box lies in the ellipse that fills another."""
+    return (
+        sum(((s.start + s.stop - a.start - a.stop) / (a.stop - a.start)) ** 2 for s, a in zip(box, around, strict=True))
+        <= 1
+    )
 
 
 def _hw(plane: Plane) -> tuple[int, int]:
