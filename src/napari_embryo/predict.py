@@ -197,10 +197,8 @@ def largest_embryo(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def _lies_in(box: tuple[slice, slice], around: tuple[slice, slice]) -> bool:
     """Whether the middle of a box lies in the ellipse that fills another."""
-    return (
-        sum(((s.start + s.stop - a.start - a.stop) / (a.stop - a.start)) ** 2 for s, a in zip(box, around, strict=True))
-        <= 1
-    )
+    offsets = [(s.start + s.stop - a.start - a.stop) / (a.stop - a.start) for s, a in zip(box, around, strict=True)]
+    return bool(np.hypot(*offsets) <= 1)
 
 
 def _hw(plane: Plane) -> tuple[int, int]:
