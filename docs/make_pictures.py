@@ -14,7 +14,7 @@ from napari.utils.colormaps import ensure_colormap
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_embryo import io, pipeline, render
+from napari_embryo import io, pipeline, render, reproduce
 from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import BLASTOCYST_CLASSES as CLASSES
@@ -56,7 +56,7 @@ def segmented_sample(weights: str) -> napari.Viewer:
 def trained_sample(folder: Path) -> napari.Viewer:
     """The bundled network learning drawn blastocysts, its curves and its worst validation pictures."""
     os.environ["NAPARI_EMBRYO_MODELS"] = str(folder / "models")
-    draw_annotated(folder / "drawn", 12)
+    reproduce.draw_embryos(folder / "drawn", 12, (390, 440))
     viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
     _, widget = viewer.window.add_plugin_dock_widget("napari-embryo", "Train")
@@ -80,18 +80,6 @@ def trained_sample(folder: Path) -> napari.Viewer:
     viewer.reset_view()
     wait(1)
     return viewer
-
-
-def draw_annotated(folder: Path, count: int) -> None:
-    """Drawn embryos with their masks, as ``napari-embryo train`` reads them."""
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for seed in range(count):
-        embryo = draw_blastocyst(seed)
-        masks = embryo.stack(CLASSES)
-        labels = np.where(masks.any(axis=0), masks.argmax(axis=0) + 1, 0).astype(np.uint8)
-        io.write_png(folder / "images" / f"embryo_{seed}.png", embryo.image)
-        io.write_png(folder / "masks" / f"embryo_{seed}.png", labels)
 
 
 def run(widget: SegmentWidget, settings: SegmentSettings) -> None:

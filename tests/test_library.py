@@ -81,7 +81,7 @@ def test_a_copy_is_known_by_its_content(trained: Path, tmp_path: Path) -> None:
     assert library.copy_of(trained) == home
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "/tmp/a"])
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "/a/b"])
 def test_a_name_that_is_no_files_name_is_refused(trained: Path, shelf: Path, name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         library.add_to_library(trained, name)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_embryo.data import rle
+from napari_embryo.data.embryos import reduced
 from napari_embryo.data.pictures import Entry, check_size, pictures, read_grey, refuse, subfolders
 from napari_embryo.data.polygons import fill
 from napari_embryo.data.sample import Bools, Truth
@@ -119,9 +120,8 @@ class _Pictures:
 
     def find(self, file_name: str) -> Path | str:
         """The file, or why there is none."""
-        told = Path(file_name.replace("\\", "/"))
-        inside = told if not told.is_absolute() and ".." not in told.parts else Path(told.name)
-        direct = (self._folder / inside, self._folder / "images" / inside)
+        told = reduced(file_name)
+        direct = (self._folder / told, self._folder / "images" / told)
         found = next((path for path in direct if path.is_file()), None)
         return found or self._search(told.name)
 

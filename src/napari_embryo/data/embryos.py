@@ -148,3 +148,12 @@ def inside(file_name: str) -> Path | None:
     path = Path(file_name.replace("\\", "/"))
     leads_out = path.is_absolute() or path.drive or ".." in path.parts
     return None if leads_out else path
+
+
+def reduced(file_name: str) -> Path:
+    """The same, but a path out of the folder becomes its file name alone.
+
+    >>> str(reduced("../../a.png")), reduced("masks/a.png").name
+    ('a.png', 'a.png')
+    """
+    return inside(file_name) or Path(Path(file_name.replace("\\", "/")).name)

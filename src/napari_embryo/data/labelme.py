@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo import io
-from napari_embryo.data.embryos import inside
+from napari_embryo.data.embryos import reduced
 from napari_embryo.data.pictures import SUFFIXES, Entry, by_stem, check_size, read_grey, refuse
 from napari_embryo.data.polygons import Polygons, Ring, blastocyst_masks, circle, fill, rectangle
 from napari_embryo.data.sample import Bools, Truth
@@ -183,7 +183,7 @@ def _image(path: Path, content: Mapping[str, Any]) -> npt.NDArray[Any]:
 
 
 def _image_beside(path: Path, told: str) -> Path | None:
-    named = path.parent / (inside(told) or Path(told.replace("\\", "/")).name)
+    named = path.parent / reduced(told)
     same_name = [path.with_suffix(each) for suffix in SUFFIXES for each in (suffix, suffix.upper())]
     ranked = [named, *same_name] if named in same_name else [*same_name, named]
     return next((p for p in ranked if p.suffix.lower() in SUFFIXES and p.is_file()), None)

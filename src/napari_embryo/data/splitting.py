@@ -47,8 +47,8 @@ def split(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, 
 
     A source with too few embryos of its own goes to training as a whole. Without a validation share all embryos learn
     that are not kept aside for the test. A source in ``settings.only_train`` learns, except for embryos that judge
-    elsewhere. With ``settings.folds``, all embryos that are
-    not kept aside for the test are dealt into so many parts, and part ``settings.fold`` validates.
+    elsewhere. With ``settings.folds``, all embryos that are not kept aside for the test are dealt into so many parts,
+    and part ``settings.fold`` validates.
 
     Parameters
     ----------

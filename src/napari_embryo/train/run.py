@@ -3,7 +3,6 @@
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any, Literal
 
 import torch
@@ -20,7 +19,7 @@ from napari_embryo.train.batches import Batch, Visit
 from napari_embryo.train.learner import Learner, NotFiniteError, step_seed
 from napari_embryo.train.learning import set_rate
 from napari_embryo.train.state import Files, Journal
-from napari_embryo.train.values import Epoch, Outcome, Step
+from napari_embryo.train.values import Epoch, Outcome, Step, mean_score
 
 _WORST = 5
 
@@ -87,8 +86,8 @@ class Run:
         if self.recipe.start == "random" or not self.validation:
             return
         _, scores, _ = self._judge()
-        if scores:
-            self._start = mean(scores.values())
+        self._start = mean_score(scores)
+        if self._start is not None:
             said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
             self.learner.notes.append(f"before training: {said}; mean {self._start:.3f}")
 
@@ -256,6 +255,5 @@ def outcome(files: Files, journal: Journal, reason: Literal["finished", "early",
 
 def _is_better(scores: Mapping[str, float], best: Epoch | None) -> bool:
     """A higher mean score; where nothing is scored, the latest."""
-    if best is None or best.score is None or not scores:
-        return True
-    return mean(scores.values()) > best.score
+    score = mean_score(scores)
+    return best is None or best.score is None or score is None or score > best.score

@@ -1,5 +1,6 @@
 """What training tells of itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,7 +50,12 @@ class Epoch:
     @property
     def score(self) -> float | None:
         """Mean of the scores; None where nothing could be scored."""
-        return sum(self.scores.values()) / len(self.scores) if self.scores else None
+        return mean_score(self.scores)
+
+
+def mean_score(scores: Mapping[str, float]) -> float | None:
+    """The one number by which epochs are compared; None where nothing could be scored."""
+    return sum(scores.values()) / len(scores) if scores else None
 
 
 @dataclass(frozen=True)
