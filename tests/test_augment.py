@@ -42,7 +42,8 @@ def samples() -> list[Sample]:
 
 
 def same(a: Items, b: Items) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    """To the bit; what is not known of a picture is NaN in both."""
+    return a.keys() == b.keys() and all(torch.allclose(a[key], b[key], rtol=0, atol=0, equal_nan=True) for key in a)
 
 
 def at(samples: list[Sample], epoch: int, index: int, seed: int = 3) -> Items:
@@ -82,6 +83,7 @@ def test_targets_stay_targets(samples: list[Sample], fit: str, how: Augmentation
             item = items.item(epoch, index)
             assert {key: tuple(t.shape) for key, t in item.items()} == {
                 "image": (1, 48, 64), "masks": (3, 48, 64), "valid": (1, 48, 64), "known": (3,),
+                "ratio": (), "low": (), "high": (),
             }  # fmt: skip
             for key in ("masks", "valid"):
                 assert set(item[key].float().unique().tolist()) <= {0, 1}
@@ -194,8 +196,36 @@ def test_a_crop_shows_the_embryo_larger(samples: list[Sample]) -> None:
     small = np.pad(samples[0].read().image, 60, mode="edge")
     masks = np.pad(samples[0].read().masks, ((0, 0), (60, 60), (60, 60)))
     items = TrainingSet([Sample.of("far", small, masks)], SMALL, STILL.model_copy(update={"crop": 1}), 0)
-    plain = TrainingSet(items.samples, SMALL)[0]["masks"].sum()
-    assert all(items.item(epoch, 0)["masks"].sum() > 2 * plain for epoch in range(5))
+    whole = to_targets(items.samples[0].read(), SMALL)["masks"].sum()
+    assert all(items.item(epoch, 0)["masks"].sum() > 2 * whole for epoch in range(5))
+
+
+@pytest.mark.parametrize(("below", "closer"), [(0.0, False), (0.15, False), (0.6, True), (1.0, True)])
+def test_judging_looks_as_closely_as_use(below: float, closer: bool) -> None:
+    """A disc of a fifth of the picture's area, its box with the margin a half of it."""
+    mask = np.zeros((100, 100), bool)
+    mask[25:75, 25:75] = True
+    sample = Sample.of("d", mask * np.uint8(200), mask[None])
+    pre = Preprocessing(height=64, width=64, look_again_below=below)
+    share = float(TrainingSet([sample], pre)[0]["masks"].float().mean())
+    assert share == pytest.approx(1 / 1.24**2 if closer else 0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"ratio": 0.2}, {"ratio": 0.2, "low": None, "high": None}),
+        ({"grade": "A"}, {"ratio": None, "low": 0.0, "high": 0.1}),
+        ({"grade": "D"}, {"ratio": None, "low": 0.5, "high": 1.0}),
+        ({}, {"ratio": None, "low": None, "high": None}),
+    ],
+    ids=str,
+)
+def test_what_is_told_of_the_picture_as_a_whole_comes_along(told: dict[str, Any], expected: dict[str, Any]) -> None:
+    sample = Sample.of("d", disc(20) * np.uint8(200), disc(20)[None], **told)
+    item = TrainingSet([sample], SMALL, Augmentation(), 0)[0]
+    found = {name: None if item[name].isnan() else pytest.approx(item[name].item()) for name in expected}
+    assert found == expected
 
 
 def test_cells_move_with_the_masks() -> None:

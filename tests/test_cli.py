@@ -22,7 +22,7 @@ from napari_embryo import __version__, cli, geometry, io, measure, models, pipel
 from napari_embryo.models import checkpoint
 from napari_embryo.models.resanet import ResANet
 from napari_embryo.predict import choose_device, network_input
-from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, ResANetSettings, UNetSettings
+from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, RegDeepLabSettings, ResANetSettings, UNetSettings
 from napari_embryo.synthetic import draw_blastocyst
 
 PRE = Preprocessing(height=64, width=64)
@@ -198,6 +198,86 @@ def test_two_folders(weights: Path, embryos: Path, tmp_path: Path) -> None:
     png(tmp_path / "other" / "early.png", 5)
     done = segment(weights, tmp_path / "out", embryos, tmp_path / "other")
     assert (done.exit_code, files(tmp_path / "out")) == (0, results("early", "late", "early_2"))
+
+
+# --- fragments ------------------------------------------------------------------------------------------------------
+
+
+def fragment_weights(path: Path, ratio: float = 0.0, **settings: object) -> Path:
+    """A small network that finds fragments on the left, the embryo everywhere, and tells one ratio (a logit)."""
+    torch.manual_seed(0)
+    described = RegDeepLabSettings.model_validate({"encoder": "v1", **settings})
+    model = models.build(described).eval()
+    with torch.no_grad():
+        model.head.join.weight.zero_()
+        model.head.join.bias.copy_(torch.tensor([3.0, 3.0]))
+        if model.regression is not None:
+            model.regression.out.weight.zero_()
+            model.regression.out.bias.fill_(ratio)
+    checkpoint.save(path, model, checkpoint.CheckpointInfo(model=described, preprocessing=PRE))
+    return path
+
+
+@pytest.fixture(scope="session")
+def fragments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything is a fragment, and the ratio told is 12 %."""
+    return fragment_weights(tmp_path_factory.mktemp("fragments") / "visual.safetensors", -2.0)
+
+
+def test_fragments_with_ratio_and_grade(fragments: Path, embryos: Path, tmp_path: Path) -> None:
+    done = segment(fragments, tmp_path, embryos, "--family", "regdeeplab")
+    assert done.exit_code == 0, done.output
+    assert files(tmp_path) == results("early", "late")
+    rows = [row for row in table(tmp_path) if row["class"] == "fragment"]
+    assert [row["label"] for row in rows] == ["1", "1"]
+    assert list(rows[0]) == ["image", *measure.COLUMNS, *measure.RATIO_COLUMNS]
+    for row in rows:
+        labels = tifffile.imread(tmp_path / f"{row['image']}_labels.ome.tif")
+        assert int(row["area_px"]) == (labels == 1).sum()
+        assert (float(row["ratio_from_mask"]), row["grade_from_mask"]) == (1.0, "D")
+        assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.1192, abs=1e-3), "B")
+        assert row["grades_apart"] == "2"
+    assert io.read_ome_tiff(tmp_path / "early_attention.ome.tif").names == ("AG",)
+    assert [line for line in done.output.splitlines() if line.startswith("note: ")]
+    assert "2 grades apart" in done.output
+    assert "Research use only" in done.output
+
+
+def test_ratio_and_grade_stand_below_the_picture(fragments: Path, embryos: Path, tmp_path: Path) -> None:
+    segment(fragments, tmp_path, embryos / "early.png")
+    shown = np.asarray(Image.open(tmp_path / "early_overlay.png"))
+    lines = (shown.shape[0] - SHAPE[0]) / 22
+    assert lines == 3
+    assert all((shown[SHAPE[0] + 22 * i :][:22] > 100).any() for i in range(3))
+
+
+def test_a_film_has_a_ratio_per_frame(fragments: Path, tmp_path: Path) -> None:
+    done = segment(fragments, tmp_path / "out", incubator(tmp_path / "in", 3))
+    rows = [row for row in table(tmp_path / "out") if row["class"] == "fragment"]
+    assert [(row["frame"], row["grade"]) for row in rows] == [(str(frame), "B") for frame in range(3)]
+    assert "in 3 of 3 pictures: frame 0, frame 1, frame 2" in " ".join(done.output.split())
+
+
+def test_other_weights_can_tell_the_ratio(fragments: Path, embryos: Path, tmp_path: Path) -> None:
+    other = fragment_weights(tmp_path / "quantification.safetensors", 2.0)
+    done = segment(fragments, tmp_path / "out", embryos / "early.png", "--ratio-weights", other)
+    assert done.exit_code == 0, done.output
+    row = table(tmp_path / "out")[0]
+    assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.8808, abs=1e-3), "D")
+    assert "grades apart" not in done.output
+
+
+def test_ratio_weights_that_tell_no_ratio_are_refused(
+    weights: Path, fragments: Path, embryos: Path, tmp_path: Path
+) -> None:
+    mute = fragment_weights(tmp_path / "mute.safetensors", regression=False)
+    for given, says in ((mute, "no regression head"), (weights, "those of 'regdeeplab' are needed")):
+        done = segment(fragments, tmp_path / "out", embryos, "--ratio-weights", given)
+        assert done.exit_code == 2
+        assert says in " ".join(done.output.split())
+    done = segment(weights, tmp_path / "out", embryos, "--ratio-weights", fragments)
+    assert done.exit_code == 2
+    assert "tells no ratio" in " ".join(done.output.split())
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------

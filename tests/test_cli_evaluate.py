@@ -179,7 +179,7 @@ def test_pictures_without_a_class_of_the_network_are_no_score(tmp_path: Path) ->
     (tmp_path / "graded" / "t.csv").write_text("image,grade\na,A\nb,B\n")
     done = run("evaluate", "--weights", tmp_path / "w.safetensors", "--data", tmp_path / "graded", "--device", "cpu")
     assert done.exit_code == 2
-    assert "none of fragment is drawn on these 2 pictures" in " ".join(done.output.split())
+    assert "none of fragment is drawn on the 2 pictures that came" in " ".join(done.output.split())
 
 
 def test_several_folders_are_told_apart(trained: Path, drawn: Path, other: Path) -> None:
@@ -196,6 +196,9 @@ def test_several_folders_are_told_apart(trained: Path, drawn: Path, other: Path)
         (("--split", "some"), "some"),
         (("--threshold", "2"), "threshold"),
         (("--embryo-table", "/none.csv"), "none.csv"),
+        (("--layout", "kins"), "no picture there can be used"),
+        (("--layout", "other"), "other"),
+        (("--out", "scores.xlsx"), "--out scores.xlsx: a .csv file is written"),
     ],
 )
 def test_what_cannot_be_scored(trained: Path, drawn: Path, words: tuple[str, str], says: str) -> None:
@@ -204,6 +207,44 @@ def test_what_cannot_be_scored(trained: Path, drawn: Path, words: tuple[str, str
     assert done.exit_code == 2
     assert says in done.output
     assert "Traceback" not in done.output
+
+
+def test_what_is_skipped_or_could_be_read_otherwise_is_said(trained: Path, drawn: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(drawn, tmp_path / "drawn")
+    (folder / "Images" / "drawn3.png").write_bytes(b"")
+    (folder / "grades.csv").write_text("image,grade\ndrawn0,A\n")
+    done = run("evaluate", "--weights", trained, "--data", folder, "--device", "cpu", "--split", "all")
+    assert done.exit_code == 0, done.output
+    for words in (
+        "all: 7 of 7 pictures",
+        f"{folder} looks like saeedi and grades; read as saeedi; say layout: grades (--layout grades) to change",
+        "Skipped: 1",
+        "drawn/drawn3: ",
+    ):
+        assert words in done.output, done.output
+    said = run("evaluate", "--weights", trained, "--data", folder, "--device", "cpu", "--layout", "saeedi")
+    assert "looks like" not in said.output
+
+
+def test_one_picture_is_no_pictures(trained: Path, other: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(other, tmp_path / "one")
+    for path in folder.rglob("drawn[12]*"):
+        path.unlink()
+    done = run("evaluate", "--weights", trained, "--data", folder, "--device", "cpu")
+    assert "all: 1 of 1 picture (" in done.output, done.output
+
+
+def test_where_nothing_can_be_written_is_said_before_the_network_is_loaded(
+    trained: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(checkpoint, "load", None)
+    done = run("evaluate", "--weights", trained, "--data", drawn, "--out", tmp_path / "file" / "s.csv")
+    assert done.exit_code == 2
+    assert "file: this folder cannot be made (a file stands there); choose another one" in done.output, done.output
+    done = run("reproduce", "resanet-table1", "--fast", "--out", tmp_path / "file" / "new")
+    assert done.exit_code == 2
+    assert f"this folder cannot be made ({tmp_path / 'file'} is a file); choose" in done.output, done.output
 
 
 def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from napari_embryo import cli, library, models, recipes, reproduce, stream
 from napari_embryo.cli.training import side_by_side
 from napari_embryo.models import checkpoint
-from napari_embryo.settings import Recipe
+from napari_embryo.render import COLOURS
+from napari_embryo.settings import BLASTOCYST_CLASSES, Recipe
+from napari_embryo.train import Epoch
 
 SECONDS = 120
 """That a slow computer may take for anything."""
@@ -125,6 +127,76 @@ def test_a_library_that_takes_nothing_costs_no_training(
     assert (finished.best, finished.added) == (str(best), "")
 
 
+def cut_off(recipe: Path, out: Path, epochs: int) -> None:
+    """As a training of so many epochs is left where it was cut off after the first one."""
+    asked = recipes.changed(recipes.read(recipe), {"training.epochs": epochs})
+    steps = recipes.run(recipes.prepare(asked), out)
+    next(step for step in steps if isinstance(step.item, Epoch))
+    steps.close()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_resume_needs_no_more_than_the_folder(recipe: Path, tmp_path: Path, named: bool) -> None:
+    cut_off(recipe, tmp_path / "out", 3)
+    done = run("train", *([recipe] if named else []), "--resume", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "epoch 3: loss" in done.output
+    assert ("note: to epoch 3, as told when this training began; the recipe says 2" in done.output) == named
+
+
+def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("train", recipe, "--out", out).exit_code == 0
+    longer = run("train", "--resume", "--out", out, "--epochs", 3)
+    assert longer.exit_code == 0, longer.output
+    assert "epoch 2: loss" not in longer.output
+    assert "done after 3 epochs" in longer.output
+    assert recipes.read(out / "recipe.yaml").training.epochs == 3
+    assert "finished already" in run("train", "--resume", "--out", out).output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "no recipe came; name a .yaml file"),
+        (("--resume",), "--resume came without a folder"),
+        (("--resume", "--out", "nowhere"), "nowhere: there is no training to go on with"),
+        (("unet-baseline", "--resume", "--out", "nowhere"), "nowhere: there is no training to go on with"),
+    ],
+)
+def test_what_there_is_to_train_has_to_be_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("train", *words)
+    assert done.exit_code == 2
+    assert says in done.output
+
+
+def test_one_epoch_is_no_epochs(recipe: Path, tmp_path: Path) -> None:
+    done = run("train", recipe, "--out", tmp_path / "out", "--epochs", 1)
+    assert "done after 1 epoch; the best was epoch 1" in done.output, done.output
+
+
+def test_weights_of_another_family_are_said_to_be_what_is_trained(recipe: Path, drawn: Path, tmp_path: Path) -> None:
+    assert run("train", recipe, "--out", tmp_path / "first", "--epochs", 1).exit_code == 0
+    best = tmp_path / "first" / "best.safetensors"
+    words = ("--data", drawn, "--start", best, "--epochs", 1, "--device", "cpu", "--out", tmp_path / "second")
+    done = run("train", "blastocyst-finetune", *words)
+    assert done.exit_code == 0, done.output
+    assert "these weights are of the family unet: that is trained, not the recipe's resanet" in done.output
+    assert recipes.read(tmp_path / "second" / "recipe.yaml").model.family == "unet"
+
+
+def test_how_the_annotations_lie_can_be_said(recipe: Path, drawn: Path, tmp_path: Path) -> None:
+    done = run("train", recipe, "--out", tmp_path / "out", "--epochs", 1, "--layout", "saeedi")
+    assert done.exit_code == 0, done.output
+    assert recipes.read(tmp_path / "out" / "recipe.yaml").data.layout == "saeedi"
+    refused = run("preview", recipe, "--out", tmp_path / "p.png", "--layout", "coco")
+    assert refused.exit_code == 2
+    assert f"{drawn}: no picture there can be used" in refused.output
+
+
 def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path) -> None:
     content = recipe.read_text()
     recipe.write_text(content.replace("epochs: 2,", "epochs: 2, loss_weights: {dcie: 2},"))
@@ -226,9 +298,62 @@ def test_a_preview_of_what_the_network_will_see(recipe: Path, tmp_path: Path) ->
     done = run("preview", recipe, "--out", tmp_path / "new" / "p.png", "--count", 4)
     assert done.exit_code == 0, done.output
     with Image.open(tmp_path / "new" / "p.png") as picture:
-        assert picture.size == (2 * 64 + 4, 2 * 48 + 4)
-        assert np.asarray(picture).std() > 10
+        assert picture.size == (2 * 64 + 4, 2 * 48 + 4 + 22)
+        sheet = np.asarray(picture)
+    assert sheet[:100].std() > 10
+    key, outlines = ({tuple(colour) for colour in part.reshape(-1, 3).tolist()} for part in (sheet[100:], sheet[:100]))
+    assert {COLOURS[name] for name in BLASTOCYST_CLASSES} <= key & outlines
     assert "4 training pictures" in done.output
+
+
+def test_a_preview_of_one(recipe: Path, tmp_path: Path) -> None:
+    done = run("preview", recipe, "--out", tmp_path / "p.PNG", "--count", 1)
+    assert "1 training picture drawn in" in done.output, done.output
+
+
+# --- where it is written --------------------------------------------------------------------------------------------
+
+
+def a_file(place: Path) -> str:
+    place.write_text("mine")
+    return "a file stands there"
+
+
+def below_a_file(place: Path) -> str:
+    place.parent.write_text("mine")
+    return f"{place.parent} is a file"
+
+
+def read_only(place: Path) -> str:
+    place.mkdir()
+    if os.name == "nt" or os.geteuid() == 0:
+        pytest.skip("this user may write everywhere")
+    place.chmod(0o555)
+    return "nothing can be written there"
+
+
+@pytest.mark.parametrize("make", [a_file, below_a_file, read_only])
+@pytest.mark.parametrize("command", ["train", "preview"])
+def test_where_nothing_can_be_written_is_said_before_anything_is_read(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, make: Callable[[Path], str]
+) -> None:
+    monkeypatch.setattr(recipes, "prepare", None)
+    place = tmp_path / "new" / "out"
+    place.parent.parent.mkdir(exist_ok=True)
+    (place.parent.mkdir() if make is not below_a_file else None)
+    says = make(place)
+    done = run(command, recipe, "--out", place if command == "train" else place / "p.png")
+    assert done.exit_code == 2
+    assert says in done.output
+    assert str(place) in done.output.replace("\n", "")
+
+
+@pytest.mark.parametrize("name", ["p.jpg", "p", "p.png.tif"])
+def test_a_preview_is_a_png(recipe: Path, tmp_path: Path, name: str) -> None:
+    done = run("preview", recipe, "--out", tmp_path / name)
+    assert done.exit_code == 2
+    assert f"{name}: a .png file is written; choose a name that ends in .png" in done.output
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (3, 2, 2), (5, 2, 3), (16, 4, 4)])

@@ -11,7 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from napari_embryo.measure import COLUMNS, dice, iou, measure_masks, pooled_iou, zona_thickness_um
+from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.measure import (
+    COLUMNS,
+    RATIO_COLUMNS,
+    dice,
+    far_apart_said,
+    fragmentation,
+    grade,
+    iou,
+    measure_all,
+    measure_labels,
+    measure_masks,
+    pooled_iou,
+    range_said,
+    said,
+    where,
+    zona_thickness_um,
+)
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 SIZES = st.floats(0.05, 20, allow_nan=False)
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
@@ -210,3 +228,104 @@ def test_centroid_of_a_ring_lies_in_its_middle() -> None:
     outer, inner = (ellipse((99, 99), (r, r), (45, 52)) for r in (40, 30))
     row = measure_one(outer & ~inner, (0.3, 0.3))
     assert hypot(row["centroid_y_px"] - 45, row["centroid_x_px"] - 52) < 1e-6
+
+
+# --- fragments ------------------------------------------------------------------------------------------------------
+
+
+def shares(fragments: int, cells: int, beside: int = 0) -> np.ndarray:
+    """(10, 10) labels of so many pixels each; ``beside`` of them belong to nothing known."""
+    labels = np.zeros(100, np.uint8)
+    labels[:fragments] = 1
+    labels[fragments : fragments + cells] = 2
+    labels[100 - beside :] = 9 if beside else labels[100 - beside :]
+    return labels.reshape(10, 10)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(0, "A"), (0.0999, "A"), (0.1, "B"), (0.2499, "B"), (0.25, "C"), (0.5, "C"), (0.5001, "D"), (1, "D")],
+)
+def test_grades_at_their_edges(ratio: float, expected: str) -> None:
+    assert grade(ratio) == expected
+
+
+@pytest.mark.parametrize("ratio", [-0.01, 1.01, float("nan")])
+def test_a_ratio_is_a_share(ratio: float) -> None:
+    with pytest.raises(ValueError, match="share between 0 and 1"):
+        grade(ratio)
+
+
+def test_a_ratio_from_labels() -> None:
+    fragment, embryo = measure_labels(shares(12, 28, beside=20), FRAGMENT_CLASSES, (0.5, 0.5), regressed=0.6)
+    assert tuple(fragment) == (*COLUMNS, *RATIO_COLUMNS)
+    assert tuple(embryo) == COLUMNS
+    assert (fragment["area_px"], embryo["area_px"], embryo["area_um2"]) == (12, 40, 10)
+    assert (fragment["ratio_from_mask"], fragment["grade_from_mask"]) == (0.3, "C")
+    assert (fragment["ratio_regressed"], fragment["grade"]) == (0.6, "D")
+    assert (fragment["grade_low"], fragment["grade_high"], fragment["ratio_basis"]) == (0.5, 1.0, "embryo")
+    assert (fragment["ratio_difference"], fragment["grades_apart"]) == (pytest.approx(0.3), 1)
+
+
+@pytest.mark.parametrize(
+    ("fragments", "cells", "regressed", "from_mask", "shown"),
+    [(5, 0, None, 1.0, "D"), (0, 20, None, 0.0, "A"), (0, 0, None, None, None), (0, 0, 0.3, None, "C")],
+)
+def test_a_ratio_where_something_is_erased(fragments, cells, regressed, from_mask, shown) -> None:
+    row = measure_labels(shares(fragments, cells), FRAGMENT_CLASSES, regressed=regressed)[0]
+    assert (row["ratio_from_mask"], row["grade"]) == (from_mask, shown)
+    assert row["grades_apart"] is row["ratio_difference"] is None
+    assert said([row])
+
+
+@given(arrays(np.uint8, (6, 7), elements=st.integers(0, 2)))
+def test_labels_measure_as_the_masks_they_came_from(labels: np.ndarray) -> None:
+    """Whether or not the embryo's mask reaches under its fragments."""
+    fragments, cells = labels == 1, labels == 2
+    for embryo in (cells, cells | fragments):
+        masks = np.stack((fragments, embryo))
+        found = Segmentation(FRAGMENT_CLASSES, masks, masks.astype(np.float32), {"ratio_regressed": 0.2}, ("fragment",))
+        assert measure_all(found) == measure_labels(found.labels(), FRAGMENT_CLASSES, regressed=0.2)
+
+
+def test_labels_of_a_blastocyst_are_measured_pixel_by_pixel() -> None:
+    rows = measure_labels(shares(12, 28), BLASTOCYST_CLASSES, (0.5, 0.5))
+    assert [(row["class"], row["area_px"]) for row in rows] == [("ICM", 12), ("TE", 28), ("ZP", 0)]
+    assert all(tuple(row) == COLUMNS for row in rows)
+    assert said(rows) == "Areas: ICM 3 µm², TE 7 µm², ZP 0 µm²."
+
+
+def test_a_row_begins_with_where_it_is_from() -> None:
+    image = EmbryoImage(np.zeros((2, 3, 4, 5)), "TFYX", "film", hours=(20.0, 40.0))
+    assert where(image, (1, 2)) == {"image": "film", "frame": 1, "hours": 40.0, "plane": 2, "focus_um": None}
+    assert where(EmbryoImage(np.zeros((4, 5)), "YX", "a"), ()) == {"image": "a"}
+
+
+def graded(from_mask: float, regressed: float | None = None, **place: int) -> dict:
+    fragments = np.arange(1000) < round(1000 * from_mask)
+    return {"image": "a", **place, **fragmentation(fragments, np.ones(1000, bool), regressed)}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (graded(0.123), "Fragments 12.3 % of the embryo (mask): grade B (10-25 %)."),
+        (graded(0.123, 0.108), "Fragments 12.3 % of the embryo (mask), 10.8 % (regression): grade B (10-25 %)."),
+        (
+            graded(0.123, 0.051),
+            "Fragments 12.3 % of the embryo (mask), 5.1 % (regression): grade B (mask), A (regression).",
+        ),
+    ],
+)
+def test_a_ratio_in_words(row: dict, words: str) -> None:
+    assert said([row]) == words
+
+
+def test_grades_that_are_far_apart_are_told() -> None:
+    assert far_apart_said([graded(0.123, 0.3)]) == ""
+    assert far_apart_said([graded(0.123)]) == ""
+    assert "2 grades apart" in far_apart_said([graded(0.123, 0.6)])
+    film = [graded(0.05, 0.3 if frame in (1, 4) else 0.05, frame=frame) for frame in range(6)]
+    assert far_apart_said(film).endswith("in 2 of 6 pictures: frame 1, frame 4")
+    assert range_said(film) == "Fragments 5.0 % to 30.0 %, grades A to C."
+    assert range_said([]) == ""

@@ -1,6 +1,7 @@
 """From a picture through a network and back: order, place, size, memory. The networks are fakes with a known answer."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -24,7 +25,7 @@ from napari_embryo.predict import (
     network_input,
     use_bfloat16,
 )
-from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings
+from napari_embryo.settings import Preprocessing, RegDeepLabSettings, ResANetSettings, SegmentSettings
 
 SIDE = 64
 LIMIT = (0.5 - GREY_MEAN) / GREY_STD
@@ -168,11 +169,10 @@ def test_a_small_embryo_is_looked_at_again_and_put_back_in_its_place(centre: tup
     assert found.segmentation.probabilities.sum() == pytest.approx(truth.sum(), rel=0.15)
 
 
-def test_the_second_look_is_sharper_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_look_is_sharper_than_the_first() -> None:
     truth = disc((240, 320), (60, 150), 12)
     (twice,) = predictor_of(BrightParts()).predict([picture(truth)])
-    monkeypatch.setattr(predict, "LOOK_AGAIN_BELOW", 0.0)
-    (once,) = predictor_of(BrightParts()).predict([picture(truth)])
+    (once,) = predictor_of(BrightParts(), look_again_below=0).predict([picture(truth)])
     wrong = [int((p.segmentation.masks[0] != truth).sum()) for p in (twice, once)]
     assert wrong[0] < wrong[1] / 2
     assert fits(twice.segmentation.masks[0], truth, twice.geometry)
@@ -216,16 +216,16 @@ class Compass(nn.Module):
 
 
 @pytest.mark.parametrize("views", [1, 2, 4, 8])
-def test_views_are_averaged_in_place(views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_are_averaged_in_place(views: int) -> None:
     """Against the same done by hand, view by view, with NumPy."""
-    monkeypatch.setattr(predict, "LOOK_AGAIN_BELOW", 0.0)  # noise has no embryo to crop to
+    once = partial(predictor_of, look_again_below=0)  # noise has no embryo to crop to
     picture = np.random.default_rng(3).integers(0, 255, (SIDE, SIDE), np.uint8)
-    predictor = predictor_of(Compass())
+    predictor = once(Compass())
     predictor.settings = predictor.settings.model_copy(update={"views": views})
 
     def by_hand(turns: int, mirrored: bool) -> np.ndarray:
         seen = np.rot90(picture[:, ::-1] if mirrored else picture, turns)
-        found = next(predictor_of(Compass()).predict([np.ascontiguousarray(seen)])).segmentation.probabilities[0]
+        found = next(once(Compass()).predict([np.ascontiguousarray(seen)])).segmentation.probabilities[0]
         back = np.rot90(found, -turns)
         return back[:, ::-1] if mirrored else back
 
@@ -268,7 +268,46 @@ def test_dirt_does_not_pull_the_second_look_away_from_the_embryo() -> None:
 def test_the_box_of_the_second_look(masks: np.ndarray, expected: tuple[int, ...] | None) -> None:
     """A disc of radius 10 spans 21 pixels; 12 % of it is 3 on every side (1 for the cut one of 11)."""
     one = np.stack([masks, np.zeros_like(masks)])
-    assert embryo_box(Segmentation(("ICM", "TE"), one, one.astype(np.float32))) == expected
+    assert embryo_box(Segmentation(("ICM", "TE"), one, one.astype(np.float32)), 0.15) == expected
+
+
+# --- a ratio beside the masks ---------------------------------------------------------------------------------------
+
+
+class Told(nn.Module):
+    """Draws nothing and tells a ratio that depends on the picture's top left corner."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        corner = images[:, 0, 0, 0, None]
+        return {"logits": -5 * torch.ones_like(images).expand(-1, 2, -1, -1), "ratio": self.logit + corner}
+
+
+def told_by(logit: float, quantifier: Predictor | None = None, batch_size: int = 2, views: int = 1) -> Predictor:
+    info = CheckpointInfo(model=RegDeepLabSettings(), preprocessing=Preprocessing(height=SIDE, width=SIDE))
+    wanted = SegmentSettings(family="regdeeplab", device="cpu", batch_size=batch_size, views=views)
+    return Predictor(Checkpoint(Told(logit), info, "fake"), wanted, quantifier)
+
+
+def ratios(predictor: Predictor, pictures: Sequence[np.ndarray]) -> list[float]:
+    return [found.segmentation.numbers["ratio_regressed"] for found in predictor.predict(pictures)]
+
+
+def test_a_second_network_tells_the_ratio_of_every_picture() -> None:
+    pictures = [np.random.default_rng(i).integers(0, 255, (SIDE, SIDE), np.uint8) for i in range(5)]
+    alone = ratios(told_by(1.0), pictures)
+    assert len(set(alone)) == 5
+    assert ratios(told_by(-4.0, told_by(1.0, batch_size=3)), pictures) == pytest.approx(alone)
+
+
+def test_the_ratio_is_averaged_over_the_views() -> None:
+    """Eight views show each corner twice."""
+    one = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE), np.uint8)
+    corners = [ratios(told_by(0.0), [np.ascontiguousarray(np.rot90(one, turns))])[0] for turns in range(4)]
+    assert ratios(told_by(0.0, views=8), [one]) == pytest.approx([np.mean(corners)], abs=1e-5)
 
 
 # --- memory that runs out -------------------------------------------------------------------------------------------

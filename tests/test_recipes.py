@@ -226,6 +226,12 @@ def test_a_checkpoint_brings_its_own_network_and_says_what_it_overrules(weights:
     assert notes[1:] == ("not used, as the start brings its own: preprocessing.height, preprocessing.width",)
 
 
+def test_weights_of_another_family_are_trained_as_what_they_are_and_it_is_said(weights: Path) -> None:
+    started, notes = recipes.with_start(TINY.model_copy(update={"start": str(weights), "model": ResANetSettings()}))
+    assert started.model.family == "unet"
+    assert "these weights are of the family unet: that is trained, not the recipe's resanet" in notes
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [
@@ -286,13 +292,12 @@ def started_from(path: Path, embryos: Any, tiny: Recipe) -> recipes.Prepared:
 @pytest.mark.parametrize(
     ("learned", "aside", "note"),
     [
-        (range(1), range(1, 3), "2 of 4 validation embryos were kept aside by the start too"),
-        (range(5), range(5, 6), "1 of 1 validation embryos were kept aside by the start too"),
+        (range(1), range(1, 3), "validation embryos that the start kept aside, too: 2 of 4"),
+        (range(5), range(5, 6), "validation embryos that the start kept aside, too: 1 of 1"),
         (
             range(6),
             (),
-            "0 of 3 validation embryos were kept aside by the start too; 3 were learned from by it: "
-            "their scores flatter",
+            "validation embryos that the start kept aside, too: 0 of 3; learned from by it: 3, whose scores flatter",
         ),
     ],
 )
@@ -410,6 +415,15 @@ def test_resuming_with_another_recipe_is_refused_and_keeps_the_first_one(tiny: R
     with pytest.raises(ValueError, match="learning_rate"):
         finish(recipes.run(recipes.prepare(other), tmp_path, resume=True))
     assert recipes.read(tmp_path / "recipe.yaml") == tiny
+
+
+def test_resuming_keeps_the_recipe_up_to_date_with_what_may_change(tiny: Recipe, tmp_path: Path) -> None:
+    start = recipes.run(recipes.prepare(tiny), tmp_path)
+    list(islice(start, 4))
+    start.close()
+    patient = recipes.changed(tiny, {"training.patience": 7})
+    assert finish(recipes.run(recipes.prepare(patient), tmp_path, resume=True)).epochs == 2
+    assert recipes.read(tmp_path / "recipe.yaml") == patient
 
 
 def closed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,13 @@ def test_the_legend_stands_below_and_leaves_the_picture_alone(width: int) -> Non
         assert {COLOURS[name] for name in CLASSES} <= found
 
 
+def test_the_legend_has_the_colours_that_are_given_over_and_over() -> None:
+    given = ((1, 2, 3), (250, 2, 3))
+    drawn = with_legend(np.zeros((4, 200, 3), np.uint8), ("a", "ICM", "c"), colours=given)
+    line = drawn[4 + 10]  # through the squares of ten pixels
+    assert [int((line == colour).all(axis=-1).sum()) for colour in given] == [20, 10]
+
+
 @pytest.mark.parametrize(
     ("count", "columns", "shape"), [(1, 1, (5, 7)), (4, 4, (5, 28)), (5, 4, (10, 28)), (3, 2, (10, 14))]
 )

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from napari_embryo import samples
+from napari_embryo import measure, samples
 
 SAMPLES = {"blastocyst": samples.blastocyst, "cleavage": samples.cleavage, "timelapse": samples.timelapse}
 
@@ -52,6 +52,14 @@ def test_every_cell_of_the_cleavage_sample_is_a_layer_since_they_overlap() -> No
     cells = [data for data, about, _ in samples.cleavage() if "cell " in about["name"]]
     assert len(cells) == 4
     assert (np.sum(cells, axis=0) > 1).any()
+
+
+def test_the_cleavage_sample_has_its_fragments_as_a_network_labels_them() -> None:
+    labels, about, _ = samples.cleavage()[-1]
+    assert about["metadata"]["classes"] == ("fragment", "embryo")
+    row = measure.measure_labels(labels, ("fragment", "embryo"))[0]
+    assert row["ratio_from_mask"] == pytest.approx(samples.FRAGMENTED, abs=0.02)
+    assert row["grade"] == "B"
 
 
 def test_timelapse_has_two_wells_side_by_side_in_hours() -> None:

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from napari_embryo import models
+from napari_embryo import models, predict
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample
 from napari_embryo.models import checkpoint
@@ -30,11 +30,12 @@ from napari_embryo.settings import (
     Preprocessing,
     Recipe,
     ResANetSettings,
+    SegmentSettings,
     TrainSettings,
 )
 from napari_embryo.settings import UNetSettings as UNet
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import Epoch, Outcome, Step, batches, learning, run, stopped, train
+from napari_embryo.train import Epoch, Outcome, Step, batches, learner, learning, run, stopped, train
 from napari_embryo.train.learner import Learner, part_sizes
 
 TINY = UNet(base_channels=4)
@@ -54,6 +55,14 @@ def samples() -> list[Sample]:
 @pytest.fixture(scope="module")
 def validation() -> list[Sample]:
     return drawn(range(10, 13), "kept aside")
+
+
+def redrawn(seed: int) -> Sample:
+    """The same name, another drawing: one pixel."""
+    truth = drawn([seed])[0].read()
+    masks = truth.masks.copy()
+    masks[0, 0, 0] = ~masks[0, 0, 0]
+    return Sample.of(f"e{seed}", truth.image, masks, source="drawn")
 
 
 def recipe(
@@ -327,9 +336,9 @@ def test_nothing_is_left_to_chance_in_frozen_parts(samples: list[Sample]) -> Non
     model = parts()
     seen: list[Tensor] = []
     model.decoder.register_forward_hook(lambda *of: seen.append(of[2].detach().clone()))  # type: ignore[union-attr]
-    learner = Learner(model, recipe(parts="head").training, 2)
+    student = Learner(model, recipe(parts="head").training, 2)
     for seed in (1, 2):
-        learner.learn(batch_of(samples[:2]), seed)
+        student.learn(batch_of(samples[:2]), seed)
     assert torch.equal(*seen)
 
 
@@ -401,9 +410,9 @@ def without_dropout(model: nn.Module) -> nn.Module:
 def gradients_of_a_step(
     model: nn.Module, settings: TrainSettings, batch: dict[str, Tensor], micro: int
 ) -> dict[str, Tensor]:
-    learner = Learner(model, settings, len(batch["image"]))
-    learner.micro = micro
-    learner.learn(batch, 0)
+    student = Learner(model, settings, len(batch["image"]))
+    student.micro = micro
+    student.learn(batch, 0)
     return gradients(model)
 
 
@@ -435,6 +444,73 @@ def test_a_batch_in_parts_has_the_gradient_and_losses_of_the_whole(samples: list
     assert split.judge(batch)[0] == pytest.approx(whole.judge(batch)[0], rel=1e-3)
 
 
+def mixed_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses that are means over different things: over none of them, no number."""
+
+    def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        each = torch.sigmoid(outputs["logits"])
+        drawn = (each - targets["masks"].float()).square().mean((2, 3))[targets["known"]]
+        ratio = (each.mean((1, 2, 3)) - 0.3).square()[targets["is_graded"]]
+        return {"drawn": drawn.mean(), "graded": ratio.mean()}
+
+    def counts(targets: dict[str, Tensor]) -> dict[str, float]:
+        return {"drawn": float(targets["known"].sum()), "graded": float(targets["is_graded"].sum())}
+
+    monkeypatch.setitem(models.LOSSES, "unet", loss)
+    monkeypatch.setitem(models.COUNTS, "unet", counts)
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("is_graded", "unknown", "names"),
+    [
+        ((1, 0, 1, 1, 0), [1], {"drawn", "graded"}),
+        ((0, 0, 0, 0, 1), [], {"drawn", "graded"}),
+        ((0, 0, 0, 0, 0), [0, 1], {"drawn"}),
+        ((1, 1, 0, 0, 1), [0, 1, 2, 3, 4], {"graded"}),
+        ((0, 0, 0, 0, 0), [0, 1, 2, 3, 4], set()),
+    ],
+    ids=["both", "one graded", "none graded", "none drawn", "neither"],
+)
+def test_every_loss_is_a_mean_over_its_own_things(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch, micro: int,
+    is_graded: Sequence[int], unknown: Sequence[int], names: set[str],
+) -> None:  # fmt: skip
+    """In parts as in one go; what is nowhere known is neither learnt from nor told."""
+    mixed_family(monkeypatch)
+    batch = batch_of(samples[:5])
+    batch["known"][list(unknown)] = False
+    batch["is_graded"] = torch.tensor(is_graded, dtype=torch.bool)
+    settings = recipe(frozen_batch_norm=True, batch_size=5, clip_norm=0).training
+    whole, split = (Learner(without_dropout(parts()), settings, 5) for _ in range(2))
+    split.micro = micro
+    losses = whole.learn(batch, 0)
+    assert losses.keys() == names
+    assert split.learn(batch, 0) == pytest.approx(losses, rel=1e-5)
+    assert_close(gradients(split.model), gradients(whole.model))
+    judged = whole.judge(batch)[0]
+    assert judged.keys() == names
+    assert split.judge(batch)[0] == pytest.approx(judged, rel=1e-3)
+
+
+def test_a_loss_is_told_where_something_counts_in_it(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learnt from drawings and grades, validated on drawings alone."""
+    mixed_family(monkeypatch)
+    item = TrainingSet.item
+
+    def with_grades(self: TrainingSet, epoch: int, index: int) -> dict[str, Tensor]:
+        return {**item(self, epoch, index), "is_graded": torch.tensor(self.samples[index].source == "drawn")}
+
+    monkeypatch.setattr(TrainingSet, "item", with_grades)
+    told, _ = finish(train(parts(), samples, validation, recipe(epochs=1), tmp_path))
+    (epoch,) = epochs(told)
+    assert epoch.train.keys() == {"drawn", "graded"}
+    assert epoch.validation.keys() == {"drawn"}
+    assert "validation graded" not in rows(tmp_path)[0]
+
+
 @pytest.mark.parametrize(
     ("count", "size", "sizes"),
     [
@@ -452,9 +528,9 @@ def test_an_odd_batch_in_pairs_has_statistics(samples: list[Sample]) -> None:
     model = models.build(ResANetSettings(dropout=0))
     items = TrainingSet(samples[:5], Preprocessing(height=32, width=32))
     _, batch = next(batches.prepared(items, batches.in_order(5, 5)))
-    learner = Learner(model, recipe(batch_size=5).training, 5)
-    learner.micro = 2
-    assert all(math.isfinite(loss) for loss in learner.learn(batch, 0).values())
+    student = Learner(model, recipe(batch_size=5).training, 5)
+    student.micro = 2
+    assert all(math.isfinite(loss) for loss in student.learn(batch, 0).values())
     tracked = [norm.num_batches_tracked for norm in learning.batch_norms(model)]
     assert {int(count) for count in tracked if count is not None} == {2}  # type: ignore[arg-type, call-overload]
 
@@ -533,14 +609,16 @@ def test_what_comes_does_not_depend_on_who_prepares_it(samples: list[Sample], wo
     one, other = (list(batches.prepared(items, visits, n)) for n in (0, workers))
     assert [of for of, _ in one] == [of for of, _ in other] == visits
     for (_, found), (_, expected) in zip(one, other, strict=True):
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_picture_is_read_once(validation: list[Sample], samples: list[Sample], tmp_path: Path) -> None:
+def test_a_picture_is_read_for_its_digest_and_for_all_epochs(
+    validation: list[Sample], samples: list[Sample], tmp_path: Path
+) -> None:
     read: list[str] = []
     counted = [replace(s, load=partial(_counted, s, read)) for s in validation]
     finish(train(tiny(), samples, counted, recipe(epochs=3), tmp_path))
-    assert sorted(read) == ["e10", "e11", "e12"]
+    assert sorted(read) == ["e10", "e10", "e11", "e11", "e12", "e12"]
 
 
 def _counted(sample: Sample, read: list[str]) -> Any:
@@ -665,6 +743,9 @@ def test_a_stopped_run_goes_on_from_its_last_whole_epoch(
         ({"run": recipe(augmentation=Augmentation(flips=False))}, "augmentation.flips: True then, False now"),
         ({"model": parts}, "another one|model"),
         ({"samples": drawn([0, 1, 2, 3, 4, 9])}, r"training pictures: 1 gone, such as drawn/e5, 1 new"),
+        ({"samples": [*drawn(range(5)), redrawn(5)]}, r"\(changed since, picture or drawing: drawn/e5\)"),
+        ({"samples": [redrawn(seed) for seed in range(6)]}, "changed .* drawn/e0, drawn/e1, drawn/e2 and 3 more"),
+        ({"run": recipe(epochs=1)}, "one of 2 epochs, 1 came; say as many or more"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -676,6 +757,21 @@ def test_another_run_is_not_resumed(samples: list[Sample], tmp_path: Path, chang
     model = changes.get("model", tiny)()
     with pytest.raises(ValueError, match=said):
         next(train(model, changes.get("samples", samples), [], changes.get("run", recipe()), tmp_path, resume=True))
+
+
+def test_more_epochs_than_at_first(samples: list[Sample], validation: list[Sample], tmp_path: Path) -> None:
+    """The note is told once and kept; the rate of the epochs to come is that of the longer training."""
+    finish(train(tiny(), samples, validation, recipe(epochs=2), tmp_path / "longer"))
+    longer = partial(train, tiny(), samples, validation, recipe(epochs=4), tmp_path / "longer", resume=True)
+    told, outcome = finish(longer())
+    finish(train(tiny(), samples, validation, recipe(epochs=4), tmp_path / "whole"))
+    assert [e.epoch for e in epochs(told)] == [3, 4]
+    notes = [p.item for p in told if isinstance(p.item, str)]
+    assert notes == ["going on to 4 epochs instead of 2: from epoch 3 the learning rate is that of a training of 4"]
+    assert outcome.notes == (*notes,)
+    rates = [[row["learning_rate"] for row in rows(tmp_path / name)[2:]] for name in ("longer", "whole")]
+    assert rates[0] == rates[1]
+    assert finish(longer())[0] == []
 
 
 @pytest.mark.parametrize("changes", [{"workers": 1}, {"patience": 3}, {"device": "auto"}], ids=str)
@@ -772,6 +868,111 @@ def test_a_gradient_that_is_no_number_stops_too(
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
+# --- float16 --------------------------------------------------------------------------------------------------------
+
+
+def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """float16 with scaled losses on a processor, which only lacks the speed."""
+    monkeypatch.setattr(learner, "training_precision", lambda *_: "16-mixed")
+
+
+def with_scale(model: nn.Module, exponent: int) -> Learner:
+    student = Learner(model, recipe(batch_size=2).training, 2)
+    student.load_scaler({**student.scaler_state(), "scale": 2.0**exponent})
+    return student
+
+
+def test_a_gradient_that_overflows_is_no_step(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scale halves until it fits; then it is learnt, as much as without a scale."""
+    scaled(monkeypatch)
+    student, batch = with_scale(parts(), 30), batch_of(samples[:2])
+    before = state(student.model)
+    scales = []
+    while torch.equal(student.model.state_dict()["head.weight"], before["head.weight"]):
+        scales.append(student.scaler_state()["scale"])
+        assert math.isfinite(student.learn(batch, 0)["dice"])
+    assert len(scales) > 3
+    assert scales == [2.0 ** (30 - i) for i in range(len(scales))]
+    # Adam's first step: the rate itself.
+    moved = float((student.model.state_dict()["head.weight"] - before["head.weight"]).abs().max())
+    assert moved == pytest.approx(1e-3, rel=0.02)
+
+
+def test_a_gradient_that_overflows_again_and_again_is_the_end(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaled(monkeypatch)
+    student, batch = with_scale(parts(), 120), batch_of(samples[:2])
+    for _ in range(learner.SKIPPED_AT_MOST):
+        student.learn(batch, 0)
+    with pytest.raises(learner.NotFiniteError, match=r"gradient became .* in 21 steps in a row"):
+        student.learn(batch, 0)
+
+
+def test_the_scale_goes_on_where_it_was(
+    samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaled(monkeypatch)
+    start = learner.MixedPrecision
+
+    def high(precision: Any, device: str) -> Any:
+        return start(precision, device, torch.amp.GradScaler(device, init_scale=2.0**30))
+
+    monkeypatch.setattr(learner, "MixedPrecision", high)
+    finish(train(parts(), samples, validation, recipe(epochs=3), tmp_path / "whole"))
+    running = train(parts(), samples, validation, recipe(epochs=3), tmp_path / "stopped")
+    list(islice(running, 6))
+    running.close()
+    finish(train(parts(5), samples, validation, recipe(epochs=3), tmp_path / "stopped", resume=True))
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    found, expected = (load_file(tmp_path / name / "last.safetensors") for name in ("stopped", "whole"))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "native", "expected"),
+    [
+        ("auto", "cuda", True, "bf16-mixed"), ("auto", "cuda", False, "16-mixed"), ("auto", "mps", False, None),
+        ("float16", "cuda", True, "16-mixed"), ("bfloat16", "cpu", False, "bf16-mixed"),
+        ("float32", "cuda", True, None),
+    ],
+)  # fmt: skip
+def test_what_a_precision_is_trained_in(
+    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, native: bool, expected: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: native)
+    assert learner.training_precision(precision, torch.device(device)) == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "native", "expected"),
+    [
+        ("float16", "cuda", False, torch.float16), ("float16", "mps", False, torch.float16),
+        ("float16", "cpu", False, None), ("auto", "cuda", False, None), ("auto", "cuda", True, torch.bfloat16),
+        ("bfloat16", "cpu", False, torch.bfloat16), ("float32", "cuda", True, None),
+    ],
+)  # fmt: skip
+def test_what_a_precision_is_used_in(
+    monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, native: bool, expected: torch.dtype | None
+) -> None:
+    """float16 on the processor: only where it takes over from a card that is full."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: native)
+    assert predict.half_type(precision, torch.device(device)) == expected
+
+
+def test_float16_is_refused_for_use_on_a_processor(samples: list[Sample], tmp_path: Path) -> None:
+    _, outcome = finish(train(tiny(), samples, [], recipe(epochs=1), tmp_path))
+    settings = SegmentSettings(family="unet", device="cpu", precision="float16")
+    with pytest.raises(ValueError, match=r"'float16' came, but a processor .*use 'bfloat16' or 'float32'"):
+        predict.Predictor(checkpoint.load(outcome.last), settings)
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_float16_is_refused_where_it_cannot_be_trained_in(device: str) -> None:
+    with pytest.raises(ValueError, match=r"'float16' came.*use 'bfloat16' or 'float32'"):
+        learner.training_precision("float16", torch.device(device))
+
+
 class Greedy(Parts):
     """Runs out of memory above so many pictures at a time."""
 
@@ -838,7 +1039,7 @@ def test_a_full_disk_says_so_and_leaves_the_files_whole(
 ) -> None:
     running = train(tiny(), samples, validation, recipe(epochs=3), tmp_path)
     list(islice(running, 4))
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("[!.]*")}
 
     def full(self: Path, data: bytes) -> int:
         with self.open("wb") as file:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import nan
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from napari_embryo import geometry
 from napari_embryo.data import Sample, Truth
 from napari_embryo.geometry import Box
 from napari_embryo.render import COLOURS
-from napari_embryo.settings import Augmentation, Preprocessing
+from napari_embryo.settings import GRADES, Augmentation, Preprocessing
 from napari_embryo.synthetic import scene
 
 CACHE_BYTES = 2**30
@@ -75,9 +76,13 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) of one visit."""
         truth = self._read(self.samples[index])
         if self.augmentation is None:
-            return to_targets(truth, self.preprocessing, cells=self.cells)
+            return to_targets(truth, self.preprocessing, self._as_in_use(truth), cells=self.cells)
         rng = np.random.default_rng((self.seed, epoch, index))
         return _augmented(truth, self.preprocessing, self.augmentation, rng, self.cells)
+
+    def _as_in_use(self, truth: Truth) -> Box | None:
+        """The closer look that the predictor would take, had it found the embryo."""
+        return geometry.closer_look(truth.box, truth.image.shape, self.preprocessing.look_again_below)
 
     def _read(self, sample: Sample) -> Truth:
         if sample in self._kept:
@@ -98,15 +103,26 @@ def _bytes(truth: Truth) -> int:
 def to_targets(
     truth: Truth, preprocessing: Preprocessing, box: Box | None = None, *, cells: bool = False
 ) -> dict[str, Tensor]:
-    """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) at the network's size."""
+    """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) at the network's size.
+
+    And of the picture as a whole ``ratio``, ``low``, ``high``: the ratio told and the interval of its grade, or NaN.
+    """
     plan = geometry.plan(truth.image.shape, preprocessing.net_hw, preprocessing.fit, box)
     drawn = {"masks": truth.masks, **(_silhouettes(truth) if cells else {})}
     return {
         "image": tv_tensors.Image(torch.from_numpy(geometry.network_input(truth.image, plan, preprocessing))),
         "valid": tv_tensors.Mask(torch.from_numpy(plan.valid())[None]),
         "known": torch.from_numpy(truth.known),
+        **_labels(truth),
         **{name: _mask(masks, plan) for name, masks in drawn.items()},
     }
+
+
+def _labels(truth: Truth) -> dict[str, Tensor]:
+    """What is told of the picture as a whole; NaN where nothing is."""
+    low, high = (nan, nan) if truth.grade is None else GRADES[truth.grade]
+    told = {"ratio": nan if truth.ratio is None else truth.ratio, "low": low, "high": high}
+    return {name: torch.tensor(value, dtype=torch.float32) for name, value in told.items()}
 
 
 def _silhouettes(truth: Truth) -> dict[str, npt.NDArray[np.bool_]]:
@@ -176,7 +192,10 @@ def _random_warp(how: Augmentation, rng: np.random.Generator) -> _Warp:
 
 def _warped(item: dict[str, Tensor], warp: _Warp, hw: tuple[int, int]) -> dict[str, Tensor]:
     """Masks on the same way as pictures, then cut at a half as in use: shrunk by the nearest pixel they would shift."""
-    return {name: value if name == "known" else _warped_planes(value, warp, hw) for name, value in item.items()}
+    return {
+        name: _warped_planes(value, warp, hw) if isinstance(value, tv_tensors.TVTensor) else value
+        for name, value in item.items()
+    }
 
 
 def _warped_planes(planes: Tensor, warp: _Warp, hw: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_embryo import models
 from napari_embryo.geometry import Geometry
-from napari_embryo.models.resanet import MapInfo
+from napari_embryo.models import MapInfo
 
 GRAD_CAM = "Grad-CAM"
 

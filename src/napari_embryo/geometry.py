@@ -135,6 +135,20 @@ def grow(box: Box, share: float, image_hw: tuple[int, int]) -> Box:
     return _inside((box[0] - dy, box[1] - dx, box[2] + dy, box[3] + dx), image_hw)
 
 
+EMBRYO_MARGIN = 0.12
+"""Added around the embryo for a closer look, as a share of its size on every side."""
+
+
+def closer_look(box: Box, image_hw: tuple[int, int], below: float) -> Box | None:
+    """The part of a picture to look at again: the embryo's box with a margin; None where that is not worth it.
+
+    It is where the part fills less than the share ``below`` of the picture's area.
+    """
+    part = grow(box, EMBRYO_MARGIN, image_hw)
+    share = (part[2] - part[0]) * (part[3] - part[1]) / (image_hw[0] * image_hw[1])
+    return part if share < below else None
+
+
 def resize(image: npt.NDArray[np.float32], hw: tuple[int, int]) -> npt.NDArray[np.float32]:
     """(H, W) -> ``hw``: bilinear, anti-aliased when it shrinks."""
     if image.shape == hw:

@@ -102,22 +102,29 @@ class Segmentation:
     probabilities
         (C, H, W) float32 in [0, 1].
     numbers
-        Scalars beside the masks (scale weights, ratios).
+        Scalars beside the masks (ratios).
+    on_top
+        Classes that are parts of others, such as fragments of the embryo: labels show them wherever they are.
     """
 
     classes: tuple[str, ...]
     masks: npt.NDArray[np.bool_]
     probabilities: npt.NDArray[np.float32]
     numbers: Mapping[str, float] = field(default_factory=dict)
+    on_top: tuple[str, ...] = ()
 
     def labels(self) -> npt.NDArray[np.uint8]:
-        """(H, W) uint8: 0 background, i + 1 for ``classes[i]``; where masks overlap, the more probable class."""
+        """(H, W) uint8: 0 background, i + 1 for ``classes[i]``; where masks overlap, the more probable class.
+
+        A class ``on_top`` covers the others.
+        """
         labels = np.zeros(self.masks.shape[1:], np.uint8)
         highest = np.full(labels.shape, -1.0, np.float32)
-        for label, (mask, probability) in enumerate(zip(self.masks, self.probabilities, strict=True), start=1):
-            wins = mask & (probability > highest)
-            labels[wins] = label
-            highest[wins] = probability[wins]
+        for i, (name, mask, probability) in enumerate(zip(self.classes, self.masks, self.probabilities, strict=True)):
+            rank = probability + (name in self.on_top)
+            wins = mask & (rank > highest)
+            labels[wins] = i + 1
+            highest[wins] = rank[wins]
         return labels
 
 

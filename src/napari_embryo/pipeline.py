@@ -19,6 +19,7 @@ from napari_embryo import __version__, explain, io, measure, models, render
 from napari_embryo.explain import AttentionMap
 from napari_embryo.image import EmbryoImage, Progress, Segmentation
 from napari_embryo.models import MapInfo, checkpoint
+from napari_embryo.models.checkpoint import Checkpoint, CheckpointError
 from napari_embryo.predict import Prediction, Predictor
 from napari_embryo.render import Rgb
 from napari_embryo.settings import SegmentSettings
@@ -31,6 +32,8 @@ SMALLEST = 16
 
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 """What some system forbids in a file's name; a channel's name may hold it."""
+
+RESEARCH_ONLY = "research use only"
 
 SHEET_FRAMES = 12
 """Frames of a stack shown in its overlay picture, evenly spaced."""
@@ -63,13 +66,27 @@ def load_predictor(settings: SegmentSettings) -> Predictor:
     FileNotFoundError, CheckpointError, ValueError
         No such weights, not ours, of another family, without such a map or layer, or a device that is not there.
     """
-    loaded = checkpoint.load(settings.weights, settings.family)
-    if loaded.info.model.family != settings.family:
-        raise checkpoint.CheckpointError(
-            f"{settings.weights}: weights of {loaded.info.model.family!r} came; those of {settings.family!r} are needed"
-        )
+    loaded = _loaded(settings.weights, settings.family)
     explain.check_names(loaded.model, settings.maps, settings.grad_cam)
-    return Predictor(loaded, settings)
+    return Predictor(loaded, settings, _quantifier(settings) if settings.ratio_weights else None)
+
+
+def _loaded(weights: str, family: str) -> Checkpoint:
+    loaded = checkpoint.load(weights, family)
+    if loaded.info.model.family != family:
+        raise CheckpointError(
+            f"{weights}: weights of {loaded.info.model.family!r} came; those of {family!r} are needed"
+        )
+    return loaded
+
+
+def _quantifier(settings: SegmentSettings) -> Predictor:
+    loaded = _loaded(settings.ratio_weights, settings.family)
+    described: Any = loaded.info.model
+    if not described.regression:
+        raise CheckpointError(f"{settings.ratio_weights}: these weights have no regression head to tell a ratio")
+    own = {"weights": settings.ratio_weights, "ratio_weights": "", "maps": (), "grad_cam": ""}
+    return Predictor(loaded, settings.model_copy(update=own))
 
 
 def analyse(
@@ -194,9 +211,9 @@ def _result(place: _Place, prediction: Prediction, predictor: Predictor) -> Plan
     if predictor.settings.grad_cam:
         inputs, classes = prediction.network_input.to(predictor.device), predictor.classes
         maps += explain.grad_cams(predictor.model, inputs, classes, prediction.geometry, predictor.settings.grad_cam)
-    rows = measure.measure_masks(prediction.segmentation.masks, prediction.segmentation.classes, image.pixel_size_um)
+    rows = measure.measure_all(prediction.segmentation, image.pixel_size_um)
     return PlaneResult(
-        index, prediction.plane, prediction.segmentation, maps, [{**_where(image, index), **row} for row in rows]
+        index, prediction.plane, prediction.segmentation, maps, [{**measure.where(image, index), **row} for row in rows]
     )
 
 
@@ -210,22 +227,20 @@ def _shown(predictor: Predictor) -> dict[str, MapInfo]:
     }
 
 
-def _where(image: EmbryoImage, index: Index) -> Row:
-    places = dict(zip(image.axes, index, strict=False))
-    where: Row = {"image": image.name}
-    if "T" in places:
-        where |= {"frame": places["T"], "hours": image.hours[places["T"]] if image.hours else None}
-    if "F" in places:
-        where |= {"plane": places["F"], "focus_um": image.focus_um[places["F"]] if image.focus_um else None}
-    return where
-
-
 def _said(image: EmbryoImage, index: Index, total: int) -> str:
     return (
         f"{image.name} {', '.join(f'{a} {i}' for a, i in zip(image.axes, index, strict=False))}"
         if total > 1
         else image.name
     )
+
+
+def _graded(rows: Iterable[Row]) -> list[str]:
+    """Ratio and grade for below a picture; as many lines for every picture of an image."""
+    graded = [row for row in rows if row.get("ratio_basis")]
+    return [
+        line for row in graded for line in (measure.ratios_said(row), f"{measure.grade_said(row)}; {RESEARCH_ONLY}")
+    ]
 
 
 def provenance(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
@@ -235,6 +250,7 @@ def provenance(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
         "family": predictor.info.model.family,
         "weights": predictor.settings.weights,
         "weights_sha256": predictor.sha256,
+        **({"ratio_weights_sha256": predictor.quantifier.sha256} if predictor.quantifier else {}),
         "settings": predictor.settings.model_dump(mode="json"),
         "source": _source(image),
         **{name: image.metadata[name] for name in ("focus", "focus_plane") if name in image.metadata},
@@ -398,9 +414,10 @@ class _Files:
 
     def _show(self, item: PlaneResult) -> None:
         picture = render.overlay(item.plane, item.segmentation.masks, self.classes)
-        self.pictures.append(
-            render.with_legend(picture, self.classes, _said(self.image, item.index, self.image.n_planes))
-        )
+        picture = render.with_legend(picture, self.classes, _said(self.image, item.index, self.image.n_planes))
+        for line in _graded(item.rows):
+            picture = render.with_legend(picture, (), line)
+        self.pictures.append(picture)
 
     def finish(self) -> None:
         io.write_png(

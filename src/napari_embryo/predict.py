@@ -20,16 +20,11 @@ from napari_embryo.settings import Device, Precision, SegmentSettings
 
 Plane = npt.NDArray[Any]
 
-EMBRYO_MARGIN = 0.12
-"""Added around the embryo found in the first look, as a share of its size on every side."""
-LOOK_AGAIN_BELOW = 0.15
-"""The second look is taken when the embryo with its margin fills less than this share of the picture's area: about the
-smallest that the bundled network was trained on (an incubator's embryo, zoomed out). Above it a second look brought
-nothing on the validation embryos."""
-
-
 VIEWS = ((0, False), (0, True), (2, False), (2, True), (1, False), (1, True), (3, False), (3, True))
 """Quarter turns after mirroring or not, in the order in which they are added."""
+
+
+_AVERAGED = ("logits", "ratio")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +51,27 @@ class Predictor:
         The network and how it wants its images.
     settings
         Device, precision, threshold, batch size.
+    quantifier
+        A second network that tells the ratio of what this one draws.
 
     Attributes
     ----------
     notes
         What a user should know: a smaller batch, a fall-back to the processor.
+
+    Raises
+    ------
+    ValueError
+        When the device cannot be used, or does not compute in the precision.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: SegmentSettings) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, settings: SegmentSettings, quantifier: "Predictor | None" = None
+    ) -> None:
         self.info, self.sha256, self.settings = checkpoint.info, checkpoint.sha256, settings
+        self.quantifier = quantifier
         self.device = choose_device(settings.device)
+        check_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size
         self.notes: list[str] = []
         self.model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)
@@ -78,7 +84,16 @@ class Predictor:
         """Predict (H, W) pictures one batch at a time, in order; memory holds one batch."""
         source = iter(planes)
         while batch := list(islice(source, self.batch_size)):
-            yield from self._with_less_memory(batch)
+            drawn = self._with_less_memory(batch)
+            yield from drawn if self.quantifier is None else self._quantified(batch, drawn, self.quantifier)
+
+    def _quantified(
+        self, planes: Sequence[Plane], drawn: Iterable[Prediction], quantifier: "Predictor"
+    ) -> Iterator[Prediction]:
+        """With the ratio as the second network tells it."""
+        for ours, theirs in zip(drawn, quantifier.predict(planes), strict=True):
+            numbers = {**ours.segmentation.numbers, **_ratio_of(theirs)}
+            yield replace(ours, segmentation=replace(ours.segmentation, numbers=numbers))
 
     def _with_less_memory(self, planes: Sequence[Plane]) -> Iterator[Prediction]:
         """One batch; after an out-of-memory in halves, then on the processor."""
@@ -113,7 +128,8 @@ class Predictor:
         """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
         found = self._look(planes, [None] * len(planes))
         # One part alone does not tell where the embryo ends.
-        boxes = [embryo_box(p.segmentation) if len(self.classes) > 1 else None for p in found]
+        below = self.info.preprocessing.look_again_below
+        boxes = [embryo_box(p.segmentation, below) if len(self.classes) > 1 else None for p in found]
         small = [i for i, box in enumerate(boxes) if box is not None]
         if small:
             again = self._look([planes[i] for i in small], [boxes[i] for i in small])
@@ -128,7 +144,7 @@ class Predictor:
         inputs = torch.from_numpy(np.stack([network_input(p, g, pre) for p, g in zip(planes, plans, strict=True)]))
         outputs = self._forward(inputs)
         if self.settings.views > 1:
-            outputs["logits"] = self._averaged(inputs, outputs["logits"])
+            outputs |= self._averaged(inputs, outputs)
         return [self._prediction(planes[i], outputs, i, plan, inputs) for i, plan in enumerate(plans)]
 
     def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -138,40 +154,44 @@ class Predictor:
             )
         return {name: tensor.float().cpu() for name, tensor in outputs.items()}
 
-    def _averaged(self, inputs: Tensor, logits: Tensor) -> Tensor:
-        """The mean probability over mirrored and turned views, as logits again."""
-        total = torch.sigmoid(logits)
+    def _averaged(self, inputs: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean probability, and ratio, over mirrored and turned views, as logits again."""
+        totals = {name: torch.sigmoid(outputs[name]) for name in _AVERAGED if name in outputs}
         for turns, mirrored in VIEWS[1 : self.settings.views]:
-            seen = self._forward(torch.rot90(inputs.flip(-1) if mirrored else inputs, turns, (-2, -1)))["logits"]
-            back = torch.rot90(seen, -turns, (-2, -1))
-            total += torch.sigmoid(back.flip(-1) if mirrored else back)
-        return torch.logit(total / self.settings.views, eps=1e-6)
+            seen = self._forward(torch.rot90(inputs.flip(-1) if mirrored else inputs, turns, (-2, -1)))
+            back = torch.rot90(seen["logits"], -turns, (-2, -1))
+            seen["logits"] = back.flip(-1) if mirrored else back
+            totals = {name: total + torch.sigmoid(seen[name]) for name, total in totals.items()}
+        return {name: torch.logit(total / self.settings.views, eps=1e-6) for name, total in totals.items()}
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        enabled = use_bfloat16(self.settings.precision, self.device)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        half = half_type(self.settings.precision, self.device)
+        return torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None)
 
     def _prediction(
         self, plane: Plane, outputs: dict[str, Tensor], i: int, plan: Geometry, inputs: Tensor
     ) -> Prediction:
         one = {name: tensor[i] for name, tensor in outputs.items()}
         decode = models.DECODERS[self.info.model.family]
-        segmentation = decode(one["logits"], plan, self.classes, self.settings.threshold)
+        segmentation = decode(one, plan, self.classes, self.settings.threshold)
         if self.settings.one_embryo:
             segmentation = replace(segmentation, masks=largest_embryo(segmentation.masks))
         return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
 
 
-def embryo_box(segmentation: Segmentation) -> Box | None:
+def _ratio_of(prediction: Prediction) -> dict[str, float]:
+    name = "ratio_regressed"
+    return {name: prediction.segmentation.numbers[name]}
+
+
+def embryo_box(segmentation: Segmentation, below: float) -> Box | None:
     """Box around the largest connected thing found, with a margin; None where a closer look is not worth it."""
-    hw = _hw(segmentation.masks[0])
     parts, count = ndimage.label(segmentation.masks.any(axis=0))
     if count == 0:
         return None
     rows, columns = ndimage.find_objects(parts)[_largest(parts)]
-    box = geometry.grow((rows.start, columns.start, rows.stop, columns.stop), EMBRYO_MARGIN, hw)
-    share = (box[2] - box[0]) * (box[3] - box[1]) / (hw[0] * hw[1])
-    return box if share < LOOK_AGAIN_BELOW else None
+    box = (rows.start, columns.start, rows.stop, columns.stop)
+    return geometry.closer_look(box, _hw(segmentation.masks[0]), below)
 
 
 def _largest(parts: npt.NDArray[np.integer[Any]]) -> int:
@@ -243,6 +263,28 @@ def _no_cuda() -> str | None:
 
 def _no_mps() -> str | None:
     return None if torch.backends.mps.is_available() else "no Apple graphics processor was found"
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse float16 where it is not computed.
+
+    Raises
+    ------
+    ValueError
+        On a processor.
+    """
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError(
+            "precision: 'float16' came, but a processor does not compute in it; use 'bfloat16' or 'float32', or a "
+            "graphics card"
+        )
+
+
+def half_type(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """The short type of mixed precision; None: float32 throughout, as on the processor that replaces a full card."""
+    if precision == "float16":
+        return None if device.type == "cpu" else torch.float16
+    return torch.bfloat16 if use_bfloat16(precision, device) else None
 
 
 def use_bfloat16(precision: Precision, device: torch.device) -> bool:

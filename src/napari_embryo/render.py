@@ -9,9 +9,16 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 Rgb = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
 
-COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
-    {"ICM": (230, 159, 0), "TE": (86, 180, 233), "ZP": (0, 158, 115)}
+COLOURS: Mapping[str, Colour] = MappingProxyType(
+    {
+        "ICM": (230, 159, 0),
+        "TE": (86, 180, 233),
+        "ZP": (0, 158, 115),
+        "fragment": (213, 94, 0),
+        "embryo": (86, 180, 233),
+    }
 )
 """Fixed colours of the classes, told apart by colour-blind readers (Okabe and Ito 2008)."""
 
@@ -20,7 +27,7 @@ _FILL = 0.28
 _MARGIN = 8
 
 
-def colour_of(name: str) -> tuple[int, int, int]:
+def colour_of(name: str) -> Colour:
     """The colour of a class, red, green, blue, 0-255."""
     return COLOURS.get(name, _OTHER)
 
@@ -76,13 +83,26 @@ def _eroded(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return eroded
 
 
-def with_legend(picture: Rgb, classes: Sequence[str], title: str = "") -> Rgb:
-    """The picture with a line of text below it: title and colour key."""
+def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colours: Sequence[Colour] = ()) -> Rgb:
+    """The picture with a line of text below it: title and colour key.
+
+    Parameters
+    ----------
+    picture
+        (H, W, 3).
+    classes
+        Their names, in the order of the key.
+    title
+        Stands beside it.
+    colours
+        Of the classes by their place, over and over, where they are not those of :func:`colour_of`.
+    """
+    shown = [colours[i % len(colours)] if colours else colour_of(name) for i, name in enumerate(classes)]
     strip = Image.new("RGB", (picture.shape[1], 14 + _MARGIN), (20, 20, 20))
     draw = ImageDraw.Draw(strip)
     x = _MARGIN
-    for name in classes:
-        draw.rectangle((x, 6, x + 9, 15), fill=colour_of(name))
+    for name, colour in zip(classes, shown, strict=True):
+        draw.rectangle((x, 6, x + 9, 15), fill=colour)
         draw.text((x + 14, 5), name, fill=(235, 235, 235))
         x += 22 + int(draw.textlength(name))
     draw.text((x + _MARGIN, 5), title, fill=(170, 170, 170))

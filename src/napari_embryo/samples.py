@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo.image import EmbryoImage
-from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 if TYPE_CHECKING:
     from napari_embryo.synthetic import SyntheticEmbryo
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, dict[str, Any], str]
 
 SEED = 2
+FRAGMENTED = 0.18
+"""Share of the cleavage-stage embryo that is fragments, about: grade B."""
 FRAMES = 10
 TIMELAPSE_LABELS = (*BLASTOCYST_CLASSES, "fragments", "cell")
 """Label i + 1 is the i-th name in a time-lapse's truth; the cells are counted up from the last one."""
@@ -33,17 +35,24 @@ def blastocyst() -> list[LayerData]:
 
 
 def cleavage() -> list[LayerData]:
-    """A four-cell embryo; every cell's complete silhouette is a layer of its own, since they overlap."""
+    """A fragmented four-cell embryo; every cell's complete silhouette is a layer of its own, since they overlap.
+
+    The last layer has the fragments as label 1 and the rest of the embryo as label 2, as a network's layer has them.
+    """
     from napari_embryo.synthetic import draw_cleavage
 
-    embryo = draw_cleavage(SEED, n_cells=4)
+    embryo = draw_cleavage(SEED, n_cells=4, fragmentation=FRAGMENTED)
     image = _image(embryo, "cleavage")
     parts = [
         ("zona truth", embryo.masks["ZP"]),
         *((f"cell {i + 1} truth", cell) for i, cell in enumerate(embryo.cells)),
-        ("fragments truth", embryo.fragments),
     ]
-    return [_layer(image), *(_truth(image, mask.astype(np.uint8), name) for name, mask in parts)]
+    fragments = np.where(embryo.fragments, 1, 2 * embryo.masks["embryo"]).astype(np.uint8)
+    return [
+        _layer(image),
+        *(_truth(image, mask.astype(np.uint8), name) for name, mask in parts),
+        _truth(image, fragments, "fragments truth", classes=FRAGMENT_CLASSES),
+    ]
 
 
 def timelapse() -> list[LayerData]:

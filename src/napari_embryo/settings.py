@@ -11,11 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator,
 BLASTOCYST_CLASSES = ("ICM", "TE", "ZP")
 """Inner cell mass, trophectoderm, zona pellucida; their position + 1 is their label."""
 
+FRAGMENT_CLASSES = ("fragment", "embryo")
+"""Anucleate fragments, and the embryo they are a part of: the area of cells or fragments, the ratio's basis."""
+
+GRADES = {"A": (0.0, 0.10), "B": (0.10, 0.25), "C": (0.25, 0.50), "D": (0.50, 1.0)}
+"""Fragmentation grades and their intervals of the ratio (RegDeepLab: <10, 10-25, 25-50, >50 %). The lower end belongs
+to B and C, the upper one to C (our decision)."""
+
 RESERVED_NAMES = ("bundled", "imagenet", "random")
 """What a training can start from beside a model of the user's, which can therefore have none of these names."""
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Fit = Literal["letterbox", "stretch"]
 Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "grades", "napari"]
 
@@ -37,6 +44,13 @@ class Preprocessing(Settings):
     )
     low_percentile: float = Field(0.5, ge=0, lt=50, description="Grey value taken as 0 (percentile of the image).")
     high_percentile: float = Field(99.5, gt=50, le=100, description="Grey value taken as 1 (percentile of the image).")
+
+    look_again_below: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="A second, closer look is taken where the embryo with a margin fills less of the picture's area.",
+    )
 
     @property
     def net_hw(self) -> tuple[int, int]:
@@ -83,18 +97,71 @@ class UNetSettings(Settings):
     base_channels: int = Field(64, ge=4, le=128, description="Channels of the first level; doubled four times.")
 
 
-ModelSettings = Annotated[ResANetSettings | UNetSettings, Field(discriminator="family")]
-MODEL_SETTINGS: TypeAdapter[ResANetSettings | UNetSettings] = TypeAdapter(ModelSettings)
+def _classes_are_fixed(classes: tuple[str, ...]) -> tuple[str, ...]:
+    if classes != FRAGMENT_CLASSES:
+        raise ValueError(f"{', '.join(classes)} came; this family has {' and '.join(FRAGMENT_CLASSES)}")
+    return classes
+
+
+class RegDeepLabSettings(Settings):
+    """AttnRegDeepLab: fragments and their ratio by an attention-gated DeepLabV3+ with a regression head."""
+
+    family: Literal["regdeeplab"] = "regdeeplab"
+    classes: tuple[str, ...] = Field(FRAGMENT_CLASSES, description="Fragments and the whole embryo, in this order.")
+    encoder: Literal["v1", "v1.5"] = Field(
+        "v1.5",
+        description="Where the strides sit: v1.5 as torchvision's weights expect, v1 as in He et al.'s own network.",
+    )
+    output_stride: Literal[8, 16] = Field(
+        16, description="Of the deepest features; the paper says 16 but describes 8, which takes three times as long."
+    )
+    gate: bool = Field(True, description="Attention gate on the layer-1 skip; without it: DeepLabV3+.")
+    regression: bool = Field(True, description="A head that tells the ratio from the deepest features.")
+    inject: Literal["none", "1x1", "3x3"] = Field(
+        "none",
+        description="What the regression head saw joins the last convolution; 1x1: it moves the mask's threshold.",
+    )
+    dropout: float = Field(0.4, ge=0, lt=1, description="Dropout in the regression head.")
+
+    _classes = field_validator("classes")(_classes_are_fixed)
+
+    @model_validator(mode="after")
+    def _only_what_is_regressed_is_injected(self) -> "RegDeepLabSettings":
+        if self.inject != "none" and not self.regression:
+            raise ValueError(f"inject: {self.inject!r} needs the regression head; say regression: true or inject: none")
+        return self
+
+
+class InceptionSettings(Settings):
+    """Inception v3 (Szegedy et al. 2016), RegDeepLab's baseline: the ratio alone, no masks, from random weights."""
+
+    family: Literal["inception"] = "inception"
+    classes: tuple[str, ...] = Field(FRAGMENT_CLASSES, description="What the ratio is of, and what it is a part of.")
+    dropout: float = Field(0.4, ge=0, lt=1, description="Dropout before the last layer.")
+
+    _classes = field_validator("classes")(_classes_are_fixed)
+
+
+AnyModelSettings = ResANetSettings | UNetSettings | RegDeepLabSettings | InceptionSettings
+ModelSettings = Annotated[AnyModelSettings, Field(discriminator="family")]
+MODEL_SETTINGS: TypeAdapter[AnyModelSettings] = TypeAdapter(ModelSettings)
 
 
 class SegmentSettings(Settings):
     """What one run of the segmentation needs to know."""
 
-    family: Literal["resanet", "unet"] = Field(
-        "resanet", description="Which family of networks; unet is the baseline, of which no weights ship."
+    family: Literal["resanet", "regdeeplab", "unet"] = Field(
+        "resanet",
+        description="Which family of networks: resanet finds a blastocyst's parts, regdeeplab the fragments of a "
+        "cleavage-stage embryo; unet is the baseline, of which no weights ship.",
     )
     weights: str = Field(
         "bundled", description="'bundled', the name of a model of yours, or the path of a .safetensors checkpoint."
+    )
+    ratio_weights: str = Field(
+        "",
+        description="regdeeplab: other weights that tell the ratio while the first ones draw the fragments, as the "
+        "paper recommends; empty: the same.",
     )
     device: Device = Field("auto", description="auto takes the graphics card where there is one.")
     precision: Precision = Field("auto", description="auto: bfloat16 where the processor computes it natively.")
@@ -120,10 +187,17 @@ class SegmentSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_maps_by_default_where_there_are_none(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("family") == "unet":
-            return {"maps": (), **given}
+    def _maps_of_the_family_by_default(cls, given: Any) -> Any:
+        usual = {"unet": (), "regdeeplab": ("AG",)}
+        if isinstance(given, dict) and given.get("family") in usual:
+            return {"maps": usual[given["family"]], **given}
         return given
+
+    @model_validator(mode="after")
+    def _only_a_ratio_has_weights_of_its_own(self) -> "SegmentSettings":
+        if self.ratio_weights and self.family != "regdeeplab":
+            raise ValueError(f"ratio_weights came with the family {self.family}, which tells no ratio; leave it empty")
+        return self
 
 
 class DataSettings(Settings):
@@ -201,14 +275,28 @@ class TrainSettings(Settings):
     schedule: Literal["one-cycle", "cosine", "constant"] = Field("one-cycle", description="Of the learning rate.")
     warm_up: float = Field(0.1, gt=0, lt=1, description="one-cycle: share of the steps in which the rate rises.")
     clip_norm: float = Field(5.0, ge=0, le=1000, description="Largest gradient norm; 0 for any.")
-    parts: Literal["all", "decoder", "head"] = Field("all", description="What learns; the rest stays as it is.")
+    regression_rate: float = Field(
+        0.1, gt=0, le=1, description="The regression head's share of the rate: at 1e-3 it collapses to one answer."
+    )
+    parts: Literal["all", "decoder", "head", "regression"] = Field(
+        "all",
+        description="What learns; the rest stays as it is, to the bit. head: the last layer and the regression head; "
+        "regression: that alone.",
+    )
     frozen_batch_norm: bool = Field(False, description="Keep the statistics of batch normalisation, for small batches.")
     loss_weights: dict[str, float] = Field(
         default_factory=dict, description="Weight of a loss by its name; 1 where nothing is said, 0 leaves it out."
     )
     patience: int = Field(0, ge=0, le=100_000, description="Stop after so many epochs without a better one; 0: never.")
     device: Device = Field("auto", description="auto takes the graphics card where there is one.")
-    precision: Precision = Field("auto", description="auto: bfloat16 where it is computed natively.")
+    devices: int = Field(
+        1, ge=1, le=64, description="How many cards of this kind share every batch; the step is that of one."
+    )
+    precision: Precision = Field(
+        "auto",
+        description="auto: bfloat16 where it is computed natively, float16 on other NVIDIA cards; never float16 on a "
+        "processor.",
+    )
     workers: int = Field(0, ge=0, le=64, description="Processes that prepare samples; 0: a thread of this one.")
     seed: int = Field(0, ge=0, description="Of the order, the augmentation and the dropout.")
 

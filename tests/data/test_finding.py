@@ -13,6 +13,7 @@ from PIL import Image
 
 from napari_embryo import data
 from napari_embryo.data import Sample
+from napari_embryo.data.finding import layout_doubts
 from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
 
 CLASSES = ("fragment",)
@@ -113,6 +114,42 @@ def test_a_folder_of_annotated_folders(tmp_path: Path) -> None:
     fill_folder(tmp_path / "all" / "two", ["b"])
     (tmp_path / "all" / "notes").mkdir()
     assert [s.source for s in find(tmp_path / "all").samples] == ["one", "two"]
+
+
+def coco_file(names: list[str], **more: Any) -> str:
+    images = [{"id": i, "file_name": f"{name}.png", "height": 20, "width": 30} for i, name in enumerate(names)]
+    return json.dumps({"images": images, "annotations": [], "categories": [], **more})
+
+
+@pytest.mark.parametrize(
+    ("files", "layout", "says"),
+    [
+        ({}, "auto", ""),
+        ({"c.json": coco_file(["a"])}, "auto", "labelme and coco; read as labelme; say layout: coco (--layout coco)"),
+        ({"c.json": coco_file(["a"])}, "labelme", ""),
+        (
+            {"c.json": coco_file(["a"]), "t.csv": "image,grade\na,A\n"},
+            "auto",
+            "labelme, coco and grades; read as labelme; say layout: coco or grades (--layout coco)",
+        ),
+    ],
+)
+def test_a_folder_that_could_be_read_in_another_way_too(
+    tmp_path: Path, files: dict[str, str], layout: str, says: str
+) -> None:
+    folder = fill_folder(tmp_path / "all" / "a", ["a"])
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    for asked in (folder, folder.parent):
+        told = layout_doubts(DataSettings(folders=(str(asked),), layout=layout), CLASSES)
+        assert told == ((f"{folder} looks like {says} to change",) if says else ())
+
+
+def test_kins_is_no_doubtful_coco(tmp_path: Path) -> None:
+    kins = coco_file(["a"], annotations=[{"image_id": 0, "category_id": 1, "a_segm": [], "i_segm": []}])
+    (tmp_path / "k.json").write_text(kins)
+    for asked in (tmp_path, tmp_path / "k.json"):
+        assert layout_doubts(DataSettings(folders=(str(asked),)), CLASSES) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,19 @@
-"""U-Net: the size of the literature, any picture size, and gradients everywhere."""
+"""U-Net and Inception: the sizes of the literature, any picture size, and gradients everywhere."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
+from torchvision.models import inception_v3
 
 from napari_embryo import models
-from napari_embryo.models import binary
-from napari_embryo.models.baselines import UNet
-from napari_embryo.settings import UNetSettings
+from napari_embryo.models import binary, checkpoint, fragmentation
+from napari_embryo.models.baselines import Inception, UNet
+from napari_embryo.models.blocks import USUAL_RATIO
+from napari_embryo.settings import InceptionSettings, Preprocessing, TrainSettings, UNetSettings
+from napari_embryo.train.learner import Learner
 
 PUBLISHED = 31_037_633
 """The widespread PyTorch U-Net: RGB in, one class out, 2 x 2 transposed convolutions."""
@@ -91,3 +97,101 @@ def test_it_sees_as_far_as_its_depth() -> None:
 def test_it_has_no_attention_maps() -> None:
     assert build().map_names() == ()
     assert models.MAPS["unet"] == {}
+
+
+INCEPTION = 21_787_617
+"""MODELS 6: torchvision's without the auxiliary classifier, one output."""
+
+
+@pytest.fixture(scope="module")
+def inception() -> Inception:
+    torch.manual_seed(0)
+    net = models.build(InceptionSettings())
+    assert isinstance(net, Inception)
+    torch.nn.init.normal_(net.regression.last.weight, std=0.05)
+    with torch.no_grad():
+        net.train()(pictures(4, (96, 96)))
+    return net.eval()
+
+
+def told(count: int) -> dict[str, Tensor]:
+    """Grades and ratios of pictures on which nothing is drawn."""
+    ratio = torch.tensor([float("nan"), 0.3]).repeat(count // 2)
+    low = torch.tensor([0.25, float("nan")]).repeat(count // 2)
+    unknown = {"masks": torch.zeros(count, 2, 96, 96), "known": torch.zeros(count, 2)}
+    return {**unknown, "valid": torch.ones(count, 1, 96, 96), "ratio": ratio, "low": low, "high": 2 * low}
+
+
+def test_inception_is_torchvision_s_up_to_its_last_layer(inception: Inception) -> None:
+    other = inception_v3(weights=None, aux_logits=False, init_weights=False).eval()
+    other.fc = torch.nn.Linear(2048, 1)
+    state = {k.removeprefix("trunk."): v for k, v in inception.state_dict().items()}
+    other.load_state_dict({k.replace("regression.last", "fc"): v for k, v in state.items()})
+    images = pictures(2, (99, 131))
+    with torch.no_grad():
+        found, expected = inception(images), other(images.repeat(1, 3, 1, 1))
+    assert found.keys() == {"ratio"}
+    torch.testing.assert_close(found["ratio"], expected, atol=1e-5, rtol=1e-4)
+    assert count(inception) == INCEPTION
+
+
+@pytest.mark.parametrize("hw", [(75, 75), (97, 131), (223, 301)])
+def test_inception_takes_any_size_from_75(inception: Inception, hw: tuple[int, int]) -> None:
+    with torch.no_grad():
+        together, again, alone = (
+            inception(x)["ratio"] for x in (pictures(3, hw), pictures(3, hw), pictures(3, hw)[1:2])
+        )
+    assert together.shape == (3, 1)
+    assert torch.equal(together, again)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_inception_says_what_size_it_needs(inception: Inception) -> None:
+    with pytest.raises(ValueError, match="74 x 96 came; Inception v3 needs 75 pixels a side, 299 are usual"):
+        inception(pictures(1, (74, 96)))
+
+
+def test_inception_starts_at_the_ratio_given() -> None:
+    net = models.build(InceptionSettings()).eval()
+    assert isinstance(net, Inception)
+    for ratio in (USUAL_RATIO, 0.2):
+        net.regression.start_at(ratio)
+        with torch.no_grad():
+            found = torch.sigmoid(net(pictures(2, (80, 80)))["ratio"])
+        torch.testing.assert_close(found, torch.full((2, 1), ratio))
+
+
+def test_inception_comes_back_from_its_file(inception: Inception, tmp_path: Path) -> None:
+    info = checkpoint.CheckpointInfo(model=inception.settings, preprocessing=Preprocessing(height=299, width=299))
+    checkpoint.save(tmp_path / "inception.safetensors", inception, info)
+    found = checkpoint.load(tmp_path / "inception.safetensors")
+    images = pictures(2, (96, 96))
+    with torch.no_grad():
+        assert torch.equal(found.model(images)["ratio"], inception(images)["ratio"])
+
+
+def test_inception_learns_from_ratios_and_grades() -> None:
+    """By the real learner; what concerns masks is no loss of it."""
+    torch.manual_seed(0)
+    net = models.build(InceptionSettings(dropout=0))
+    batch = {"image": pictures(4, (96, 96)), **told(4)}
+    settings = TrainSettings(device="cpu", precision="float32", learning_rate=1e-3, schedule="constant")
+    learner = Learner(net, settings, 4)
+    losses = learner.learn(batch, 0)
+    assert losses.keys() == {"precise", "range", "ratio_bce"}
+    assert losses["precise"] == pytest.approx(0.3 - USUAL_RATIO, abs=1e-5)
+    assert losses["range"] == pytest.approx(0.25 - USUAL_RATIO, abs=1e-5)
+    later = [learner.learn(batch, seed)["precise"] for seed in range(1, 4)]
+    assert later[-1] < losses["precise"]
+    _, scores = learner.judge(batch)
+    assert scores.keys() == {"1 - error of the ratio"}
+    assert scores["1 - error of the ratio"].isnan().tolist() == [True, False, True, False]
+
+
+def test_inception_draws_nothing(inception: Inception) -> None:
+    assert inception.map_names() == ()
+    assert inception.cam_layers() == models.MAPS["inception"] == {}
+    assert "inception" not in models.DECODERS
+    assert models.LOSSES["inception"] is fragmentation.loss
+    with pytest.raises(ValidationError, match="this family has fragment and embryo"):
+        InceptionSettings(classes=("ICM",))

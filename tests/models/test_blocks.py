@@ -10,13 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from napari_embryo.models.blocks import (
+    ASPP,
+    USUAL_RATIO,
     AttentionGate,
     ChannelAttention,
     DualAttentionGate,
+    InjectedConv,
     NonLocal,
+    RegressionHead,
     ScaleAttention,
     cbr,
     resize_to,
+    separable,
 )
 
 Array = npt.NDArray[np.float64]
@@ -113,10 +118,19 @@ def non_local(block: NonLocal, x: Array) -> tuple[Array, Array]:
     return x + norm(conv(y, block.w), block.bn), share.reshape(1, *grid)
 
 
-def gate(block: AttentionGate, x: Array, g: Array) -> tuple[Array, Array]:
+def alpha_of(block: AttentionGate, x: Array, g: Array) -> Array:
     both = conv(x, block.theta) + upsample(conv(g, block.phi), x.shape[1:])
-    alpha = sigmoid(conv(np.maximum(both, 0), block.psi))
+    return sigmoid(conv(np.maximum(both, 0), block.psi))
+
+
+def gate(block: AttentionGate, x: Array, g: Array) -> tuple[Array, Array]:
+    alpha = alpha_of(block, x, g)
     return norm(conv(alpha * x, block.w[0]), block.w[1]), alpha
+
+
+def bare_gate(block: AttentionGate, x: Array, g: Array) -> tuple[Array, Array]:
+    alpha = alpha_of(block, x, g)
+    return alpha * x, alpha
 
 
 def dual_gate(block: DualAttentionGate, x: Array, g: Array) -> tuple[Array, Array]:
@@ -149,6 +163,11 @@ CASES: dict[str, Case] = {
     "non-local, odd": (settled(NonLocal(6, 3)), (random(2, 6, 5, 7),), non_local),
     "gate": (settled(AttentionGate(4, 6)), (random(2, 4, 6, 8), random(2, 6, 3, 4, seed=2)), gate),
     "gate, odd": (settled(AttentionGate(4, 6, 5)), (random(2, 4, 7, 9), random(2, 6, 4, 5, seed=2)), gate),
+    "gate alone": (
+        settled(AttentionGate(4, 6, 5, project=False)),
+        (random(2, 4, 7, 9), random(2, 6, 4, 5, seed=2)),
+        bare_gate,
+    ),
     "dual gate": (settled(DualAttentionGate(4, 6)), (random(2, 4, 5, 9), random(2, 6, 3, 5, seed=2)), dual_gate),
     "channel": (settled(ChannelAttention(6, 4, dropout=0.5)), (random(2, 6, 5, 7),), channel_attention),
     "scale": (settled(ScaleAttention(3, 2)), (random(2, 6, 5, 7),), lambda b, x: scale_attention(b, x, True)),
@@ -188,6 +207,7 @@ def test_gradient_is_the_difference_quotient(block: nn.Module, inputs: tuple[Ten
     ("block", "inputs", "index", "low", "high"),
     [
         (AttentionGate(4, 6), ((3, 4, 6, 8), (3, 6, 3, 4)), 1, 0, 1),
+        (AttentionGate(4, 6, 5, project=False), ((3, 4, 6, 8), (3, 6, 3, 4)), 1, 0, 1),
         (DualAttentionGate(4, 6), ((3, 4, 6, 8), (3, 6, 3, 4)), 1, 0, 1),
         (ChannelAttention(6, 4), ((3, 6, 6, 8),), 1, 0, 2),
         (ChannelAttention(6, 4), ((3, 6, 6, 8),), 2, -1, 1),
@@ -195,7 +215,16 @@ def test_gradient_is_the_difference_quotient(block: nn.Module, inputs: tuple[Ten
         (ScaleAttention(4, 4), ((3, 16, 6, 8),), 2, 0.5, 1),
         (ScaleAttention(4, 4, use_relu=False), ((3, 16, 6, 8),), 2, 0, 1),
     ],
-    ids=["gate", "dual gate", "channel beta", "channel gain", "scale weight", "scale map", "scale map without ReLU"],
+    ids=[
+        "gate",
+        "gate alone",
+        "dual gate",
+        "channel beta",
+        "channel gain",
+        "scale weight",
+        "scale map",
+        "scale map without ReLU",
+    ],
 )
 def test_attention_keeps_its_range(
     block: nn.Module, inputs: tuple[tuple[int, ...], ...], index: int, low: float, high: float
@@ -232,7 +261,8 @@ def test_neutral_channels_have_no_gain() -> None:
 
 
 def test_dropout_rests_when_not_training() -> None:
-    block, x = ChannelAttention(6, 4, dropout=0.9), torch.randn(2, 6, 5, 7)
+    torch.manual_seed(0)
+    block, x = ChannelAttention(6, 4, dropout=0.5), torch.randn(2, 6, 5, 7)
     block.eval()
     assert torch.equal(block(x)[0], block(x)[0])
     block.train()
@@ -251,3 +281,84 @@ def test_convolution_normalisation_relu(kernel: int) -> None:
     block, x = settled(cbr(3, 5, kernel)), random(1, 3, 5, 7)
     np.testing.assert_allclose(block(x)[0].detach().numpy(), conv_norm_relu(x[0].numpy(), block), atol=1e-12)
     assert block[0].bias is None
+
+
+def dilated(x: Array, layers: nn.Sequential, rate: int) -> Array:
+    """Each channel by its own 3 x 3 kernel with holes, then a mixture, normalisation, ReLU."""
+    kernel = layers[0].weight.detach().numpy()[:, 0]
+    padded = np.pad(x, ((0, 0), (rate, rate), (rate, rate)))
+    h, w = x.shape[1:]
+    rows = [(i, j, rate * i, rate * j) for i in range(3) for j in range(3)]
+    deep = sum(kernel[:, i, j, None, None] * padded[:, dy : dy + h, dx : dx + w] for i, j, dy, dx in rows)
+    return np.maximum(norm(conv(deep, layers[1]), layers[2]), 0)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 6])
+def test_separable_convolution(rate: int) -> None:
+    block, x = settled(separable(3, 5, rate)), random(1, 3, 7, 9)
+    np.testing.assert_allclose(block(x)[0].detach().numpy(), dilated(x[0].numpy(), block, rate), atol=1e-12)
+
+
+@pytest.mark.parametrize("hw", [(7, 9), (1, 1), (20, 3)])
+def test_pyramid_pooling_is_its_five_branches(hw: tuple[int, int]) -> None:
+    block, x = settled(ASPP(6, (1, 2, 4), 5)), random(2, 6, *hw)
+    for picture, found in zip(x.numpy(), block(x).detach().numpy(), strict=True):
+        whole = np.maximum(conv(picture.mean((1, 2), keepdims=True), block.whole[0]), 0)
+        far = [dilated(picture, branch, rate) for branch, rate in zip(block.far, (1, 2, 4), strict=True)]
+        branches = [conv_norm_relu(picture, block.near), *far, np.broadcast_to(whole, (5, *hw))]
+        np.testing.assert_allclose(found, conv_norm_relu(np.concatenate(branches), block.join[0]), atol=1e-9)
+
+
+def injected(kernel: int, vector: int = 7) -> InjectedConv:
+    return settled(InjectedConv(4, vector, 3, kernel))
+
+
+@pytest.mark.parametrize("hw", [(5, 8), (2, 2), (1, 3), (1, 1)])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_injection_is_the_convolution_of_the_features_with_the_vector_at_every_place(
+    kernel: int, hw: tuple[int, int]
+) -> None:
+    """Also at the borders, where part of the kernel meets zeros."""
+    block, features, vector = injected(kernel), random(2, 4, *hw), random(2, 7, seed=2)
+    literal = torch.cat((features, vector[:, :, None, None].expand(-1, -1, *hw)), 1)
+    found, share = block(features, vector)
+    expected = nn.functional.conv2d(literal, block.weight, block.bias, padding=kernel // 2)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+    for i in range(2):
+        np.testing.assert_allclose(found[i].detach().numpy(), conv(literal[i].numpy(), block), atol=1e-9)
+    torch.testing.assert_close(share, torch.einsum("oikl,bi->bo", block.weight[:, 4:], vector), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_injection_s_gradient_is_that_of_the_literal_convolution(kernel: int) -> None:
+    block = injected(kernel)
+    inputs = random(1, 4, 3, 3).requires_grad_(), random(1, 7, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, v: block(x, v)[0], inputs)
+    literal = torch.cat((inputs[0], inputs[1][:, :, None, None].expand(-1, -1, 3, 3)), 1)
+    expected = nn.functional.conv2d(literal, block.weight, block.bias, padding=kernel // 2)
+    asked = (block.weight, block.bias, *inputs)
+    ours = torch.autograd.grad(block(*inputs)[0].square().sum(), asked)
+    for own, other in zip(ours, torch.autograd.grad(expected.square().sum(), asked), strict=True):
+        torch.testing.assert_close(own, other, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_injection_starts_as_a_plain_convolution(kernel: int) -> None:
+    block, features, vector = InjectedConv(4, 7, 3, kernel), torch.randn(2, 4, 5, 6), torch.randn(2, 7)
+    found, share = block(features, vector)
+    expected = nn.functional.conv2d(features, block.weight[:, :4], block.bias, padding=kernel // 2)
+    assert torch.equal(found, expected)
+    assert not share.any()
+    none = InjectedConv(4, 0, 3, kernel)
+    out, _ = none(features, features.new_zeros(2, 0))
+    assert torch.equal(out, nn.functional.conv2d(features, none.weight, none.bias, padding=kernel // 2))
+
+
+def test_a_regression_starts_at_the_usual_ratio_and_can_leave_it() -> None:
+    head, features = RegressionHead(nn.Identity(), 6, dropout=0), torch.rand(4, 6)
+    vector, logit = head(features)
+    assert torch.equal(vector, features)
+    torch.testing.assert_close(torch.sigmoid(logit), torch.full((4, 1), USUAL_RATIO))
+    torch.sigmoid(logit).sum().backward()
+    assert head.last.weight.grad is not None
+    assert head.last.weight.grad.all()

@@ -17,7 +17,8 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from napari_embryo import models
 from napari_embryo.geometry import normalise
 from napari_embryo.models import binary
-from napari_embryo.models.resanet import Encoder, ResANet
+from napari_embryo.models.encoder import Encoder
+from napari_embryo.models.resanet import ResANet
 from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, ResANetSettings
 from napari_embryo.synthetic import draw_blastocyst
 

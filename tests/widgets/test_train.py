@@ -142,13 +142,17 @@ threading.Thread(target=listen, daemon=True).start()
 TWO_EPOCHS = """
 tell(Report(text="6 pictures of 6 embryos"))
 tell(Note(message="out of memory: going on with batches of 4"))
+tell(Note(message="before training: IoU ICM 0.500; mean 0.500"))
 for done in range(1, 11):
     step(done, 1)
 epoch(1)
 for done in range(11, 21):
     step(done, 2)
 epoch(2, best=False)
-tell(Finished(epochs=2, best_epoch=1, best="best", reason="finished", added="/models/tiny.safetensors"))
+tell(Finished(
+    epochs=2, best_epoch=1, best="best", reason="finished", added="/models/tiny.safetensors",
+    notes=("before training: IoU ICM 0.500; mean 0.500", "no epoch came up to the start"),
+))
 """
 
 ENDLESS = """
@@ -193,8 +197,13 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
     begin(qtbot, widget, tmp_path, TWO_EPOCHS, teller)
     finish(qtbot, widget)
     history = widget.curves.history
-    assert widget.report.toPlainText() == "6 pictures of 6 embryos"
-    assert "going on with batches of 4" in shown()
+    notes = {
+        "out of memory: going on with batches of 4": "warning",
+        "before training: IoU ICM 0.500; mean 0.500": "info",
+        "no epoch came up to the start": "warning",
+    }
+    assert widget.report.toPlainText().splitlines() == ["6 pictures of 6 embryos", *notes]
+    assert [(str(n.message), n.severity.value) for n in notification_manager.records] == list(notes.items())
     assert [point.epoch for point in history.epochs] == [1, 2]
     assert [point.validation for point in history.epochs] == [2, 1]
     assert [epoch for epoch, _ in history.steps] == pytest.approx([k / 10 for k in range(1, 21)])
@@ -239,7 +248,7 @@ def test_pause_resume_and_stop(qtbot, docked, tmp_path: Path, teller) -> None:
     panel.cancel_button.click()
     assert "Stopping after the step" in panel.status.text()
     finish(qtbot, widget)
-    assert panel.status.text().startswith("Stopped after 1 epochs. Best epoch 1")
+    assert panel.status.text().startswith("Stopped after 1 epoch. Best epoch 1")
     assert widget.use_button.isEnabled()
     assert not panel.pause_button.isEnabled()
 
@@ -771,6 +780,25 @@ def test_a_sample_is_saved_in_versions_and_found_again(qtbot, docked, pixels, tm
     assert [sample.embryo for sample in found.samples] == ["day_5"]
     assert truth.known.all()
     assert len(list((tmp_path / "samples").glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize("about", [{}, {"scale": (0.4, 0.4), "units": ("um", "um")}])
+def test_the_worst_pictures_are_looked_at_without_a_complaint(docked, caplog, about: dict[str, Any]) -> None:
+    """Beside a far larger picture, at a late frame of a stack, with a pixel size and without."""
+    viewer, widget = docked(show=True)
+    viewer.add_image(np.zeros((500, 700), np.uint8), **about)
+    stack = {name: (value[0], *value) for name, value in about.items()}
+    viewer.add_image(np.zeros((9, 500, 700), np.uint8), **stack)
+    viewer.dims.set_current_step(0, 8)
+    labels = np.ones((2, *HW), np.uint8)
+    caplog.clear()
+    before = viewer.scene.camera.zoom
+    widget._add_worst(_train_work.Worst(("a", "b"), ("ICM",), labels, labels, labels))
+    assert "units" not in caplog.text
+    assert viewer.layers[f"{widget._recipe.name} worst"].visible
+    assert viewer.dims.point[0] == 0
+    assert viewer.scene.camera.center[-2:] == pytest.approx(((HW[0] - 1) / 2, (HW[1] - 1) / 2))
+    assert viewer.scene.camera.zoom > before * 3
 
 
 @pytest.mark.slow

@@ -11,20 +11,24 @@ from napari_embryo import io
 from napari_embryo.cli.terminal import (
     DeviceOption,
     Weights,
+    check_out_file,
+    check_out_folder,
     complain,
     console,
     make_folder,
     print_table,
     readable_errors,
+    writing,
 )
 from napari_embryo.cli.terminal import bar as make_bar
+from napari_embryo.data.reporting import counted
 from napari_embryo.image import Progress
-from napari_embryo.settings import DataSettings, SegmentSettings
+from napari_embryo.settings import DataSettings, Layout, SegmentSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_embryo.data import Sample
+    from napari_embryo.data import Found, Sample
     from napari_embryo.predict import Predictor
 
 Part = Literal["train", "validation", "test", "all"]
@@ -51,21 +55,31 @@ def evaluate(
     embryo_table: Annotated[
         Path | None, typer.Option(help="CSV with the columns image and embryo, instead of the one trained with.")
     ] = None,
+    layout: Annotated[
+        Layout | None, typer.Option(help="How the annotations lie on the disk, instead of looking, or as trained with.")
+    ] = None,
 ) -> None:
     """Score weights on annotated pictures: IoU and Dice per class, with 95 % intervals over embryos."""
     with readable_errors():
         asked = {"weights": weights, "device": device, "threshold": threshold, "views": views, "maps": ()}
         settings = SegmentSettings.model_validate(asked)
-        predictor = _predictor(settings, family)
-        samples, told = _chosen(predictor, data, split, embryo_table)
-        scores = _scored(samples, predictor)
         if out is not None:
-            make_folder(out.absolute().parent)
-            io.write_csv_atomic(out, scores.to_dict("records"))
-    console.print(f"{weights} ({predictor.sha256[:12]}) on {predictor.device}: {told}", markup=False)
+            check_out_file(out, ".csv")
+        predictor = _predictor(settings, family)
+        choice = _chosen(predictor, data, split, embryo_table, layout)
+        scores = _scored(choice.samples, predictor)
+    console.print(f"{weights} ({predictor.sha256[:12]}) on {predictor.device}: {choice.text}", markup=False)
     _print_scores(scores)
     if out is not None:
-        console.print(f"one row per picture and class in {out.resolve()}", markup=False)
+        _write_scores(out, scores)
+
+
+def _write_scores(out: Path, scores: "pd.DataFrame") -> None:
+    with readable_errors():
+        make_folder(out.absolute().parent)
+        with writing(out):
+            io.write_csv_atomic(out, scores.to_dict("records"))
+    console.print(f"one row per picture and class in {out.resolve()}", markup=False)
 
 
 def _predictor(settings: SegmentSettings, family: str) -> "Predictor":
@@ -77,18 +91,18 @@ def _predictor(settings: SegmentSettings, family: str) -> "Predictor":
 
 
 def _chosen(
-    predictor: "Predictor", folders: Sequence[Path], part: Part | None, table: Path | None
-) -> tuple[Sequence["Sample"], str]:
-    """The pictures to score, and which they are in words."""
+    predictor: "Predictor", folders: Sequence[Path], part: Part | None, table: Path | None, layout: Layout | None
+) -> "Choice":
+    """The pictures to score."""
     from napari_embryo import data
 
     provenance = predictor.info.provenance
     trained, kept = provenance.get("recipe", {}).get("data"), data.kept_parts(provenance)
-    given = Given(tuple(folders), table, predictor.classes, trained)
+    given = Given(tuple(folders), table, layout, predictor.classes, trained)
     choice = _by_list(given, part, kept) if kept else _split_anew(given, part)
     if not choice.samples:
         raise ValueError(f"--split {choice.part}: this part of the split has no picture; choose another one, or all")
-    return choice.samples, f"{choice.part}: {len(choice.samples)} of {choice.count} pictures ({choice.why})"
+    return choice
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,7 @@ class Given:
 
     folders: tuple[Path, ...]
     table: Path | None
+    layout: Layout | None
     classes: tuple[str, ...]
     trained: dict[str, Any] | None
 
@@ -110,19 +125,25 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The pictures to score, out of how many, and why these."""
+    """The pictures to score, out of how many, why these, and what else a user should know of the folders."""
 
     part: Part
     why: str
     samples: Sequence["Sample"]
     count: int
+    notes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        said = f"{self.part}: {len(self.samples)} of {counted(self.count, 'picture')} ({self.why})"
+        return "\n".join((said, *self.notes))
 
 
 def _by_list(given: Given, part: Part | None, kept: Mapping[str, str]) -> Choice:
     """By the embryos that the weights list."""
     from napari_embryo import data
 
-    samples = _named_as_trained(given, needs_table=part != "all" and given.is_known)
+    samples, notes = _named_as_trained(given, needs_table=part != "all" and given.is_known)
     parts = [kept.get(data.digest(sample.embryo)) for sample in samples]
     was_used = not {"train", "validation"}.isdisjoint(parts)
     usual: tuple[Part, str] = (
@@ -132,20 +153,30 @@ def _by_list(given: Given, part: Part | None, kept: Mapping[str, str]) -> Choice
     )
     part, why = (part, "as asked for") if part else usual
     chosen = [sample for sample, its in zip(samples, parts, strict=True) if part in ("all", its)]
-    return Choice(part, why, chosen, len(samples))
+    return Choice(part, why, chosen, len(samples), notes)
 
 
-def _named_as_trained(given: Given, needs_table: bool) -> list["Sample"]:
+def _named_as_trained(given: Given, needs_table: bool) -> tuple[list["Sample"], tuple[str, ...]]:
     """The pictures there, their embryos named as they were in training; of other folders that may fit none."""
     from napari_embryo import data
 
     trained = _data_settings(given, given.trained if given.is_known else None, needs_table)
     table = str(given.table) if given.table else ""
     plain = trained.model_copy(update={"embryo_pattern": "", "embryo_table": table})
-    found = data.find_samples(plain, given.classes)
+    found, notes = _found(plain, given)
     pattern = (given.trained or {}).get("embryo_pattern", "")
     embryos = data.Embryos.of(plain.model_copy(update={"embryo_pattern": pattern}))
-    return [replace(sample, embryo=embryos.name(sample.name, sample.embryo)) for sample in found.samples]
+    return [replace(sample, embryo=embryos.name(sample.name, sample.embryo)) for sample in found.samples], notes
+
+
+def _found(settings: DataSettings, given: Given) -> tuple["Found", tuple[str, ...]]:
+    """What lies in the folders; what could be read otherwise, and what was skipped."""
+    from napari_embryo import data
+    from napari_embryo.data.finding import layout_doubts
+    from napari_embryo.data.reporting import skipped_lines
+
+    found = data.find_samples(settings, given.classes)
+    return found, (*layout_doubts(settings, given.classes), *skipped_lines(found.skipped))
 
 
 def _split_anew(given: Given, part: Part | None) -> Choice:
@@ -154,10 +185,11 @@ def _split_anew(given: Given, part: Part | None) -> Choice:
 
     part, why = (part, "as asked for") if part else _usual_part(given)
     settings = _data_settings(given, given.trained if part != "all" else None, needs_table=True)
-    samples = data.find_samples(settings, given.classes).samples
+    found, notes = _found(settings, given)
+    samples, count = found.samples, len(found.samples)
     if part == "all":
-        return Choice(part, why, samples, len(samples))
-    return Choice(part, f"{why}; {_ANEW}", getattr(data.split(samples, settings), part), len(samples))
+        return Choice(part, why, samples, count, notes)
+    return Choice(part, f"{why}; {_ANEW}", getattr(data.split(samples, settings), part), count, notes)
 
 
 _ANEW = "split anew, as the weights list no embryos: some may have been learned from"
@@ -177,6 +209,8 @@ def _data_settings(given: Given, trained: dict[str, Any] | None, needs_table: bo
     """As trained with, on these folders."""
     folders = [str(folder) for folder in given.folders]
     said = {**(trained or {}), "folders": folders, "repeats": {}, "only_train": ()}
+    if given.layout is not None:
+        said["layout"] = given.layout
     if given.table is not None:
         said["embryo_table"] = str(given.table)
     elif said.get("embryo_table") and needs_table:
@@ -195,7 +229,8 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> "pd.DataFram
         scores = metrics.score(followed, masks, predictor.classes)
     if scores.empty:
         classes = ", ".join(predictor.classes)
-        raise ValueError(f"none of {classes} is drawn on these {len(samples)} pictures; give pictures with masks of it")
+        came = counted(len(samples), "picture")
+        raise ValueError(f"none of {classes} is drawn on the {came} that came; give pictures with masks of it")
     return scores
 
 
@@ -251,6 +286,7 @@ def reproduce(
 
     folder = out or REPRODUCTIONS / (f"{what}-fast" if fast else what)
     with readable_errors():
+        check_out_folder(folder)
         protocol = papers.protocol(what, [str(d.absolute()) for d in data or []], folder, fast, device)
         protocol = papers.from_imagenet(protocol, backbone.absolute(), encoder) if backbone else protocol
         try:
@@ -259,8 +295,9 @@ def reproduce(
             complain(f"{error}\nThe same command goes on from the last finished epoch")
             raise typer.Exit(1) from error
     rows = papers.table(scores).to_dict("records")
-    io.write_csv_atomic(folder / "table.csv", rows)
     print_table(rows)
+    with readable_errors(), writing(folder):
+        io.write_csv_atomic(folder / "table.csv", rows)
     for note in (*([papers.FAST_NOTE] if fast else []), *papers.NOTES):
         console.print(note, markup=False)
     console.print(f"networks, splits, scores and table.csv are in {folder.resolve()}", markup=False)

@@ -5,15 +5,26 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress as Bar
 
-from napari_embryo import io, library
-from napari_embryo.cli.terminal import DeviceOption, Weights, console, make_folder, readable_errors
+from napari_embryo import io, library, measure
+from napari_embryo.cli.terminal import (
+    DeviceOption,
+    Weights,
+    check_out_folder,
+    console,
+    make_folder,
+    readable_errors,
+    writing,
+)
 from napari_embryo.cli.terminal import bar as make_bar
+from napari_embryo.data.reporting import counted
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io import Grouping, OpenChoices
 from napari_embryo.settings import Precision, SegmentSettings
@@ -32,13 +43,23 @@ Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is n
 Family = Annotated[
     str | None,
     typer.Option(
-        help="Family of networks: resanet (blastocyst: ICM, TE, ZP), or unet, its baseline (no weights of it ship). "
-        "Where nothing is said: that of the weights."
+        help="Family of networks: resanet (blastocyst: ICM, TE, ZP), regdeeplab (cleavage stage: fragments, their "
+        "ratio and grade), or unet, resanet's baseline. Where nothing is said: that of the weights."
+    ),
+]
+RatioWeights = Annotated[
+    str,
+    typer.Option(
+        help="regdeeplab: other weights that tell the ratio, while --weights draw the fragments: the paper's dual "
+        "use. Empty: the same."
     ),
 ]
 Maps = Annotated[
     str | None,
-    typer.Option(help=f"Attention maps to write, such as SA1,LA1; '' for none. ResA-Net's: {','.join(DEFAULTS.maps)}."),
+    typer.Option(
+        help=f"Attention maps to write, such as SA1,LA1; '' for none. Where nothing is said: {','.join(DEFAULTS.maps)} "
+        "of a ResA-Net, AG of an AttnRegDeepLab."
+    ),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
 Focus = Annotated[str, typer.Option(help="Of focal planes: best (the sharpest) or edf (extended depth of field).")]
@@ -62,6 +83,7 @@ def segment(
     out: Out = RESULTS,
     family: Family = None,
     weights: Weights = DEFAULTS.weights,
+    ratio_weights: RatioWeights = DEFAULTS.ratio_weights,
     device: DeviceOption = DEFAULTS.device,
     maps: Maps = None,
     grad_cam: GradCam = DEFAULTS.grad_cam,
@@ -81,6 +103,7 @@ def segment(
             {
                 "family": family or _family_of(weights),
                 "weights": weights,
+                "ratio_weights": ratio_weights,
                 "device": device,
                 "grad_cam": grad_cam,
                 "threshold": threshold,
@@ -113,8 +136,8 @@ def demo(
     """Segment the sample embryos, which the program draws, and any images given; show them in napari."""
     samples = out / "samples"
     with readable_errors():
-        make_folder(out)
-        samples.mkdir(exist_ok=True)
+        check_out_folder(out)
+        make_folder(samples)
         drawn = [_draw_sample(samples, seed) for seed in SAMPLE_SEEDS]
     failures = _segment_all(
         [*drawn, *(paths or [])], SegmentSettings(device=device), out, "auto", OpenChoices(focus="best")
@@ -133,6 +156,7 @@ def _segment_all(
     from napari_embryo.pipeline import load_predictor, segment_all_to_files
 
     with readable_errors():
+        check_out_folder(out)
         make_folder(out)
         predictor = load_predictor(settings)
     console.print(f"{settings.family} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})")
@@ -145,10 +169,19 @@ def _segment_all(
     except MemoryError as error:
         failures.append(str(error))
     finally:
-        if rows:
-            io.write_csv_atomic(out / "measurements.csv", rows)
+        _write_table(out, rows, failures)
         _report(out, rows, failures, predictor.notes)
     return failures
+
+
+def _write_table(out: Path, rows: "Sequence[Row]", failures: list[str]) -> None:
+    """Of what was measured; where it cannot be written, that is named like any other failure."""
+    try:
+        if rows:
+            with writing(out / "measurements.csv"):
+                io.write_csv_atomic(out / "measurements.csv", rows)
+    except OSError as error:
+        failures.append(str(error))
 
 
 class _Names:
@@ -235,13 +268,20 @@ def _finish_bar(bar: Bar) -> None:
 
 
 def _report(out: Path, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[str]) -> None:
-    for note in notes:
+    for note in (*notes, *_far_apart(rows)):
         console.print(f"note: {note}", markup=False)
     done = len({row["image"] for row in rows})
-    console.print(f"{done} image{'' if done == 1 else 's'} done, {len(failures)} failed; results in {out.resolve()}")
+    console.print(f"{counted(done, 'image')} done, {len(failures)} failed; results in {out.resolve()}")
     for failure in failures:
         console.print(f"failed: {failure}", style="red", markup=False)
     console.print(RESEARCH_ONLY, style="dim")
+
+
+def _far_apart(rows: "Sequence[Row]") -> Iterator[str]:
+    """A line for every image in which mask and regression disagree by more than one grade."""
+    for name, own in groupby(rows, key=itemgetter("image")):
+        if line := measure.far_apart_said(own):
+            yield f"{name}: {line}"
 
 
 def _focus(name: str) -> Any:

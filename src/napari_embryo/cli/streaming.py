@@ -21,15 +21,13 @@ if TYPE_CHECKING:
 Say = Callable[[stream.Event], None]
 
 
-def train(ask: Callable[[], Recipe], folder: Callable[[Recipe], Path], resume: bool) -> int:
+def train(order: Callable[[], tuple[Recipe, Path]], resume: bool) -> int:
     """Train and tell; returns the exit code.
 
     Parameters
     ----------
-    ask
-        Gives the recipe; what is wrong with it is told like every other error.
-    folder
-        Where that recipe is trained.
+    order
+        Gives the recipe and the folder; what is wrong with them is told like every other error.
     resume
         Go on with the training there.
     """
@@ -38,7 +36,7 @@ def train(ask: Callable[[], Recipe], folder: Callable[[Recipe], Path], resume: b
         say: Say = lambda event: write(stream.encode(event))  # noqa: E731 - a name for what it does
         orders.listen()
         try:
-            _train(ask(), folder, resume, orders, say, is_read)
+            _train(*order(), resume, orders, say, is_read)
         except FAILURES as error:
             say(stream.Error(message=str(error)))
             return 1
@@ -47,7 +45,7 @@ def train(ask: Callable[[], Recipe], folder: Callable[[Recipe], Path], resume: b
 
 def _train(
     recipe: Recipe,
-    folder: Callable[[Recipe], Path],
+    out: Path,
     resume: bool,
     orders: "Orders",
     say: Say,
@@ -55,7 +53,6 @@ def _train(
 ) -> None:
     prepared = recipes.prepare(recipe)
     say(stream.Report(text=prepared.text, rows=tuple(dict(row) for row in prepared.report.rows)))
-    out = folder(recipe)
     steps = recipes.run(prepared, out, resume)
     outcome = follow(steps, out, lambda: not is_read() or orders.is_stopped(say), lambda p: say(told(p)))
     say(finished(outcome, _added(outcome, recipe.name, say)))

@@ -1,8 +1,10 @@
 """What every command says and how: the console, errors in one line, bars, options that several commands share."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
@@ -48,11 +50,78 @@ def _wrong_options(error: ValidationError) -> str:
 
 
 def make_folder(path: Path) -> None:
+    """Make the folder for results, where it is not there yet.
+
+    Raises
+    ------
+    OSError
+        When it cannot be made; says why.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = "a file stands there" if path.is_file() else (error.strerror or str(error))
-        raise OSError(f"--out {path}: this folder cannot be made ({reason}); choose another one") from error
+        raise OSError(
+            f"--out {path}: this folder cannot be made ({_why_not(path, error)}); choose another one"
+        ) from error
+
+
+def _why_not(path: Path, error: OSError) -> str:
+    files = (each for each in (path, *path.parents) if os.path.isfile(each))  # noqa: PTH113 - pathlib's may raise
+    in_the_way = next(files, None)
+    if in_the_way is None:
+        return _reason(error)
+    return "a file stands there" if in_the_way == path else f"{in_the_way} is a file"
+
+
+def check_out_folder(path: Path) -> None:
+    """Whether results can be written in a folder, asked before any work; nothing is left there.
+
+    Raises
+    ------
+    OSError
+        When they cannot; says why.
+    """
+    missing = [each for each in (path, *path.parents) if not os.path.exists(each)]  # noqa: PTH110 - pathlib's may raise
+    try:
+        make_folder(path)
+        with writing(path), TemporaryFile(dir=path):
+            pass
+    finally:
+        for made in missing:
+            with suppress(OSError):
+                made.rmdir()
+
+
+def check_out_file(path: Path, suffix: str) -> None:
+    """Whether a file of this ending can be written, asked before any work.
+
+    Raises
+    ------
+    OSError
+        When it cannot; says why.
+    ValueError
+        When the name has another ending.
+    """
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"--out {path}: a {suffix} file is written; choose a name that ends in {suffix}")
+    if path.is_dir():
+        raise IsADirectoryError(f"--out {path}: this is a folder; name a file, such as {path / f'name{suffix}'}")
+    check_out_folder(path.absolute().parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system says when a file cannot be written, with the path and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"--out {path}: nothing can be written there ({_reason(error)}); make room or choose another place"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def bar() -> Bar:

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil, sqrt
 from pathlib import Path
@@ -18,9 +18,18 @@ from napari_embryo import recipes as book
 from napari_embryo.cli import streaming
 from napari_embryo.cli.following import FAILURES, add_best, follow
 from napari_embryo.cli.terminal import bar as make_bar
-from napari_embryo.cli.terminal import complain, console, make_folder, readable_errors
+from napari_embryo.cli.terminal import (
+    check_out_file,
+    check_out_folder,
+    complain,
+    console,
+    make_folder,
+    readable_errors,
+    writing,
+)
+from napari_embryo.data.reporting import counted
 from napari_embryo.image import Progress
-from napari_embryo.settings import Device, Recipe, SegmentSettings
+from napari_embryo.settings import Device, Layout, Recipe, SegmentSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,21 +41,29 @@ TRAININGS = Path("napari-embryo-trainings")
 STOPPED = 130
 """What shells expect of a program that Ctrl-C has ended."""
 
-RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A .yaml file, or one that ships: see 'napari-embryo recipes'.")
-]
+_RECIPE_HELP = "A .yaml file, or one that ships: see 'napari-embryo recipes'."
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=_RECIPE_HELP)]
 DataFolders = Annotated[
     list[Path] | None, typer.Option("--data", help="Folder of annotated pictures, instead of the recipe's; repeatable.")
+]
+LayoutOption = Annotated[
+    Layout | None, typer.Option(help="How the annotations lie on the disk, instead of the recipe's; auto: look.")
 ]
 
 
 def train(
-    recipe: RecipeName,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help=f"{_RECIPE_HELP} With --resume that of --out, if none.")
+    ] = None,
     data: DataFolders = None,
+    layout: LayoutOption = None,
     out: Annotated[
         Path | None, typer.Option(help=f"Folder of this training; {TRAININGS}/NAME where nothing is said.")
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Instead of the recipe's.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="How many graphics cards train together, instead of the recipe's.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the model, instead of the recipe's.")] = None,
     start: Annotated[
@@ -63,19 +80,21 @@ def train(
     """Train a network; the best weights become a model of yours. Ctrl-C stops after the step; best and last stay."""
     changes = {
         "data.folders": _absolute(data),
+        "data.layout": layout,
         "training.device": device,
+        "training.devices": devices,
         "training.epochs": epochs,
         "name": name,
         "start": start,
         "backbone": backbone,
     }
     if stream:
-        raise typer.Exit(streaming.train(lambda: _asked(recipe, changes), lambda asked: _folder(out, asked), resume))
+        raise typer.Exit(streaming.train(lambda: _order(recipe, out, changes, resume), resume))
     with readable_errors():
-        asked = _asked(recipe, changes)
+        asked, folder = _order(recipe, out, changes, resume)
         prepared = book.prepare(asked)
     console.print(prepared.text, markup=False)
-    raise typer.Exit(_train(prepared, _folder(out, asked), resume))
+    raise typer.Exit(_train(prepared, folder, resume))
 
 
 def recipes(
@@ -96,18 +115,76 @@ def preview(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     data: DataFolders = None,
+    layout: LayoutOption = None,
     count: Annotated[int, typer.Option(help="How many pictures.", min=1, max=400)] = 16,
     start: Annotated[str | None, typer.Option(help="Instead of the recipe's.")] = None,
 ) -> None:
     """Draw training pictures as the network will meet them: altered at random, masks outlined."""
     with readable_errors():
-        changes = {"data.folders": _absolute(data), "start": start}
+        check_out_file(out, ".png")
+        changes = {"data.folders": _absolute(data), "data.layout": layout, "start": start}
         prepared = book.prepare(_asked(recipe, changes))
-        make_folder(out.absolute().parent)
         pictures = _augmented(prepared, count)
-        io.write_png(out, side_by_side(pictures))
+        make_folder(out.absolute().parent)
+        with writing(out):
+            io.write_png(out, _sheet(pictures, prepared.recipe.model.classes))
     console.print(prepared.text, markup=False)
-    console.print(f"{len(pictures)} training pictures drawn in {out.resolve()}", markup=False)
+    console.print(f"{counted(len(pictures), 'training picture')} drawn in {out.resolve()}", markup=False)
+
+
+def _order(recipe: str | None, out: Path | None, changes: Mapping[str, Any], resume: bool) -> tuple[Recipe, Path]:
+    """What to train and where, once it is known that it can begin or go on there."""
+    if resume:
+        asked, folder = _begun(recipe, out, changes)
+    elif recipe is None:
+        raise ValueError("no recipe came; name a .yaml file, or one that ships (see: napari-embryo recipes)")
+    else:
+        asked = _asked(recipe, changes)
+        folder = out or TRAININGS / asked.name
+        book.check_is_new(folder)
+    _check_devices(asked)
+    check_out_folder(folder)
+    return asked, folder
+
+
+def _check_devices(asked: Recipe) -> None:
+    """Before any picture is read; one device needs no torch to be told."""
+    if asked.training.devices > 1:
+        from napari_embryo import train
+
+        train.check_devices(asked.training)
+
+
+def _begun(recipe: str | None, out: Path | None, changes: Mapping[str, Any]) -> tuple[Recipe, Path]:
+    """The training to go on with: by the recipe in its folder, or by one that is named again."""
+    if recipe is not None:
+        asked = _asked(recipe, changes)
+        folder = out or TRAININGS / asked.name
+        _check_is_begun(folder)
+        return (asked if changes["training.epochs"] is not None else _as_long_as(folder, asked)), folder
+    if out is None:
+        raise ValueError("--resume came without a folder; name the one of the training with --out, or its recipe")
+    _check_is_begun(out)
+    return _asked(str(out / "recipe.yaml"), changes), out
+
+
+def _check_is_begun(folder: Path) -> None:
+    if not (folder / "recipe.yaml").is_file():
+        raise FileNotFoundError(
+            f"{folder}: there is no training to go on with (no recipe.yaml); name the folder of one with --out, or "
+            "begin one without --resume"
+        )
+
+
+def _as_long_as(folder: Path, asked: Recipe) -> Recipe:
+    """With as many epochs as the training in the folder has been told."""
+    epochs, others = book.read(folder / "recipe.yaml").training.epochs, asked.training.epochs
+    if epochs != others:
+        said = (
+            f"note: to epoch {epochs}, as told when this training began; the recipe says {others}; --epochs changes it"
+        )
+        console.print(said, markup=False)
+    return book.changed(asked, {"training.epochs": epochs})
 
 
 def _asked(recipe: str, changes: Mapping[str, Any]) -> Recipe:
@@ -120,15 +197,13 @@ def _absolute(folders: list[Path] | None) -> list[str] | None:
     return [str(folder.absolute()) for folder in folders] if folders else None
 
 
-def _folder(out: Path | None, asked: Recipe) -> Path:
-    return out or TRAININGS / asked.name
-
-
 def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
     """Train before a person's eyes; returns the exit code."""
     try:
         with make_bar() as bar, _interruptible() as interrupted:
-            outcome = follow(book.run(prepared, out, resume), out, interrupted.is_set, Teller(bar))
+            tell = Teller(bar)
+            outcome = follow(book.run(prepared, out, resume), out, interrupted.is_set, tell)
+            tell.rest(outcome.notes)
     except (OSError, ValueError) as error:
         complain(str(error))
         return 2
@@ -170,6 +245,7 @@ class Teller:
 
     def __init__(self, bar: Bar) -> None:
         self.bar, self.task = bar, bar.add_task("loading the network", total=None)
+        self._told: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         from napari_embryo.train import Epoch, Step
@@ -181,6 +257,13 @@ class Teller:
             case Epoch() as epoch:
                 self.bar.console.print(epoch_line(epoch), markup=False)
             case str() as note:
+                self.rest([note])
+
+    def rest(self, notes: Iterable[str]) -> None:
+        """Tell those that were not told yet."""
+        for note in notes:
+            if note not in self._told:
+                self._told.add(note)
                 self.bar.console.print(f"note: {note}", markup=False)
 
 
@@ -200,9 +283,10 @@ def said(numbers: Mapping[str, float]) -> str:
 
 
 def _say_how_to_go_on(outcome: "Outcome", recipe: Recipe) -> None:
+    folder = outcome.last.resolve().parent
     for line in (
-        f"stopped after {outcome.epochs} whole epochs; best and last weights are in {outcome.last.resolve().parent}",
-        "go on: the same command with --resume",
+        f"stopped after {counted(outcome.epochs, 'whole epoch')}; best and last weights are in {folder}",
+        f"go on: napari-embryo train --resume --out {folder}",
         f"use the best: {_use(str(outcome.best), recipe)}",
     ):
         console.print(line, markup=False)
@@ -216,7 +300,8 @@ def _use(weights: str, recipe: Recipe) -> str:
 
 def _say_how_to_use(outcome: "Outcome", added: Path | None, recipe: Recipe) -> None:
     why = "no better epoch for long" if outcome.reason == "early" else "done"
-    console.print(f"{why} after {outcome.epochs} epochs; the best was epoch {outcome.best_epoch}", markup=False)
+    how_long = counted(outcome.epochs, "epoch")
+    console.print(f"{why} after {how_long}; the best was epoch {outcome.best_epoch}", markup=False)
     console.print(f"best weights: {outcome.best.resolve()}", markup=False)
     if added is not None:
         model = added.name.removesuffix(library.SUFFIX)
@@ -230,6 +315,13 @@ def _augmented(prepared: "book.Prepared", count: int) -> "npt.NDArray[np.uint8]"
     recipe = prepared.recipe
     visited = batches.visited(prepared.split.train, recipe.data.repeats)
     return augment.preview(visited, recipe.preprocessing, recipe.augmentation, recipe.training.seed, count)
+
+
+def _sheet(pictures: "npt.NDArray[np.uint8]", classes: Sequence[str]) -> "npt.NDArray[np.uint8]":
+    """All of them, and which colour is which class; the outlines are coloured by the classes' places."""
+    from napari_embryo import render
+
+    return render.with_legend(side_by_side(pictures), classes, colours=tuple(render.COLOURS.values()))
 
 
 def side_by_side(pictures: "npt.NDArray[np.uint8]", gap: int = 4) -> "npt.NDArray[np.uint8]":

@@ -1,7 +1,7 @@
 """Folders -> samples: which layout a folder has, and which of its pictures can be used."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 from napari_embryo.data import coco, grades, labelme, maskfiles, saved
 from napari_embryo.data.embryos import Embryos
 from napari_embryo.data.pictures import Entry, subfolders
-from napari_embryo.data.sample import Contents, Found, Sample, Skipped, Truth
-from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
+from napari_embryo.data.sample import Contents, Found, Sample, Skipped, Truth, with_embryo
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,44 @@ def _homes(folder: Path, layout: str, classes: Sequence[str]) -> list[tuple[Path
 
 
 def _layout(folder: Path, classes: Sequence[str]) -> str | None:
+    return next(_layouts(folder, classes), None)
+
+
+def _layouts(folder: Path, classes: Sequence[str]) -> Iterator[str]:
+    """Every one that the folder has; a file may be a table, or COCO."""
     if folder.is_file():
         readers: Iterable[str] = ("grades",) if folder.suffix.lower() == ".csv" else ("kins", "coco")
     else:
         readers = READERS
-    return next((name for name in readers if READERS[name].fits(folder, classes)), None)
+    return (name for name in readers if READERS[name].fits(folder, classes))
+
+
+def layout_doubts(settings: DataSettings, classes: Sequence[str]) -> tuple[str, ...]:
+    """Which folders could be read in another way, too: one line each.
+
+    Parameters
+    ----------
+    settings, classes
+        As for :func:`find_samples`, which takes the first layout that fits.
+    """
+    if settings.layout != "auto":
+        return ()
+    homes = [path for folder in _folders(settings) for path, _ in _homes(folder, "auto", classes)]
+    return tuple(line for path in homes if (line := _doubt(path, classes)))
+
+
+def _doubt(path: Path, classes: Sequence[str]) -> str:
+    taken, *others = _layouts(path, classes)
+    if taken == "kins":  # which is COCO with names of its own
+        others.remove("coco")
+    if not others:
+        return ""
+    *first, last = (taken, *others)
+    choice = " or ".join(others)
+    return (
+        f"{path} looks like {', '.join(first)} and {last}; read as {taken}; say layout: {choice} "
+        f"(--layout {others[0]}) to change"
+    )
 
 
 def _sources(paths: Sequence[Path]) -> dict[Path, str]:
@@ -129,7 +162,7 @@ def _read_folder(path: Path, layout: str, source: str, classes: Sequence[str], e
     skipped: list[Skipped] = []
     contents: dict[Sample, Contents] = {}
     names: set[str] = set()
-    for entry in READERS[layout].entries(path, classes):
+    for entry in _entries(path, layout, classes):
         checked = _check(entry, classes) if entry.name not in names else "another picture has the same name"
         if isinstance(checked, str):
             skipped.append(Skipped(f"{source}/{entry.name}", checked))
@@ -140,13 +173,20 @@ def _read_folder(path: Path, layout: str, source: str, classes: Sequence[str], e
     return Found(tuple(samples), tuple(skipped), contents)
 
 
+def _entries(path: Path, layout: str, classes: Sequence[str]) -> Iterator[Entry]:
+    for entry in READERS[layout].entries(path, classes):
+        if set(FRAGMENT_CLASSES) <= set(classes):
+            entry = replace(entry, load=partial(with_embryo, entry.load, tuple(classes)))
+        yield entry
+
+
 def _check(entry: Entry, classes: Sequence[str]) -> Contents | str:
     """What the picture holds, or why it cannot be used."""
     try:
         truth = entry.load()
     except (ValueError, OSError, MemoryError) as error:
         return str(error) or type(error).__name__
-    return objection(truth, classes) or Contents.of(truth)
+    return objection(truth, classes) or Contents.of(truth, classes)
 
 
 def objection(truth: Truth, classes: Sequence[str]) -> str | None:

@@ -9,9 +9,9 @@ import numpy as np
 from napari_embryo.data.embryos import image_stem, inside, read_rows
 from napari_embryo.data.pictures import Entry, by_stem, check_size, folder_like, pictures, read_grey, read_mask, refuse
 from napari_embryo.data.sample import Truth, no_cells
+from napari_embryo.settings import GRADES
 
 LOOKED_FOR = "a CSV with the columns image and grade (A-D) or ratio (0-1)"
-GRADES = ("A", "B", "C", "D")
 _WHOSE = ("embryo", "patient_id", "patient")
 _SHORT = {"frag": ("fragment", "fragments", "fragmentation")}
 """Short names of classes in a table's mask columns."""

@@ -33,12 +33,12 @@ class Report:
 
     def text(self) -> str:
         """A plain table with what was skipped below it."""
-        return "\n".join([*_table(self.rows), *self.notes, *_skipped_lines(self.skipped)])
+        return "\n".join([*_table(self.rows), *self.notes, *skipped_lines(self.skipped)])
 
 
 def report(found: Found, split: Split, classes: Sequence[str]) -> Report:
     """Count images, embryos and drawn classes of every source on every side of the split."""
-    contents = {s: found.contents.get(s) or Contents.of(s.read()) for part in split.parts.values() for s in part}
+    contents = {s: found.contents.get(s) or Contents.of(s.read(), classes) for part in split.parts.values() for s in part}
     sources = sorted({sample.source for sample in contents})
     rows = [
         _row(source, part, [s for s in samples if s.source == source], contents, classes)
@@ -48,6 +48,11 @@ def report(found: Found, split: Split, classes: Sequence[str]) -> Report:
     ]
     totals = [_row("all", part, samples, contents, classes) for part, samples in split.parts.items() if samples]
     return Report(tuple(rows + totals if len(sources) > 1 else rows), found.skipped, _notes(sources, split))
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _row(
@@ -88,7 +93,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
+def skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
     """One line per reason, with the first names."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for each in skipped:

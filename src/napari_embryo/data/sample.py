@@ -1,7 +1,7 @@
 """An annotated picture: what a source knows of it, read when it is needed."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo.geometry import Box
+from napari_embryo.settings import FRAGMENT_CLASSES
 
 Bools = npt.NDArray[np.bool_]
 
@@ -127,6 +128,29 @@ def _kept(truth: Truth) -> Truth:
     return truth
 
 
+def with_embryo(load: Callable[[], Truth], classes: tuple[str, ...]) -> Truth:
+    """What ``load`` reads, its embryo made of its parts: the area of cells or fragments (our decision).
+
+    Where cells are drawn or an embryo is, the embryo is known.
+    """
+    truth = load()
+    fragment, embryo = (classes.index(name) for name in FRAGMENT_CLASSES)
+    masks, known = truth.masks.copy(), truth.known.copy()
+    masks[embryo] |= masks[fragment] | truth.cells.any(axis=0)
+    known[embryo] |= len(truth.cells) > 0
+    return replace(truth, masks=masks, known=known)
+
+
+def fragmentation_ratio(truth: Truth, classes: Sequence[str]) -> float | None:
+    """Share of the embryo's area that is fragments where both are drawn, else the ratio told; None where neither is."""
+    if not set(FRAGMENT_CLASSES) <= set(classes):
+        return truth.ratio
+    fragment, embryo = (classes.index(name) for name in FRAGMENT_CLASSES)
+    area = int(truth.masks[embryo].sum())
+    is_drawn = area and truth.known[fragment] and truth.known[embryo]
+    return int(truth.masks[fragment].sum()) / area if is_drawn else truth.ratio
+
+
 def no_cells(image: npt.NDArray[Any]) -> Bools:
     """(0, H, W): a picture on which no cell is drawn."""
     return np.zeros((0, *image.shape), bool)
@@ -147,11 +171,12 @@ class Contents:
     known: tuple[bool, ...]
     cells: int
     graded: bool
+    ratio: float | None = None
 
     @classmethod
-    def of(cls, truth: Truth) -> Self:
+    def of(cls, truth: Truth, classes: Sequence[str] = ()) -> Self:
         graded = truth.grade is not None or truth.ratio is not None
-        return cls(tuple(map(bool, truth.known)), len(truth.cells), graded)
+        return cls(tuple(map(bool, truth.known)), len(truth.cells), graded, fragmentation_ratio(truth, classes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,13 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
+from torchvision.models import inception_v3
 
-from napari_embryo.models.blocks import cbr, resize_to
-from napari_embryo.settings import UNetSettings
+from napari_embryo.models.blocks import RegressionHead, cbr, resize_to
+from napari_embryo.settings import InceptionSettings, UNetSettings
+
+SMALLEST_INCEPTION = 75
+"""Pixels a side; less leaves nothing after its unpadded convolutions."""
 
 
 def _double(inside: int, outside: int) -> nn.Sequential:
@@ -51,3 +55,42 @@ class UNet(nn.Module):
 def build(settings: UNetSettings) -> UNet:
     """A U-Net with random weights."""
     return UNet(settings)
+
+
+class Inception(nn.Module):
+    """Inception v3 (Szegedy et al. 2016) that tells a ratio and draws nothing.
+
+    torchvision's, without the auxiliary classifier; the classifier is dropout and one linear layer. It averages over
+    the padding, too. 299 x 299 is its usual size, from 75 any will do.
+    """
+
+    def __init__(self, settings: InceptionSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.trunk = inception_v3(weights=None, aux_logits=False, init_weights=True)
+        width = self.trunk.fc.in_features
+        self.trunk.dropout, self.trunk.fc = nn.Identity(), nn.Identity()
+        self.regression = RegressionHead(nn.Identity(), width, settings.dropout)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Judge normalised grey images (B, 1, H, W); return ``ratio`` (B, 1), a logit."""
+        height, width = images.shape[-2:]
+        if min(height, width) < SMALLEST_INCEPTION:
+            raise ValueError(
+                f"pictures of {height} x {width} came; Inception v3 needs {SMALLEST_INCEPTION} pixels a side, "
+                "299 are usual (preprocessing: height, width)"
+            )
+        return {"ratio": self.regression(self.trunk(images.expand(-1, 3, -1, -1)))[1]}
+
+    def map_names(self) -> tuple[str, ...]:
+        """It has no attention maps."""
+        return ()
+
+    def cam_layers(self) -> dict[str, nn.Module]:
+        """Grad-CAM shows what speaks for a mask, and there is none."""
+        return {}
+
+
+def build_inception(settings: InceptionSettings) -> Inception:
+    """An Inception v3 with random weights."""
+    return Inception(settings)

@@ -49,6 +49,12 @@ def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Te
     }
 
 
+def counts(targets: dict[str, Tensor]) -> dict[str, float]:
+    """Over how many things each loss is a mean: the known classes of all pictures."""
+    known = float(targets["known"].sum())
+    return {"bce": known, "dice": known}
+
+
 def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
     """``IoU CLASS`` (B,) of every class at p >= 0.5 and the network's size, within the valid area (MODELS 2.6).
 
@@ -74,7 +80,9 @@ def decode(
     return probabilities >= threshold, probabilities
 
 
-def to_segmentation(logits: Tensor, geometry: Geometry, classes: Sequence[str], threshold: float) -> Segmentation:
-    """One image's masks as a :class:`Segmentation` without maps."""
-    masks, probabilities = decode(logits, geometry, classes, threshold)
+def to_segmentation(
+    outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float
+) -> Segmentation:
+    """One image's masks as a :class:`Segmentation` without maps, from its ``logits`` (C, h, w)."""
+    masks, probabilities = decode(outputs["logits"], geometry, classes, threshold)
     return Segmentation(tuple(classes), masks, probabilities)

@@ -4,9 +4,21 @@ The four attention blocks restate those of CA-Net (Gu et al. 2020, IEEE TMI), wh
 its output and its attention, so that what is shown is what was computed.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, relu
+from torch.nn.functional import conv2d, interpolate, max_pool2d, relu
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """What one attention map shows; ``window`` is fixed for the module, never taken from the map."""
+
+    key: str
+    channel: int | None
+    window: tuple[float, float]
+    meaning: str
 
 
 def cbr(inside: int, outside: int, kernel: int = 1) -> nn.Sequential:
@@ -57,16 +69,18 @@ def _pool2(x: Tensor) -> Tensor:
 class AttentionGate(nn.Module):
     """Additive attention gate (Oktay et al. 2018) at the resolution of the skip.
 
-    ``alpha = sigmoid(psi(relu(theta x + up(phi g))))``; ``out = BN(W(alpha * x))``.
+    ``alpha = sigmoid(psi(relu(theta x + up(phi g))))``; ``out = BN(W(alpha * x))``, or ``alpha * x`` where the layer
+    that follows plays the role of ``W``.
     """
 
-    def __init__(self, channels: int, gate: int, inner: int | None = None) -> None:
+    def __init__(self, channels: int, gate: int, inner: int | None = None, project: bool = True) -> None:
         super().__init__()
         inner = inner or channels
         self.theta = nn.Conv2d(channels, inner, 1, bias=False)
         self.phi = nn.Conv2d(gate, inner, 1)
         self.psi = nn.Conv2d(inner, 1, 1)
-        self.w = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+        own = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+        self.w = own if project else nn.Identity()
 
     def forward(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Gate the skip ``x`` (B, C, H, W) by ``g``; return the output and alpha (B, 1, H, W) in (0, 1)."""
@@ -149,3 +163,86 @@ class ScaleAttention(nn.Module):
         maps = torch.sigmoid(self.spatial(weighted))
         attended = weighted * (1 + maps.repeat_interleave(self.per_scale, 1))
         return self.reduce(relu(attended + x)), gamma, maps
+
+
+def separable(inside: int, outside: int, dilation: int = 1) -> nn.Sequential:
+    """Depthwise 3 x 3 and pointwise convolution, batch normalisation, ReLU (DeepLabV3+)."""
+    depthwise = nn.Conv2d(inside, inside, 3, padding=dilation, dilation=dilation, groups=inside, bias=False)
+    pointwise = nn.Conv2d(inside, outside, 1, bias=False)
+    return nn.Sequential(depthwise, pointwise, nn.BatchNorm2d(outside), nn.ReLU())
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (Chen et al. 2018) with separable convolutions, to 256 channels.
+
+    The branch of the whole picture has no batch normalisation, so that a single picture can be learned from.
+    """
+
+    def __init__(self, inside: int, rates: tuple[int, int, int], outside: int = 256, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.near = cbr(inside, outside)
+        self.far = nn.ModuleList(separable(inside, outside, rate) for rate in rates)
+        self.whole = nn.Sequential(nn.Conv2d(inside, outside, 1), nn.ReLU())
+        self.join = nn.Sequential(cbr(5 * outside, outside), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 256, h, w)."""
+        whole = self.whole(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
+        joined: Tensor = self.join(torch.cat((self.near(x), *(branch(x) for branch in self.far), whole), 1))
+        return joined
+
+
+class InjectedConv(nn.Module):
+    """A convolution over features joined by one vector per picture that is broadcast over all places.
+
+    The weights have the layout of the literal concatenation (features first); the vector's share is computed apart,
+    which is exact, also at the borders, where the kernel sees the zeros of the padding, and costs next to nothing. The
+    vector's weights start at zero, so the layer starts as if nothing were injected.
+    """
+
+    def __init__(self, features: int, vector: int, outside: int, kernel: int = 1) -> None:
+        super().__init__()
+        whole = nn.Conv2d(features, outside, kernel)
+        injected = torch.zeros(outside, vector, kernel, kernel)
+        self.weight = nn.Parameter(torch.cat((whole.weight.detach(), injected), 1))
+        self.bias = nn.Parameter(torch.zeros(outside))
+        self.features, self.padding = features, kernel // 2
+
+    def forward(self, features: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) and (B, V) -> (B, O, h, w), and the vector's share at an inner place (B, O)."""
+        own, injected = self.weight[:, : self.features], self.weight[:, self.features :]
+        out = conv2d(features, own, self.bias, padding=self.padding)
+        kernels = torch.einsum("ovij,bv->boij", injected, vector)
+        if self.padding == 0:
+            return out + kernels, kernels[:, :, 0, 0]
+        ones = out.new_ones(1, 1, *out.shape[-2:])
+        spread = conv2d(ones, kernels.flatten(0, 1).unsqueeze(1).to(ones.dtype), padding=self.padding)
+        return out + spread.view(*out.shape), kernels.sum((2, 3))
+
+
+USUAL_RATIO = 0.065
+"""Of fragments; where a regression starts unless the training pictures say otherwise."""
+
+
+class RegressionHead(nn.Module):
+    """Features of a picture -> a vector -> the logit of a ratio.
+
+    The last layer starts at zero with the bias at the usual ratio: a sigmoid after an L1 loss collapses to 0 otherwise.
+    """
+
+    def __init__(self, vector: nn.Module, width: int, dropout: float) -> None:
+        super().__init__()
+        self.vector = vector
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Linear(width, 1)
+        nn.init.zeros_(self.last.weight)
+        self.start_at(USUAL_RATIO)
+
+    def start_at(self, ratio: float) -> None:
+        """Answer this ratio (clipped to 0.01-0.99) before anything is learned."""
+        nn.init.constant_(self.last.bias, float(torch.logit(torch.tensor(ratio), eps=0.01)))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vector (B, width) and the logit (B, 1)."""
+        vector = self.vector(features)
+        return vector, self.last(self.dropout(vector))

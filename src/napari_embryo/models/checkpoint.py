@@ -85,7 +85,8 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo, half: bool = False)
         in single.
     """
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
-    whole = info.model_copy(update={"content_sha256": _digest(info, tensors)})
+    said = info.model_copy(update={"content_sha256": ""}).model_dump_json()
+    whole = info.model_copy(update={"content_sha256": _digest(said, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with io.replacing(path, lasting=True) as draft:
         # Not save_file, whose files only their owner can read.
@@ -97,8 +98,8 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
     return stored.half() if half and stored.ndim >= 2 else stored
 
 
-def _digest(info: CheckpointInfo, tensors: Mapping[str, Tensor]) -> str:
-    said = info.model_copy(update={"content_sha256": ""}).model_dump_json()
+def _digest(said: str, tensors: Mapping[str, Tensor]) -> str:
+    """Over the settings as they are written, with an empty digest, so that a later version's new settings do not change it."""
     digest = hashlib.sha256(said.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -143,7 +144,8 @@ def _read(path: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
     info = _header(path)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-    if _digest(info, tensors) != info.content_sha256:
+        said = file.metadata()[METADATA_KEY]
+    if _digest(said.replace(info.content_sha256, ""), tensors) != info.content_sha256:
         raise CheckpointError(f"{path}: it was changed after it was written (sha256 differs); copy it again")
     return info, tensors
 

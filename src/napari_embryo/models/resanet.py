@@ -5,38 +5,24 @@ attention module. The paper gives no code; widths, order and initialisation are 
 code.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import ResNet, resnet50
 
 from napari_embryo.models.blocks import (
     AttentionGate,
     ChannelAttention,
     DualAttentionGate,
+    MapInfo,
     NonLocal,
     ScaleAttention,
     cbr,
     resize_to,
 )
+from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
 from napari_embryo.settings import ResANetSettings
 
-ENCODER_CHANNELS = (64, 256, 512, 1024, 2048)
 WIDTHS = {"base": (16, 32, 64, 128), "wide": (32, 64, 128, 256)}
 LA_CHANNELS = 4
-
-
-@dataclass(frozen=True)
-class MapInfo:
-    """What one attention map shows; ``window`` is fixed for the module, never taken from the map."""
-
-    key: str
-    channel: int | None
-    window: tuple[float, float]
-    meaning: str
 
 
 MAPS: dict[str, MapInfo] = {
@@ -61,48 +47,6 @@ MAPS: dict[str, MapInfo] = {
     },
 }
 """Every map by the name a user chooses."""
-
-
-class Encoder(nn.Module):
-    """ResNet-50 trunk on grey images: features at strides 2, 4, 8, 16, 32 (each size halved, rounded up)."""
-
-    def __init__(self, variant: str = "v1.5") -> None:
-        super().__init__()
-        trunk = resnet50(weights=None)
-        del trunk.fc
-        if variant == "v1":
-            _stride_in_first_convolution(trunk)
-        self.trunk = trunk
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        t = self.trunk
-        c1 = t.relu(t.bn1(t.conv1(images.expand(-1, 3, -1, -1))))
-        c2 = t.layer1(t.maxpool(c1))
-        c3 = t.layer2(c2)
-        c4 = t.layer3(c3)
-        return c1, c2, c3, c4, t.layer4(c4)
-
-    def load(self, path: Path) -> None:
-        """Take ImageNet weights from a safetensors state dict of torchvision's ``resnet50`` without ``fc``."""
-        state = {k: v.float() for k, v in load_file(path).items() if not k.startswith("fc.")}
-        try:
-            missing, unexpected = self.trunk.load_state_dict(state, strict=False)
-        except RuntimeError as error:
-            raise ValueError(
-                f"{path}: not a ResNet-50 state dict; needed is torchvision's resnet50 ({error})"
-            ) from error
-        lacking = [k for k in missing if not k.endswith("num_batches_tracked")]
-        if lacking or unexpected:
-            raise ValueError(
-                f"{path}: not a ResNet-50 state dict ({len(lacking)} tensors missing, {len(unexpected)} unknown, "
-                f"such as {(lacking + unexpected)[0]!r}); needed is torchvision's resnet50 without fc"
-            )
-
-
-def _stride_in_first_convolution(trunk: ResNet) -> None:
-    """He et al.'s own placement: the stride sits in the first 1 x 1 convolution of a stage."""
-    for stage in (trunk.layer2, trunk.layer3, trunk.layer4):
-        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
 
 
 PRIOR_LOGIT = -2.0

@@ -22,7 +22,11 @@ from napari_embryo.synthetic.optics import (
 
 @dataclass(frozen=True)
 class Scene:
-    """One way of looking. Greys are 0..255; ``light`` is the direction of the relief, in radians."""
+    """One way of looking. Greys are 0..255; ``light`` is the direction of the relief, in radians.
+
+    ``exposure`` scales all greys; ``absorption`` is how much darker a cell is than the background; with
+    ``rim_follows_light`` the well's wall is brightest where cells are dark, as seen in incubators.
+    """
 
     shape: tuple[int, int]
     style: Style
@@ -35,6 +39,9 @@ class Scene:
     sharpening: float
     well_centre: Point
     well_radius: float
+    exposure: float = 1.0
+    absorption: float = 9.0
+    rim_follows_light: bool = False
 
 
 def choose_scene(rng: np.random.Generator, shape: tuple[int, int], style: Style) -> Scene:
@@ -88,6 +95,7 @@ def _add_well(rng: np.random.Generator, picture: Picture, scene: Scene) -> None:
     beyond = distance - scene.well_radius * (1 + wobble(rng, 0.006, (2, 3))(angle))
     width = scene.well_radius
     side = rng.choice([-pi / 2, pi / 2]) + rng.normal(0, 0.4)
+    side = scene.light if scene.rim_follows_light else side
     facing = 0.5 + 0.5 * np.cos(angle - side)
     rim = (40 + 260 * facing**1.5) * np.where(beyond < 0, line(beyond, 0.03 * width), line(beyond, 0.02 * width))
     outside = step(beyond, 0.02 * width)

@@ -4,7 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo.synthetic import blastocyst, cleavage
+from napari_embryo.synthetic.blastomeres import draw_cells, filling
 from napari_embryo.synthetic.embryo import Picture, SyntheticEmbryo, check_request, pixel_size
+from napari_embryo.synthetic.fragments import draw_fragments
 from napari_embryo.synthetic.optics import camera
 from napari_embryo.synthetic.scene import Scene, choose_scene
 from napari_embryo.synthetic.zona import Zona, draw_zona
@@ -63,8 +65,8 @@ def _setting(well: tuple[int, int], shape: tuple[int, int], growth: float) -> tu
 def _dividing(well: tuple[int, int], scene: Scene, zona: Zona, hour: float, count: int) -> SyntheticEmbryo:
     stage = np.random.default_rng((*well, count))
     share = float(np.random.default_rng((*well, 0)).beta(1, 9))
-    cells = cleavage.draw_cells(stage, zona, count, cleavage.filling(share), drift=hour / 3)
-    fragments = cleavage.draw_fragments(stage, zona, cells, share)
+    cells = draw_cells(stage, zona, count, filling(share), drift=hour / 3)
+    fragments = draw_fragments(stage, zona, cells, share)
     picture = cleavage.paint(np.random.default_rng((*well, 1)), zona, cells, fragments, scene)
     image = _camera(well, scene, picture, hour)
     return cleavage.truth(image, zona, cells, fragments, pixel_size(scene.style, scene.shape), well[0], hour)

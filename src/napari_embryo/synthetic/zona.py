@@ -6,7 +6,17 @@ from math import tau
 import numpy as np
 
 from napari_embryo.synthetic.embryo import Mask, Picture
-from napari_embryo.synthetic.optics import Point, ellipse_radius, grains, line, polar, smooth_noise, step, wobble
+from napari_embryo.synthetic.optics import (
+    Point,
+    ellipse_radius,
+    grains,
+    line,
+    polar,
+    size_of,
+    smooth_noise,
+    step,
+    wobble,
+)
 from napari_embryo.synthetic.scene import Scene, add_debris, paint_field, place
 
 
@@ -35,21 +45,50 @@ class Zona:
         return self.depth > 0
 
     @property
+    def surroundings(self) -> tuple[slice, slice]:
+        """The part of the frame where the shell changes anything."""
+        near = self.depth > -self.zona_thickness - 30 * self.unit
+        rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
+        return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+    def seen_in(self, window: tuple[slice, slice]) -> "Zona":
+        """The same shell in a part of the frame."""
+        corner = window[0].start, window[1].start
+        parts = self.angle[window], self.depth[window], self.zona_thickness[window]
+        centre = self.centre[0] - corner[0], self.centre[1] - corner[1]
+        return Zona(size_of(parts[0]), centre, self.radius, *parts)
+
+    @property
     def zona(self) -> Mask:
         return (self.depth <= 0) & (self.depth > -self.zona_thickness)
 
 
-def draw_zona(rng: np.random.Generator, scene: Scene, of_frame: tuple[float, float], growth: float = 1.0) -> Zona:
+def draw_zona(
+    rng: np.random.Generator,
+    scene: Scene,
+    of_frame: tuple[float, float],
+    growth: float = 1.0,
+    clear: float = 1.15,
+) -> Zona:
     """A slightly oval, uneven shell; ``of_frame``: its inner radius over the shorter side, from and to.
 
-    ``growth`` widens the same shell and thins it, as the embryo does that expands in it.
+    ``growth`` widens the same shell and thins it, as the embryo does that expands in it. ``clear`` times its radius
+    lies within the well.
     """
     at_first = rng.uniform(*of_frame) * min(scene.shape)
-    centre = place(rng, scene, 1.15 * at_first)
+    centre = _in_frame(place(rng, scene, clear * at_first), scene.shape, 1.1 * at_first)
     radius = growth * at_first
     distance, angle = polar(scene.shape, centre)
     depth = _inner_edge(rng, angle, radius) - distance
     return Zona(scene.shape, centre, radius, angle, depth, _thickness(rng, angle, at_first) / np.float32(growth**2))
+
+
+def _in_frame(at: Point, shape: tuple[int, int], margin: float) -> Point:
+    """The nearest point ``margin`` away from the frame's border; the middle where there is none."""
+    y, x = (
+        min(max(p, margin), side - margin) if side > 2 * margin else side / 2 for p, side in zip(at, shape, strict=True)
+    )
+    return y, x
 
 
 def _inner_edge(rng: np.random.Generator, angle: Picture, radius: float) -> Picture:

@@ -10,11 +10,13 @@ from torch import nn
 from napari_embryo.data import Sample
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe
+from napari_embryo.train import folder
+from napari_embryo.train.helpers import check_devices, team
 from napari_embryo.train.run import Run, outcome
 from napari_embryo.train.state import Files, Journal, read_journal
 from napari_embryo.train.values import Epoch, Outcome, Step
 
-__all__ = ["Epoch", "Outcome", "Step", "stopped", "train"]
+__all__ = ["Epoch", "Outcome", "Step", "check_devices", "stopped", "train"]
 
 
 def train(
@@ -56,7 +58,8 @@ def train(
     Raises
     ------
     ValueError
-        When there is nothing to learn from, a name is not known, or the run in ``out`` is another one.
+        When there is nothing to learn from, a name is not known, the run in ``out`` is another one or still going on,
+        or there are fewer devices than asked for.
     FileNotFoundError
         When there is no run to resume.
     FloatingPointError
@@ -67,17 +70,22 @@ def train(
     OSError
         When the files cannot be written; those of the epoch before are whole.
     """
-    run = Run(model, training, validation, recipe, out, provenance or {})
-    if resume:
-        run.resume()
-    else:
-        run.begin()
-    with closing(run.batches()) as source:
+    with folder.claimed(out), team(model, training, recipe) as cards:
+        run = Run(model, training, validation, recipe, out, provenance or {}, cards)
+        if resume:
+            run.resume()
+        else:
+            run.begin()
+        return (yield from _epochs(run))
+
+
+def _epochs(run: Run) -> Generator[Progress, None, Outcome]:
+    with closing(run.course.batches()) as source:
         try:
             while run.goes_on():
                 steps: list[Step] = []
-                for _ in range(run.steps_per_epoch):
-                    steps.append(run.step(source))
+                for _ in range(run.course.steps_per_epoch):
+                    steps.append(run.course.step(source))
                     yield from (run.progress(note, note) for note in run.tell_notes())
                     yield run.progress(_said(steps[-1].losses), steps[-1])
                 epoch = run.finish_epoch(steps)

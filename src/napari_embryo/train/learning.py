@@ -9,18 +9,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from napari_embryo.settings import TrainSettings
 
+ENCODER, REGRESSION = "encoder", "regression"
+"""Parts of a network with a rate of their own."""
 FIRST_SHARE, LAST_SHARE = 1 / 25, 1 / 250_000
 """one-cycle: share of the rate in the first and the last step, as in torch."""
 BETA, LOW_BETA, HIGH_BETA = 0.9, 0.85, 0.95
 """Adam's first moment; one-cycle lowers it while the rate is high, as in torch."""
 
+_LAST = {"head": ("head", REGRESSION), "regression": (REGRESSION,)}
+
 
 def learns(name: str, settings: TrainSettings) -> bool:
     """Whether a parameter or module of this name learns."""
     part = _part(name)
-    if settings.parts == "head":
-        return part == "head"
-    return part != "encoder" or (settings.parts == "all" and settings.encoder_rate > 0)
+    if settings.parts in _LAST:
+        return part in _LAST[settings.parts]
+    return part != ENCODER or (settings.parts == "all" and settings.encoder_rate > 0)
 
 
 def _part(name: str) -> str:
@@ -36,7 +40,7 @@ def freeze(model: nn.Module, settings: TrainSettings) -> None:
         When the network has no part of this name.
     """
     children = dict(model.named_children())
-    needed = {"all": None, "decoder": "encoder", "head": "head"}[settings.parts]
+    needed = {"all": None, "decoder": ENCODER, "head": "head", "regression": REGRESSION}[settings.parts]
     if needed is not None and needed not in children:
         raise ValueError(
             f"parts: {settings.parts!r} came, but this network ({', '.join(children)}) has no {needed}; use 'all'"
@@ -64,9 +68,11 @@ def batch_norms(model: nn.Module) -> Iterator[nn.Module]:
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
     """AdamW or Adam over what learns; ``peak`` of a parameter group is its highest rate."""
     groups = []
-    for is_encoder, share in ((True, settings.encoder_rate), (False, 1.0)):
+    shares = {ENCODER: settings.encoder_rate, REGRESSION: settings.regression_rate}
+    for part in (ENCODER, REGRESSION, None):
         named = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
-        own = [p for n, p in named if (_part(n) == "encoder") is is_encoder]
+        own = [p for n, p in named if (_part(n) if _part(n) in shares else None) == part]
+        share = shares.get(part, 1.0) if part else 1.0
         peak = settings.learning_rate * share
         groups += [{"params": own, "lr": peak, "peak": peak}] if own else []
     kinds: dict[str, type[torch.optim.Adam]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}

@@ -1,7 +1,7 @@
 """One run: its pictures, its learner, its journal and its files."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +14,13 @@ from napari_embryo.image import Progress
 from napari_embryo.models.checkpoint import CheckpointInfo
 from napari_embryo.models.checkpoint import save as save_checkpoint
 from napari_embryo.settings import Recipe
-from napari_embryo.train import batches, state
-from napari_embryo.train.batches import Batch, Visit
-from napari_embryo.train.learner import Learner, NotFiniteError, step_seed
-from napari_embryo.train.learning import set_rate
+from napari_embryo.train import batches, folder, state
+from napari_embryo.train.course import Course
 from napari_embryo.train.state import Files, Journal
+from napari_embryo.train.together import ALONE, Team
 from napari_embryo.train.values import Epoch, Outcome, Step, mean_score
 
 _WORST = 5
-
-Source = Generator[tuple[list[Visit], Batch], None, None]
 
 
 class Run:
@@ -35,6 +32,8 @@ class Run:
         As there.
     out
         Folder of its files.
+    team
+        The cards it is learnt on, of which this process has the first.
     """
 
     def __init__(
@@ -45,28 +44,25 @@ class Run:
         recipe: Recipe,
         out: Path,
         provenance: Mapping[str, Any],
+        team: Team = ALONE,
     ) -> None:
         self.recipe, self.settings, self.files, self._provenance = recipe, recipe.training, Files(out), provenance
         if not training:
             raise ValueError("there is no sample to learn from; give at least one annotated picture")
         if self.settings.patience and not validation:
             raise ValueError("patience needs validation pictures to tell a better epoch; give some or set it to 0")
-        self.visited = batches.visited(training, recipe.data.repeats)
+        self.course = Course(model, training, recipe, team)
+        self.learner = self.course.learner
         self.validation = validation
         self._judged = TrainingSet(validation, recipe.preprocessing)
-        size = min(self.settings.batch_size, len(self.visited))
-        self.steps_per_epoch = batches.steps_per_epoch(len(self.visited), size)
-        self.learner = Learner(model, self.settings, size)
-        self.steps = 0
         self._start: float | None = None
         self._journal = Journal()
-        self._identity = state.identity(model, recipe, self.visited, validation)
         state.tidy(self.files)
+        folder.check_room(self.files.folder, state.sizes(self.files, self.learner.model))
 
-    @property
-    def total(self) -> int:
-        """Steps of the whole run."""
-        return self.settings.epochs * self.steps_per_epoch
+    def _identify(self) -> None:
+        """Every picture is read once for it."""
+        self._identity = state.identity(self.learner.model, self.recipe, self.course.visited, self.validation)
 
     def begin(self) -> None:
         """Write the files as they are before the first step, so that even a run cut off at once can go on.
@@ -74,12 +70,14 @@ class Run:
         The state comes first: with it alone a run can go on, without it the others would be in the way.
         """
         self._check()
+        self._identify()
         self._judge_start()
         with state.writing(self.files, 0):
             self.files.history.unlink(missing_ok=True)
             self._save_state()
             self._checkpoint(self.files.best)
             self._checkpoint(self.files.last)
+        self.course.level()
 
     def _judge_start(self) -> None:
         """What there is to improve on; of random weights nobody asks."""
@@ -93,16 +91,35 @@ class Run:
 
     def _check(self) -> None:
         """What is refused is refused before a file is in the way of the corrected recipe."""
-        first = TrainingSet(self.visited[:1], self.recipe.preprocessing)
+        first = TrainingSet(self.course.visited[:1], self.recipe.preprocessing)
         for _, batch in batches.prepared(first, batches.in_order(1, 1)):
             self.learner.check(batch)
 
     def resume(self) -> None:
         """Go back to the end of the last finished epoch."""
+        planned = state.read_journal(self.files).planned
+        self._identify()
         self._journal = state.load_state(self.files, self.learner.model, self.learner.optimizer, self._identity)
         self.learner.micro = self._journal.micro
+        self.learner.load_scaler(self._journal.scaler)
         self.learner.notes = [note for note in self.learner.notes if note not in self._journal.notes]
-        self.steps = self._journal.epoch * self.steps_per_epoch
+        self.course.steps = self._journal.epoch * self.course.steps_per_epoch
+        self._go_further_than(planned)
+        self.course.level()
+
+    def _go_further_than(self, planned: int) -> None:
+        """More epochs than were asked for at first."""
+        now = self.settings.epochs
+        if now < planned:
+            raise ValueError(
+                f"{self.files.state}: the training there is one of {planned} epochs, {now} came; say as many or more, "
+                "or start a new one in another folder"
+            )
+        if now > planned:
+            self.learner.notes.append(
+                f"going on to {now} epochs instead of {planned}: from epoch {self.course.epoch} the learning rate is "
+                f"that of a training of {now}"
+            )
 
     def goes_on(self) -> bool:
         """Whether another epoch is to come."""
@@ -113,46 +130,13 @@ class Run:
         patience = self.settings.patience
         return bool(patience) and best is not None and self._journal.epoch - best.epoch >= patience
 
-    def batches(self) -> Source:
-        """Those of all epochs to come, prepared ahead."""
-        items = TrainingSet(self.visited, self.recipe.preprocessing, self.recipe.augmentation, self.settings.seed)
-        first = self._journal.epoch + 1
-        visits = (
-            batch
-            for epoch in range(first, self.settings.epochs + 1)
-            for batch in batches.epoch_of_visits(len(self.visited), self.settings.batch_size, self.settings.seed, epoch)
-        )
-        return batches.prepared(items, visits, self.settings.workers)
-
-    def step(self, source: Source) -> Step:
-        """Learn from the next batch."""
-        start = time.perf_counter()
-        visits, batch = next(source)
-        rate = set_rate(self.learner.optimizer, self.settings, self.steps, self.total)
-        try:
-            losses = self.learner.learn(batch, step_seed(self.settings.seed, self.steps))
-        except NotFiniteError as error:
-            raise FloatingPointError(self._blame(error, visits, batch)) from error
-        self.steps += 1
-        return Step(self._journal.epoch + 1, losses, rate, time.perf_counter() - start)
-
-    def _blame(self, error: NotFiniteError, visits: Sequence[Visit], batch: Batch) -> str:
-        names = [self.visited[i].name for _, i in visits]
-        guilty = [names[i] for i in self.learner.culprits(batch)]
-        whose = f"of {', '.join(guilty)}" if guilty else f"of none of the batch {', '.join(names)} on its own"
-        number = self.steps % self.steps_per_epoch + 1
-        return (
-            f"{error} in epoch {self._journal.epoch + 1}, step {number}; it is that {whose}. Look at them, or "
-            f"lower the learning rate. {self.files.last.name} is that of epoch {self._journal.epoch}"
-        )
-
     def finish_epoch(self, steps: Sequence[Step]) -> Epoch:
         """Judge the network on the validation pictures and write everything."""
         start = time.perf_counter()
         validation, scores, worst = self._judge()
         epoch = Epoch(
             epoch=self._journal.epoch + 1,
-            train={name: sum(step.losses[name] for step in steps) / len(steps) for name in steps[0].losses},
+            train=_means([step.losses for step in steps]),
             validation=validation,
             scores=scores,
             worst=worst,
@@ -165,22 +149,23 @@ class Run:
         return epoch
 
     def _judge(self) -> tuple[dict[str, float], dict[str, float], tuple[tuple[str, float], ...]]:
-        """Mean losses, mean scores, and the worst pictures; a class that is nowhere known has no score."""
+        """Mean losses, mean scores, and the worst pictures; what is nowhere known has no loss and no score."""
         if not self.validation:
             return {}, {}, ()
         visits = batches.in_order(len(self.validation), self.settings.batch_size)
         sums: dict[str, float] = {}
+        known: dict[str, float] = {}
         scores: list[dict[str, Tensor]] = []
-        known = 0
         for _, batch in batches.prepared(self._judged, visits):
-            weight = int(batch["known"].sum())
+            counts = self.learner.counts(batch)
             losses, each = self.learner.judge(batch)
-            sums = {name: sums.get(name, 0.0) + loss * weight for name, loss in losses.items()}
-            known += weight
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss * counts[name]
+                known[name] = known.get(name, 0.0) + counts[name]
             scores.append(each)
         tables = {name: torch.cat([s[name] for s in scores]) for name in scores[0]}
         means = {name: values.nanmean().item() for name, values in tables.items() if not values.isnan().all()}
-        return {name: total / max(1, known) for name, total in sums.items()}, means, self._worst(tables)
+        return {name: total / known[name] for name, total in sums.items()}, means, self._worst(tables)
 
     def _worst(self, tables: Mapping[str, Tensor]) -> tuple[tuple[str, float], ...]:
         each = torch.stack(list(tables.values())).nanmean(0).tolist()
@@ -190,7 +175,7 @@ class Run:
 
     def progress(self, message: str, item: Step | Epoch | str) -> Progress:
         """How far it is."""
-        return Progress(self.steps, self.total, message, item)
+        return Progress(self.course.steps, self.course.total, message, item)
 
     def tell_notes(self) -> list[str]:
         """What a user was not told yet."""
@@ -215,13 +200,14 @@ class Run:
             self._save_state()
 
     def _save_state(self) -> None:
-        self._journal.micro = self.learner.micro
+        self._journal.micro, self._journal.scaler = self.learner.micro, self.learner.scaler_state()
+        self._journal.planned = self.settings.epochs
         state.save_state(self.files, self.learner.model, self.learner.optimizer, self._journal, self._identity)
 
     def _checkpoint(self, path: Path) -> None:
         described: Any = self.learner.model.settings
         latest = self._journal.history[-1] if self._journal.history else None
-        said = {"epoch": self._journal.epoch, "step": self.steps, "scores": latest.scores if latest else {}}
+        said = {"epoch": self._journal.epoch, "step": self.course.steps, "scores": latest.scores if latest else {}}
         info = CheckpointInfo(
             model=described,
             preprocessing=self.recipe.preprocessing,
@@ -257,3 +243,10 @@ def _is_better(scores: Mapping[str, float], best: Epoch | None) -> bool:
     """A higher mean score; where nothing is scored, the latest."""
     score = mean_score(scores)
     return best is None or best.score is None or score is None or score > best.score
+
+
+def _means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of every name over the steps that have it."""
+    names = dict.fromkeys(name for losses in each for name in losses)
+    told = {name: [losses[name] for losses in each if name in losses] for name in names}
+    return {name: sum(values) / len(values) for name, values in told.items()}

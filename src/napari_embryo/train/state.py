@@ -4,32 +4,42 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from napari_embryo import io
-from napari_embryo.data import Sample
+from napari_embryo.data import Sample, Truth
 from napari_embryo.settings import Recipe
 from napari_embryo.train.values import Epoch
 
 STATE_KEY = "napari-embryo-training"
-FORMAT = 1
-_MAY_CHANGE = ("device", "workers", "patience")
-"""Settings of the training that another computer may need otherwise."""
+CONTENTS = "contents"
+FORMAT = 2
+_MAY_CHANGE = ("device", "devices", "workers", "patience", "epochs")
+"""Settings of the training that another computer may need otherwise, or that only say when to end."""
+_NAMED = 3
+"""Of many pictures that changed."""
 
 
 @dataclass
 class Journal:
-    """What a run remembers beside its tensors: finished epochs, the part of a batch that fits memory, notes."""
+    """What a run remembers beside its tensors.
+
+    Finished epochs, the part of a batch that fits memory, notes, the scale of float16 losses, the epochs asked for.
+    """
 
     history: list[Epoch] = field(default_factory=list)
     micro: int = 0
     notes: list[str] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
+    planned: int = 0
 
     @property
     def epoch(self) -> int:
@@ -86,7 +96,10 @@ def writing(files: Files, epoch: int) -> Iterator[None]:
 
 
 def identity(model: nn.Module, recipe: Recipe, training: Sequence[Sample], validation: Sequence[Sample]) -> Any:
-    """What has to be the same for a run to go on: network, pictures and everything that changes what is learnt."""
+    """What has to be the same for a run to go on: network, pictures and everything that changes what is learnt.
+
+    Every picture is read for it: its name says nothing of what was drawn on it since.
+    """
     described: Any = model.settings
     settings = recipe.training.model_dump(mode="json", exclude=set(_MAY_CHANGE))
     return {
@@ -96,7 +109,35 @@ def identity(model: nn.Module, recipe: Recipe, training: Sequence[Sample], valid
         "training": settings,
         "training pictures": [f"{s.source}/{s.name}" for s in training],
         "validation pictures": [f"{s.source}/{s.name}" for s in validation],
+        CONTENTS: _contents([*training, *validation]),
     }
+
+
+def _contents(samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Digests of what stands under each name; of several pictures where folders of one name have them."""
+    digests: dict[str, list[str]] = {}
+    for sample in dict.fromkeys(samples):
+        digests.setdefault(f"{sample.source}/{sample.name}", []).append(digest(sample.read()))
+    return {name: sorted(each) for name, each in digests.items()}
+
+
+def digest(truth: Truth) -> str:
+    """Of pixels and drawing, whatever the file they came from looked like."""
+    whole = sha256()
+    for array in (truth.image, truth.masks, truth.known, truth.cells, truth.visible):
+        if array is not None:
+            packed = np.packbits(array) if array.dtype == bool else np.ascontiguousarray(array)
+            whole.update(f"{array.shape} {array.dtype}".encode())
+            whole.update(packed.tobytes())
+    whole.update(f"{truth.ratio} {truth.grade}".encode())
+    return whole.hexdigest()[:16]
+
+
+def sizes(files: Files, model: nn.Module) -> dict[Path, int]:
+    """Bytes of every large file of a run; Adam keeps two numbers of every one that learns."""
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    momentum = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    return {files.best: weights, files.last: weights, files.state: weights + momentum}
 
 
 def save_history(files: Files, history: Sequence[Epoch]) -> None:
@@ -155,7 +196,7 @@ def read_journal(files: Files) -> Journal:
 
 def _journal(header: Mapping[str, Any]) -> Journal:
     kept = header["journal"]
-    return Journal([_epoch(e) for e in kept["history"]], kept["micro"], kept["notes"])
+    return Journal(**{**kept, "history": [_epoch(e) for e in kept["history"]]})
 
 
 def _epoch(kept: Mapping[str, Any]) -> Epoch:
@@ -214,6 +255,8 @@ def _check_same(files: Files, before: Mapping[str, Any], now: Mapping[str, Any])
 def _differences(name: str, before: Any, now: Any) -> list[str]:
     if before == now:
         return []
+    if name == CONTENTS:
+        return _changed(before, now)
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             f"{name}.{key}: {before.get(key)!r} then, {now.get(key)!r} now"
@@ -223,6 +266,13 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
     if isinstance(before, list) and isinstance(now, list):
         return [f"{name}: {_pictures(before, now)}"]
     return [f"{name}: {before!r} then, {now!r} now"]
+
+
+def _changed(before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[str]:
+    """Pictures that were there then and are another now; the other ones are told by their names alone."""
+    names = [name for name in before if name in now and before[name] != now[name]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"changed since, picture or drawing: {', '.join(names[:_NAMED])}{more}"] if names else []
 
 
 def _pictures(before: Sequence[str], now: Sequence[str]) -> str:

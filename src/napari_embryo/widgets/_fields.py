@@ -39,6 +39,24 @@ DEVICES: dict[Device, str] = {
 WEIGHTS_FILES = "Weights of napari-embryo (*.safetensors)"
 BUNDLED: Mapping[str, str] = MappingProxyType({"bundled": "bundled"})
 
+FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "resanet": "ResA-Net (blastocyst)",
+        "regdeeplab": "AttnRegDeepLab (fragments)",
+        "unet": "U-Net (blastocyst, baseline)",
+        "inception": "Inception v3 (ratio alone, baseline)",
+    }
+)
+"""What people call the families of networks, and what each finds."""
+
+
+def ships(family: str) -> bool:
+    """Whether weights of a family come with the program."""
+    try:
+        return library.bundled(family).is_file()
+    except FileNotFoundError:
+        return False
+
 
 class DeviceEditor:
     """Devices and what each is here.

@@ -1,20 +1,21 @@
 """What goes from layers to computing and back, without a window."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import dask.array
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image
+from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_embryo import render
-from napari_embryo.image import EmbryoImage
+from napari_embryo import measure, render
+from napari_embryo.image import AXES, EmbryoImage
 from napari_embryo.io import LayerData, from_napari, to_grey
 from napari_embryo.io.layers import NAMESPACE
 from napari_embryo.io.pixels import LazyPlanes
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 Index = tuple[int, ...]
 Grey = npt.NDArray[np.float32]
@@ -24,6 +25,9 @@ PLACED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labe
 
 RESULT = "result"
 """Key in a layer's metadata: which kind of result it is."""
+
+ROWS = "measurements"
+"""Key in a Labels layer's metadata: what every picture measures, a row per class."""
 
 
 class Map(Protocol):
@@ -78,12 +82,15 @@ def source_of(layer: Image) -> Source:
         When it is no embryo's image; says what is needed.
     """
     placed = {key: getattr(layer, key) for key in PLACED}
-    attributes = {**placed, "name": layer.name, "metadata": layer.metadata}
     pixels = layer.data[0] if layer.multiscale else layer.data
     if np.dtype(pixels.dtype).kind not in "biuf":
         raise ValueError(f"{layer.name}: pixels of type {pixels.dtype} came; grey values or RGB are needed")
-    image = from_napari(_grey(pixels) if layer.rgb else pixels, attributes)
+    image = from_napari(_grey(pixels) if layer.rgb else pixels, _attributes(layer))
     return Source(image, {"name": layer.name, "unique_id": str(layer.unique_id)}, placed)
+
+
+def _attributes(layer: Layer) -> dict[str, Any]:
+    return {**{key: getattr(layer, key) for key in PLACED}, "name": layer.name, "metadata": layer.metadata}
 
 
 def _grey(pixels: Any) -> Any:
@@ -95,7 +102,7 @@ def _grey(pixels: Any) -> Any:
     return lazy.map_blocks(to_grey, dtype=pixels.dtype, drop_axis=pixels.ndim - 1)
 
 
-def index_at(layer: Image, point: Sequence[float], image: EmbryoImage) -> Index:
+def index_at(layer: Layer, point: Sequence[float], image: EmbryoImage) -> Index:
     """Which picture of a stack is looked at when the sliders stand at ``point``."""
     leading = image.shape[:-2]
     where = np.rint(layer.world_to_data(point)).astype(int)[: len(leading)]
@@ -152,7 +159,7 @@ def labels_layer(
     source: Source, labels: LabelStack, classes: Sequence[str], about: Mapping[str, Any], what: str
 ) -> LayerData:
     """A Labels layer for the brush: fixed colours, the class's name under the mouse, its origin in the metadata."""
-    metadata = {**_origin(source, about), RESULT: what, "classes": tuple(classes), "measurements": [], "failures": []}
+    metadata = {**_origin(source, about), RESULT: what, "classes": tuple(classes), ROWS: [], "failures": []}
     keywords = {
         **source.placed,
         "name": f"{source.image.name} {what}",
@@ -191,6 +198,46 @@ def _origin(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
 def colormap(classes: Sequence[str]) -> DirectLabelColormap:
     """The classes' fixed colours; labels that are no class get one of their own."""
     return DirectLabelColormap(color_dict=render.label_colours(classes))
+
+
+# --- measurements ---------------------------------------------------------------------------------------------------
+
+
+def is_measurable(layer: Labels) -> bool:
+    """Whether the layer says that its labels are parts of an embryo that we measure; a sample's truth is left alone."""
+    classes = () if layer.metadata.get("truth") else tuple(layer.metadata.get("classes", ()))
+    known = {*BLASTOCYST_CLASSES, *FRAGMENT_CLASSES}
+    return bool(classes) and known.issuperset(classes) and not layer.multiscale and layer.ndim <= len(AXES[-1])
+
+
+def embryo_of_labels(labels: Labels) -> EmbryoImage:
+    """The labels as if they were the image that they belong to: its axes, pixel size, hours and name."""
+    embryo = from_napari(labels.data, _attributes(labels))
+    return replace(embryo, name=str(labels.metadata.get("source_layer", {}).get("name", labels.name)))
+
+
+def rows_of(labels: Labels, index: Index) -> list[dict[str, Any]]:
+    """The rows of one picture."""
+    return [row for row in labels.metadata.get(ROWS, ()) if _row_index(row) == index]
+
+
+def put_rows(labels: Labels, index: Index, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Give one picture other rows."""
+    others = [row for row in labels.metadata[ROWS] if _row_index(row) != index]
+    labels.metadata[ROWS] = sorted([*others, *map(dict, rows)], key=lambda row: (_row_index(row), row["label"]))
+
+
+def _row_index(row: Mapping[str, Any]) -> Index:
+    return tuple(int(row[axis]) for axis in ("frame", "plane") if row.get(axis) is not None)
+
+
+def measure_again(labels: Labels, index: Index) -> None:
+    """Put what one picture's labels measure now into the metadata; a ratio that a network regressed stays."""
+    embryo, before = embryo_of_labels(labels), rows_of(labels, index)
+    regressed = next((row["ratio_regressed"] for row in before if row.get("ratio_regressed") is not None), None)
+    classes, drawn = labels.metadata["classes"], np.asarray(labels.data[index])
+    rows = measure.measure_labels(drawn, classes, embryo.pixel_size_um, regressed)
+    put_rows(labels, index, [{**measure.where(embryo, index), **row} for row in rows])
 
 
 def missed_text(missed: Iterable[Missed], total: int) -> str:

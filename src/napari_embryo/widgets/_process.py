@@ -168,6 +168,15 @@ def _see_off(process: "subprocess.Popen[str]") -> None:
             pass
 
 
+_TROUBLE = ("out of memory", "the best weights could not", "no epoch came up")
+"""How notes begin that tell of something other than what was asked for."""
+
+
+def is_trouble(note: str) -> bool:
+    """Whether a note is a warning; others only say what is so."""
+    return note.startswith(_TROUBLE)
+
+
 def said(event: stream.Event) -> str:
     """An event in a few words."""
     match event:

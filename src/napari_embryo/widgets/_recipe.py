@@ -9,16 +9,17 @@ from superqt import QCollapsible
 
 from napari_embryo import recipes
 from napari_embryo.settings import (
+    MODEL_SETTINGS,
     RESERVED_NAMES,
+    AnyModelSettings,
     Augmentation,
     DataSettings,
     Preprocessing,
     Recipe,
-    ResANetSettings,
     TrainSettings,
-    UNetSettings,
 )
 from napari_embryo.widgets._fields import (
+    FAMILIES,
     DeviceEditor,
     FolderList,
     NamesEditor,
@@ -26,22 +27,33 @@ from napari_embryo.widgets._fields import (
     TableEditor,
     WeightsEditor,
     number_editors,
+    ships,
 )
 from napari_embryo.widgets._form import Editor, Note, SettingsForm, form_layout, guard_wheel, tooltip
 
-FAMILIES = {"resanet": "ResA-Net", "unet": "U-Net (baseline)"}
-
-ANEW = {"random": "random weights"}
-STARTS = {
-    "resanet": {"bundled": "bundled weights", "imagenet": "ImageNet encoder", **ANEW},
-    "unet": ANEW,
-}
-"""What each family can start from, beside the models of the library and files."""
-
-LABELS = {"parts": "What learns", "folds": "Cross-validation parts", "fold": "Part to validate on"}
+_ANEW = {"random": "random weights"}
+_FROM_IMAGENET = {"imagenet": "ImageNet encoder", **_ANEW}
+_BUNDLED = {"bundled": "bundled weights"}
 
 USUAL = "blastocyst-finetune"
 """The recipe that the form begins with: what suits a few pictures and the bundled weights."""
+USUAL_OF = {
+    "resanet": {"bundled": USUAL, "imagenet": "blastocyst-from-imagenet"},
+    "regdeeplab": {"bundled": "regdeeplab-finetune", "imagenet": "regdeeplab-from-imagenet"},
+    "unet": {"random": "unet-baseline"},
+    "inception": {"random": "regdeeplab-inception"},
+}
+"""How each family is usually trained from its first start, as a recipe that ships."""
+
+
+def starts_of(family: str) -> dict[str, str]:
+    """What a family can start from, beside the models of the library and files: the usual one first."""
+    others = _FROM_IMAGENET if "imagenet" in USUAL_OF[family] else _ANEW
+    return {**_BUNDLED, **others} if ships(family) else dict(others)
+
+
+LABELS = {"parts": "What learns", "folds": "Cross-validation parts", "fold": "Part to validate on"}
+
 BRINGS_ITS_OWN = "Network and input size come with these weights."
 
 
@@ -65,7 +77,7 @@ class RecipeForm:
 
     def __init__(self, look_for_devices: Callable[[], None]) -> None:
         self._recipe = recipes.read(USUAL)
-        self.name, self.family, self.start = QLineEdit(), QComboBox(), WeightsEditor(STARTS["resanet"], ("resanet",))
+        self.name, self.family, self.start = QLineEdit(), QComboBox(), WeightsEditor(starts_of("resanet"), ("resanet",))
         self.backbone = PathEditor("ImageNet weights of a ResNet-50", "Weights (*.safetensors)")
         self.folders, self.device = FolderList(), DeviceEditor(look_for_devices)
         table = {"embryo_table": PathEditor("Table with the columns image and embryo", "Tables (*.csv)")}
@@ -111,11 +123,11 @@ class RecipeForm:
             getattr(self, name).set_value(getattr(recipe, name))
         self._follow_start()
 
-    def _model(self) -> ResANetSettings | UNetSettings:
+    def _model(self) -> AnyModelSettings:
         """What a loaded recipe says beyond the family stays."""
         if self._recipe.model.family == self.family.currentData():
             return self._recipe.model
-        return UNetSettings() if self.family.currentData() == "unet" else ResANetSettings()
+        return MODEL_SETTINGS.validate_python({"family": self.family.currentData()})
 
     # --- the window
 
@@ -149,8 +161,15 @@ class RecipeForm:
 
     def _follow_family(self) -> None:
         family = self.family.currentData()
-        self.start.box.offer(STARTS[family], (family,))
+        self.start.box.offer(starts_of(family), (family,))
         self.start.box.setCurrentIndex(0)
+        self._train_as(recipes.read(USUAL_OF[family][self.start.value]))
+
+    def _train_as(self, usual: Recipe) -> None:
+        """One family's losses and rates are not another's."""
+        self.training.set_value(usual.training.model_copy(update={"device": self.device.value}))
+        self.augmentation.set_value(usual.augmentation)
+        self.preprocessing.set_value(usual.preprocessing)
 
     def _follow_start(self) -> None:
         imagenet, anew = self.start.value == "imagenet", self.start.value in ("imagenet", "random")

@@ -1,4 +1,4 @@
-"""Segment: the parts of a blastocyst and the network's attention, as layers."""
+"""Segment: a blastocyst's parts or a cleavage-stage embryo's fragments, and the network's attention, as layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,13 @@ from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
+from napari_embryo import measure
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.settings import SegmentSettings
-from napari_embryo.widgets._fields import BUNDLED, DeviceEditor, LayerChoice, WeightsEditor
+from napari_embryo.widgets._fields import BUNDLED, FAMILIES, DeviceEditor, LayerChoice, WeightsEditor, ships
 from napari_embryo.widgets._form import CheckList, Note, Scrolled, SettingsForm, guard_wheel
 from napari_embryo.widgets._layers import (
+    ROWS,
     Frame,
     Index,
     LabelStack,
@@ -29,9 +31,11 @@ from napari_embryo.widgets._layers import (
     labels_layer,
     map_layer,
     missed_text,
+    put_rows,
     source_of,
 )
 from napari_embryo.widgets._libraries import prepare_for_torch
+from napari_embryo.widgets._measured import MeasuredLine
 from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 PLUGIN = "napari-embryo"
 RESEARCH_USE = "Research use only: not for diagnosis, not for choosing embryos."
 
-WHAT = {"resanet": "blastocyst", "unet": "blastocyst"}
+WHAT = {"resanet": "blastocyst", "regdeeplab": "fragments", "unet": "blastocyst"}
 """What each family finds; the end of its layers' names."""
 
 MAPS: dict[str, dict[str, str]] = {
@@ -53,19 +57,23 @@ MAPS: dict[str, dict[str, str]] = {
         **{f"LA{i}": f"scale attention: weight of the features at 1/{2**i} of the size" for i in range(1, 5)},
     },
     "unet": {},
+    "regdeeplab": {"AG": "attention gate: how much of the fine detail is let through"},
 }
 """The names in ``models.MAPS``, which cannot be asked without importing torch; a test compares them."""
 
 CAM_LAYERS = {
     "resanet": ("encoder 1/32", "encoder 1/16", "decoder 1/16", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
     "unet": ("bottleneck", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
+    "regdeeplab": ("encoder 1/16", "ASPP", "decoder 1/4", "last"),
 }
 """Where Grad-CAM can look, from the deepest; as ``cam_layers()`` of the network, which needs torch."""
 
 
-SHIPPED = ("resanet",)
+SHIPPED = tuple(family for family in WHAT if ships(family))
 """Families whose weights come with the program."""
 NONE_SHIPS = {"bundled": "none ship: train one, or browse"}
+SAME_WEIGHTS = {"": "the same weights"}
+TELLS_A_RATIO = "regdeeplab"
 
 
 # --- in the worker: the only part that imports torch ----------------------------------------------------------------
@@ -174,7 +182,7 @@ class Results:
             self.labels = self._add(frame)
         else:
             self._refresh(self.labels, frame.index)
-        self.labels.metadata["measurements"] += frame.rows
+        put_rows(self.labels, frame.index, frame.rows)
 
     def _add(self, frame: Frame) -> Labels:
         """Maps first, so that the labels lie on top and are ready for the brush."""
@@ -203,8 +211,19 @@ class Results:
             raise ValueError(self.missed[0].reason if self.missed else "there was nothing to do")
         if self.missed:
             show_warning(missed_text(self.missed, total))
-        frames = "" if total == 1 else f"{self.done} of {total} frames. "
+        self._warn()
+        frames = "" if total == 1 else f"{self.done} of {total} frames. {self._range()}"
         return f"Done on {device}. {frames}Correct the labels with napari's brush."
+
+    def _range(self) -> str:
+        """From the least to the most fragmented frame, where ratios were told."""
+        said = "" if self.labels is None else measure.range_said(self.labels.metadata[ROWS])
+        return f"{said} " if said else ""
+
+    def _warn(self) -> None:
+        """Where mask and regression disagree, the user looks for himself."""
+        if self.labels is not None and (apart := measure.far_apart_said(self.labels.metadata[ROWS])):
+            show_warning(f"{self.source.image.name}: {apart}")
 
 
 # --- the widget -----------------------------------------------------------------------------------------------------
@@ -216,7 +235,8 @@ def preferred() -> SegmentSettings:
         preferences = get_plugin_settings(PLUGIN).segment
     except KeyError:
         return SegmentSettings()
-    return SegmentSettings(device=preferences.device, weights=preferences.weights, batch_size=preferences.batch_size)
+    named = ("family", "device", "weights", "batch_size")
+    return SegmentSettings.model_validate({name: getattr(preferences, name) for name in named})
 
 
 def _cam_choices(family: str) -> list[tuple[str, str]]:
@@ -241,16 +261,21 @@ class SegmentWidget(QWidget):
         self.frames.addItems(["current frame", "all frames"])
         self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(MAPS["resanet"])
         self.weights, self.grad_cam = WeightsEditor(families=("resanet",)), ComboBox(choices=_cam_choices("resanet"))
+        self.family: Any = ComboBox(choices=[(FAMILIES[family], family) for family in WHAT])
+        self.ratio_weights = WeightsEditor(SAME_WEIGHTS, (TELLS_A_RATIO,))
         self.form = SettingsForm(
             SegmentSettings,
             advanced=("grad_cam", "views", "one_embryo", "precision", "threshold", "batch_size"),
             editors={
+                "family": self.family,
                 "device": self.device,
                 "weights": self.weights,
+                "ratio_weights": self.ratio_weights,
                 "maps": self.maps,
                 "grad_cam": self.grad_cam,
             },
             labels={
+                "ratio_weights": "Ratio from",
                 "maps": "Attention maps",
                 "one_embryo": "Only the largest embryo",
                 "views": "Views averaged",
@@ -258,10 +283,11 @@ class SegmentWidget(QWidget):
                 "grad_cam": "Grad-CAM at",
             },
         )
-        self.panel = RunPanel("Segmentation", self.run)
+        self.panel, self.measured = RunPanel("Segmentation", self.run), MeasuredLine(napari_viewer)
         self._lay_out()
         self.image.widget.changed.connect(self._describe)
-        self.form.editors["family"].changed.connect(self._follow_family)  # type: ignore[attr-defined]
+        self.family.changed.connect(self._follow_family)
+        self._follow_family(self.family.value)
         self.form.set_value(preferred())
         self.reset_choices()
 
@@ -281,13 +307,14 @@ class SegmentWidget(QWidget):
         whole = QVBoxLayout(self)
         whole.addWidget(Scrolled(content), stretch=1)
         whole.addWidget(self.panel)
+        whole.addWidget(self.measured)
         whole.addWidget(Note(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def use(self, family: str, weights: str) -> None:
         """Choose weights, and the family that they are of."""
         if family in WHAT:
-            self.form.editors["family"].value = family
+            self.family.value = family
         self.weights.value = weights
 
     def _follow_family(self, family: str) -> None:
@@ -296,6 +323,17 @@ class SegmentWidget(QWidget):
         self.maps.offer(MAPS[family])
         self.maps.value = SegmentSettings(family=family).maps
         self.grad_cam.choices = _cam_choices(family)
+        self._offer_ratio_weights(family == TELLS_A_RATIO)
+
+    def _offer_ratio_weights(self, offered: bool) -> None:
+        """Only what tells a ratio can have it told by other weights."""
+        if not offered:
+            self.ratio_weights.value = ""
+        bundled = BUNDLED if TELLS_A_RATIO in SHIPPED else {}
+        self.ratio_weights.box.offer({**SAME_WEIGHTS, **bundled}, (TELLS_A_RATIO,))
+        field = self.ratio_weights.native
+        for part in filter(None, (field, self.form.rows.labelForField(field))):
+            part.setVisible(offered)
 
     def reset_choices(self, _: Any = None) -> None:
         """Follow the layer list; napari calls it when a layer comes, goes or is renamed."""
@@ -346,6 +384,9 @@ class SegmentWidget(QWidget):
         if isinstance(progress.item, Started):
             self.device.describe(progress.item.devices)
         results.take(progress.item)
+        match progress.item:
+            case Found(item=Frame(index=index, labels=labels)) if results.labels is not None:
+                self.measured.trust(results.labels, index, labels)
 
     def _look_for_devices(self) -> None:
         self._looking = Job(

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari.layers import Layer
 from napari.utils.notifications import show_info, show_warning
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
@@ -21,13 +22,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_embryo import recipes, render, stream
+from napari_embryo.data.reporting import counted
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe
 from napari_embryo.widgets._curves import Curves, Point, scores_said
 from napari_embryo.widgets._fields import PathEditor, family_of, refresh_models
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
 from napari_embryo.widgets._layers import RESULT, colormap
-from napari_embryo.widgets._process import Child, total_loss
+from napari_embryo.widgets._process import Child, is_trouble, total_loss
 from napari_embryo.widgets._recipe import RecipeForm
 from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
 from napari_embryo.widgets._samples import SampleMaker, user_folder
@@ -98,6 +100,7 @@ class TrainWidget(QWidget):
         self._looking: Job[dict[str, str | None]] | None = None
         self._recipe, self._out, self._model = Recipe(), Path(), ""
         self._worst: tuple[str, ...] = ()
+        self._told: set[str] = set()
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colours(napari_viewer.theme))
@@ -223,8 +226,8 @@ class TrainWidget(QWidget):
 
     def _add_preview(self, pictures: Rgb) -> str:
         about = {"name": f"{self.form.name.text()} augmented", "rgb": True, "metadata": {RESULT: "augmentation"}}
-        add_layer(self._viewer, (pictures, about, "image"))
-        return f"{len(pictures)} pictures, one a place of the slider."
+        self._look_at(add_layer(self._viewer, (pictures, {**about, **self._units()}, "image")))
+        return f"{counted(len(pictures), 'picture')}, one a place of the slider."
 
     def _beside(self, panel: RunPanel, work: Callable[[Recipe], Steps[Any]], take: Callable[[Any], str]) -> None:
         try:
@@ -271,7 +274,7 @@ class TrainWidget(QWidget):
         if self.panel.running:
             self.panel.refuse("a training is running already; stop it first")
             return
-        self._recipe, self._out, self._worst = recipe, out, ()
+        self._recipe, self._out, self._worst, self._told = recipe, out, (), set()
         self.use_button.setEnabled(False)
         self.resume_button.setEnabled(False)
         self.curves.clear()
@@ -289,11 +292,18 @@ class TrainWidget(QWidget):
             case stream.Epoch() as epoch:
                 self._show_epoch(epoch)
             case stream.Note(message=message):
-                show_warning(message)
+                self._show_note(message)
             case stream.Paused():
                 self.panel.set_paused(True)
             case stream.Resumed():
                 self.panel.set_paused(False)
+
+    def _show_note(self, note: str) -> None:
+        """Once: at the end a training says all of them again."""
+        if note not in self._told:
+            self._told.add(note)
+            self.report.appendPlainText(note)
+            (show_warning if is_trouble(note) else show_info)(note)
 
     def _place(self, step: stream.Step) -> float:
         """In epochs: where the last step of epoch 3 is at 3."""
@@ -315,8 +325,8 @@ class TrainWidget(QWidget):
         refresh_models()
         self.use_button.setEnabled(bool(self._model))
         for note in outcome.notes:
-            show_info(note)
-        return f"{outcome.reason.capitalize()} after {outcome.epochs} epochs. {self._kept(outcome)}"
+            self._show_note(note)
+        return f"{outcome.reason.capitalize()} after {counted(outcome.epochs, 'epoch')}. {self._kept(outcome)}"
 
     def _kept(self, outcome: stream.Finished) -> str:
         if outcome.added:
@@ -347,13 +357,24 @@ class TrainWidget(QWidget):
     def _add_worst(self, worst: Worst) -> str:
         metadata = {RESULT: "worst", "names": worst.names, "classes": worst.classes}
         name, colours = f"{self._recipe.name} worst", colormap(worst.classes)
-        shown: dict[str, Any] = {"metadata": metadata, "axis_labels": ("picture", "y", "x")}
-        add_layer(self._viewer, (worst.images, {**shown, "name": name}, "image"))
+        shown: dict[str, Any] = {"metadata": metadata, "axis_labels": ("picture", "y", "x"), **self._units()}
+        images = add_layer(self._viewer, (worst.images, {**shown, "name": name}, "image"))
         drawn = {**shown, "colormap": colours, "features": render.label_names(worst.classes)}
-        add_layer(self._viewer, (worst.predicted, {**drawn, "name": f"{name} found", "opacity": 0.4}, "labels"))
+        found = add_layer(self._viewer, (worst.predicted, {**drawn, "name": f"{name} found", "opacity": 0.4}, "labels"))
         truth = add_layer(self._viewer, (worst.truth, {**drawn, "name": f"{name} drawn"}, "labels"))
         truth.contour = 2
+        self._look_at(images, found, truth)
         return f"Outlines: as drawn. Filled: as found. The slider goes through {', '.join(worst.names)}."
+
+    def _units(self) -> dict[str, Any]:
+        """For a stack of pictures: those of the other layers; where they differ, napari uses none and complains."""
+        units = self._viewer.layers.units
+        return {} if units is None else {"units": ("pixel", *units)[-3:]}
+
+    def _look_at(self, *layers: Layer) -> None:
+        """The first picture of a stack, as large as the canvas allows."""
+        self._viewer.dims.set_point(self._viewer.dims.ndim - 3, 0)
+        self._viewer.reset_view(layers=layers)
 
     def use_model(self) -> None:
         """Choose the new model in every Segment widget that is open."""

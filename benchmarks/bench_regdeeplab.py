@@ -1,0 +1,134 @@
+"""What RegDeepLab's additions cost: its forward pass against a plain DeepLabV3+ of another library, one table a size.
+
+The other is segmentation_models_pytorch's DeepLabV3+ with the same ResNet-50, output stride, input and number of
+outputs. All networks run once per round, one after the other, so that a slow minute of the machine hits all alike;
+medians and ranges of the rounds' own ratios are printed.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from napari_embryo import __version__, models
+from napari_embryo.settings import RegDeepLabSettings
+
+GOAL = 1.1
+OTHER = "DeepLabV3+ (segmentation_models_pytorch)"
+OURS: dict[str, dict[str, Any]] = {
+    "RegDeepLab": {},
+    "with injection by 1x1": {"inject": "1x1"},
+    "with injection by 3x3": {"inject": "3x3"},
+    "without gate and regression": {"gate": False, "regression": False, "inject": "none"},
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parse()
+    console = Console(width=110, highlight=False)
+    for size in options.sizes:
+        networks = build(options.output_stride, options.device)
+        images = torch.randn(options.batch, 1, size, size, device=options.device)
+        seconds = interleaved({name: job(net, images, name) for name, net in networks.items()}, options.repeats)
+        console.print(table(networks, seconds, options, size))
+    console.print(
+        f"'x other' is the median of the rounds' own ratios (range); the goal of RegDeepLab is {GOAL} at most."
+    )
+    console.print(conditions(options))
+
+
+def parse() -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 256], help="pixels a side (default 512 256)")
+    parser.add_argument("--output-stride", type=int, default=16, choices=(8, 16))
+    parser.add_argument("--batch", type=int, default=1, help="pictures at once (default 1)")
+    parser.add_argument("--device", default="cpu", choices=("cuda", "mps", "cpu"))
+    parser.add_argument("--repeats", type=int, default=9, help="how often each is timed (default 9)")
+    return parser.parse_args()
+
+
+def build(output_stride: int, device: str) -> dict[str, nn.Module]:
+    """Networks with random weights, as the predictor holds its own."""
+    torch.manual_seed(0)
+    other = smp.DeepLabV3Plus("resnet50", encoder_weights=None, encoder_output_stride=output_stride, classes=2)
+    ours = {
+        name: models.build(RegDeepLabSettings.model_validate({"output_stride": output_stride, **options}))
+        for name, options in OURS.items()
+    }
+    return {
+        name: net.eval().to(device).to(memory_format=torch.channels_last)
+        for name, net in {OTHER: other, **ours}.items()
+    }
+
+
+def job(net: nn.Module, images: Tensor, name: str) -> Callable[[], None]:
+    """One forward pass; the other library's network takes three channels."""
+    shaped = images.repeat(1, 3, 1, 1) if name == OTHER else images
+    shaped = shaped.contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        with torch.inference_mode():
+            net(shaped)
+        if shaped.is_cuda:
+            torch.cuda.synchronize()
+
+    return run
+
+
+def interleaved(work: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each, all of them once per round; every second round goes backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for run in work.values():
+        run()
+    for i in range(repeats):
+        for name in list(work)[:: 1 if i % 2 == 0 else -1]:
+            start = time.perf_counter()
+            work[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def table(
+    networks: dict[str, nn.Module], seconds: dict[str, list[float]], options: argparse.Namespace, size: int
+) -> Table:
+    """One row a network."""
+    title = f"forward pass, {options.batch} x {size} x {size}, output stride {options.output_stride}"
+    shown = Table(title=title)
+    for column in ("what", "parameters", "ms", "range", "x other"):
+        shown.add_column(column, justify="left" if column == "what" else "right")
+    for name, each in seconds.items():
+        ms = [1000 * s for s in each]
+        size_text = f"{sum(p.numel() for p in networks[name].parameters()):,}"
+        share = "" if name == OTHER else ratio(each, seconds[OTHER])
+        shown.add_row(name, size_text, f"{median(ms):.0f}", f"{min(ms):.0f}-{max(ms):.0f}", share)
+    return shown
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> str:
+    """Of the same rounds."""
+    each = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    return f"{median(each):.2f} ({min(each):.2f}-{max(each):.2f})"
+
+
+def conditions(options: argparse.Namespace) -> str:
+    """What a reader needs to compare with another machine."""
+    return (
+        f"napari-embryo {__version__}; segmentation_models_pytorch {smp.__version__}; "
+        f"device {options.device}, float32; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; Python {platform.python_version()} on "
+        f"{platform.platform()}, {platform.machine()}; {options.repeats} rounds"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""AttnRegDeepLab: fragments, the whole embryo, and the fragmentation ratio of a cleavage-stage embryo.
+
+A DeepLabV3+ on a dilated ResNet-50 with an attention gate on its skip and a regression head whose features join the
+last convolution (RegDeepLab, section III). The paper gives no code; widths, the form of the injection and the
+initialisation are our decisions.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from napari_embryo.models.blocks import (
+    ASPP,
+    AttentionGate,
+    InjectedConv,
+    MapInfo,
+    RegressionHead,
+    cbr,
+    resize_to,
+    separable,
+)
+from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
+from napari_embryo.settings import RegDeepLabSettings
+
+WIDTH, LOW, VECTOR = 256, 48, 2048
+"""Channels of the decoder, of its skip, and of the injected vector."""
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
+"""Of the ASPP, by output stride."""
+PRIOR_LOGITS = (-3.0, -1.0)
+"""Fragments cover a twentieth of a picture, the embryo about a quarter; starting there saves the first steps."""
+
+MAPS: dict[str, MapInfo] = {
+    "AG": MapInfo("AG", None, (0, 1), "attention gate on the 1/4 skip: how much of the fine detail is let through"),
+}
+
+
+class RegDeepLab(nn.Module):
+    """Segment normalised grey images (B, 1, H, W) of any size from 32 pixels.
+
+    ``forward`` returns ``logits`` (B, 2, H, W) of fragments and embryo; with the regression head ``ratio`` (B, 1), a
+    logit; with the gate its map ``AG``; with the injection ``injection`` (B, 2 or 256), what it added.
+    """
+
+    def __init__(self, settings: RegDeepLabSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = Encoder(settings.encoder, settings.output_stride)
+        self.aspp = ASPP(ENCODER_CHANNELS[-1], RATES[settings.output_stride], WIDTH)
+        self.gate = AttentionGate(ENCODER_CHANNELS[1], WIDTH, 128, project=False) if settings.gate else None
+        self.low = cbr(ENCODER_CHANNELS[1], LOW)
+        self.decoder = nn.Sequential(separable(WIDTH + LOW, WIDTH), separable(WIDTH, WIDTH))
+        self.regression = _regression(settings) if settings.regression else None
+        self.head = Head(settings)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """See the class."""
+        _, skip, _, middle, deep = self.encoder(images)
+        told: dict[str, Tensor] = {}
+        vector: Tensor | None = None
+        if self.regression is not None:
+            vector, told["ratio"] = self.regression(averages((middle, deep), shown(images, deep)))
+        context = self.aspp(deep)
+        if self.gate is not None:
+            skip, told["AG"] = self.gate(skip, context)
+        low = self.low(skip)
+        features = self.decoder(torch.cat((resize_to(context, low), low), 1))
+        logits, injected = self.head(features, vector)
+        if injected is not None:
+            told["injection"] = injected
+        return {"logits": resize_to(logits, images), **told}
+
+    def map_names(self) -> tuple[str, ...]:
+        """The maps this network has."""
+        return tuple(MAPS) if self.settings.gate else ()
+
+    def cam_layers(self) -> dict[str, nn.Module]:
+        """Layers Grad-CAM can look at, from the deepest to the one that feeds the classifier."""
+        trunk = self.encoder.trunk
+        deepest = f"encoder 1/{self.settings.output_stride}"
+        return {deepest: trunk.layer4, "ASPP": self.aspp, "decoder 1/4": self.decoder[0], "last": self.decoder[1]}
+
+
+class Head(nn.Module):
+    """The last convolution, with or without the regression head's vector."""
+
+    def __init__(self, settings: RegDeepLabSettings) -> None:
+        super().__init__()
+        classes, vector = len(settings.classes), 0 if settings.inject == "none" else VECTOR
+        self.is_injected = bool(vector)
+        wide = settings.inject == "3x3"
+        self.join = InjectedConv(WIDTH, vector, WIDTH if wide else classes, 3 if wide else 1)
+        self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(WIDTH, classes, 1)) if wide else nn.Identity()
+        with torch.no_grad():
+            self.get_parameter("last.1.bias" if wide else "join.bias").copy_(torch.tensor(PRIOR_LOGITS))
+
+    def forward(self, features: Tensor, vector: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the logits (B, 2, h, w) and what was injected."""
+        if vector is None or not self.is_injected:
+            vector = features.new_zeros(len(features), 0)
+        joined, injected = self.join(features, vector)
+        return self.last(joined), injected if self.is_injected else None
+
+
+def shown(images: Tensor, features: Tensor) -> Tensor:
+    """How much of each place of a feature map is picture (B, 1, h, w); the padding of an input is exactly zero."""
+    return interpolate((images != 0).to(features.dtype), size=features.shape[-2:], mode="area")
+
+
+def averages(stages: tuple[Tensor, ...], weight: Tensor) -> Tensor:
+    """Global averages (B, C1 + C2 ...) of feature maps; ``weight`` (B, 1, h, w) is 0 where a picture is padded."""
+    share = weight / weight.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    return torch.cat([(stage * share).sum((2, 3)) for stage in stages], 1)
+
+
+def _regression(settings: RegDeepLabSettings) -> RegressionHead:
+    inside = ENCODER_CHANNELS[-2] + ENCODER_CHANNELS[-1]
+    return RegressionHead(nn.Sequential(nn.Linear(inside, VECTOR), nn.ReLU()), VECTOR, settings.dropout)
+
+
+def build(settings: RegDeepLabSettings) -> RegDeepLab:
+    """An AttnRegDeepLab with random weights."""
+    return RegDeepLab(settings)
+
+
+def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Take the weights of a network without a regression head or injection; what is new stays as it starts.
+
+    Raises
+    ------
+    ValueError
+        When other parts differ: an injection by 3 x 3 has a last layer of its own.
+    """
+    own, last = model.state_dict(), "head.join.weight"
+    given = {**own, **state}
+    lacking = own[last].shape[1] - state[last].shape[1]
+    if own[last].shape[0] == state[last].shape[0] and lacking > 0:
+        zeros = state[last].new_zeros(*state[last].shape[:1], lacking, *state[last].shape[2:])
+        given[last] = torch.cat((state[last], zeros), 1)
+    try:
+        model.load_state_dict(given)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the start's weights do not fit this network ({error}); only a regression head and an injection by 1x1 "
+            "can be added to a network"
+        ) from error

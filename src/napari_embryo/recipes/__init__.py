@@ -1,0 +1,26 @@
+"""Recipes: whole training runs as YAML, read, checked against the data and run."""
+
+from napari_embryo.recipes.files import IMAGENET, RANDOM, SUFFIXES, changed, names, parse, read, text, write
+from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, kept_by_start, prepare, with_start
+from napari_embryo.recipes.running import check_is_new, first_model, provenance, run
+
+__all__ = [
+    "GET_BACKBONE",
+    "IMAGENET",
+    "RANDOM",
+    "SUFFIXES",
+    "Prepared",
+    "changed",
+    "check_is_new",
+    "first_model",
+    "kept_by_start",
+    "names",
+    "parse",
+    "prepare",
+    "provenance",
+    "read",
+    "run",
+    "text",
+    "with_start",
+    "write",
+]

@@ -1,0 +1,161 @@
+"""Recipes as YAML: those that ship, those of the user; what is wrong with one in words."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from napari_embryo import __version__, io, library
+from napari_embryo.settings import ModelSettings, Recipe
+
+SUFFIXES = (".yaml", ".yml")
+IMAGENET = "imagenet"
+RANDOM = "random"
+_FAMILIES: dict[str, type[BaseModel]] = {
+    family.model_fields["family"].default: family for family in get_args(get_args(ModelSettings)[0])
+}
+
+
+def names() -> tuple[str, ...]:
+    """The recipes that ship."""
+    return tuple(sorted(path.name.removesuffix(".yaml") for path in _shipped().iterdir() if path.suffix == ".yaml"))
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("napari_embryo") / "recipe_files"))
+
+
+def text(name: str) -> str:
+    """The YAML of a recipe that ships, to be copied and changed."""
+    if name not in names():
+        raise FileNotFoundError(f"{name!r}: no recipe of this name ships; there are {', '.join(names())}")
+    return (_shipped() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def read(path_or_name: str | Path) -> Recipe:
+    """A recipe from a YAML file, or one that ships by its name.
+
+    Relative paths in a file are relative to the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file and no recipe of this name ships.
+    ValueError
+        When it is no recipe; names every setting that is wrong.
+    """
+    if str(path_or_name) in names():
+        return parse(text(str(path_or_name)), str(path_or_name))
+    path = Path(path_or_name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe; name a .yaml file, or one that ships: {', '.join(names())}")
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 ({error}); a recipe is YAML") from error
+    return _beside(parse(content, str(path)), path.absolute().parent)
+
+
+def parse(content: str, where: str) -> Recipe:
+    """The recipe in a YAML text; ``where`` begins every message."""
+    try:
+        said = yaml.safe_load(content)
+    # PyYAML's constructors let the errors of int(), datetime() and a dict through.
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{where}: not YAML ({' '.join(str(error).split())}); {_SEE_ONE}") from error
+    if not isinstance(said, dict):
+        message = f"{where}: {_short(said)} came; a recipe is a mapping of settings; {_SEE_ONE}"
+        raise ValueError(message)  # noqa: TRY004 - the file is wrong, not the program
+    return _validated(said, where)
+
+
+_SEE_ONE = "see one with: napari-embryo recipes --show blastocyst-finetune"
+
+
+def _validated(said: Mapping[Any, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(said)
+    except ValidationError as error:
+        raise ValueError("\n".join(f"{where}: {_in_words(problem)}" for problem in error.errors())) from error
+
+
+def _in_words(problem: Mapping[str, Any]) -> str:
+    """``training.epochs: 0 came; input should be greater than or equal to 1``."""
+    loc = [part for part in problem["loc"] if part not in _FAMILIES]
+    place = ".".join(map(str, loc))
+    message = (problem["msg"][:1].lower() + problem["msg"][1:]).replace("valid tuple", "list")
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{place}: there is no such setting; {_known(problem['loc'])}"
+        case "value_error":
+            return f"{place + ': ' if place else ''}{problem['ctx']['error']}"
+        case "union_tag_not_found":
+            return f"{place}.family: nothing came; needed is {' or '.join(_FAMILIES)}"
+        case "union_tag_invalid":
+            return f"{place}.family: {problem['ctx']['tag']!r} came; needed is {' or '.join(_FAMILIES)}"
+    return f"{place}: {_short(problem['input'])} came; {message}"
+
+
+def _known(loc: Sequence[Any]) -> str:
+    """The settings beside an unknown one; the nearest first where one looks like it."""
+    fields = list(_class_at(loc[:-1]).model_fields)
+    near = get_close_matches(str(loc[-1]), fields, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+
+
+def _class_at(loc: Sequence[Any]) -> type[BaseModel]:
+    found: type[BaseModel] = Recipe
+    for part in loc:
+        annotation = _FAMILIES.get(part) or found.model_fields[part].annotation
+        found = annotation if isinstance(annotation, type) else found
+    return found
+
+
+def _short(value: Any, longest: int = 60) -> str:
+    said = repr(value)
+    return said if len(said) <= longest else f"{said[:longest]}..."
+
+
+def _beside(recipe: Recipe, folder: Path) -> Recipe:
+    """With its relative paths made absolute."""
+    data = recipe.data.model_copy(
+        update={
+            "folders": tuple(_absolute(name, folder) for name in recipe.data.folders),
+            "embryo_table": _absolute(recipe.data.embryo_table, folder),
+        }
+    )
+    start = _absolute(recipe.start, folder) if _is_path(recipe.start) else recipe.start
+    return recipe.model_copy(update={"data": data, "start": start, "backbone": _absolute(recipe.backbone, folder)})
+
+
+def _absolute(name: str, folder: Path) -> str:
+    return str(folder / Path(name).expanduser()) if name else ""
+
+
+def _is_path(start: str) -> bool:
+    """Other than a word or the name of a model in the library."""
+    return start.endswith(library.SUFFIX) or "/" in start or "\\" in start
+
+
+def write(path: Path, recipe: Recipe) -> Path:
+    """Write every setting, also those left as they are, so that a later version with other defaults runs the same."""
+    said = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    with io.replacing(path, lasting=True) as draft:
+        draft.write_text(f"# Written by napari-embryo {__version__}.\n{said}", encoding="utf-8")
+    return path
+
+
+def changed(recipe: Recipe, settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """The recipe with other settings, by their dotted names, such as ``training.epochs``; checked like a file."""
+    said = recipe.model_dump()
+    for name, value in settings.items():
+        *groups, last = name.split(".")
+        place = said
+        for group in groups:
+            place = place[group]
+        place[last] = value
+    return _validated(said, where)

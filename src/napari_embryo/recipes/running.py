@@ -1,0 +1,211 @@
+"""A recipe that was prepared is trained: its network, its papers, where it all comes from."""
+
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from napari_embryo import __version__, io
+from napari_embryo.image import Progress
+from napari_embryo.recipes.files import IMAGENET, RANDOM, write
+from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, kept_by_start
+from napari_embryo.settings import ModelSettings, Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_embryo.train import Outcome
+
+_TRAINED = ("history.csv", "last.safetensors", "best.safetensors", "state.safetensors")
+
+
+def run(prepared: Prepared, out: Path, resume: bool = False) -> "Generator[Progress, None, Outcome]":
+    """Train; yields what :func:`napari_embryo.train.train` yields and returns its outcome.
+
+    ``out`` gets ``recipe.yaml``, ``split.csv`` and ``report.csv`` beside the checkpoints and the history.
+
+    Parameters
+    ----------
+    prepared
+        From :func:`prepare`.
+    out
+        Folder of this training; made if it is not there.
+    resume
+        Go on with the training in ``out``; begins anew where it was cut off before it had saved anything.
+
+    Raises
+    ------
+    ValueError
+        When ``out`` holds a training and ``resume`` is not asked for, or holds one of another recipe or other pictures.
+    FileNotFoundError
+        When there is no training to go on with.
+    """
+    from napari_embryo import train
+
+    going_on = resume and not _is_hardly_begun(out)
+    if not resume:
+        check_is_new(out)
+    model, start = first_model(prepared.recipe, _usual_ratio(prepared))
+    if not going_on:
+        _write_papers(prepared, out)
+    if resume and not going_on:
+        yield Progress(0, 0, _NOTHING_TO_RESUME, _NOTHING_TO_RESUME)
+    about, split = provenance(prepared, start), prepared.split
+    steps = train.train(model, split.train, split.validation, prepared.recipe, out, going_on, about)
+    return (yield from (_kept_up(steps, prepared.recipe, out) if going_on else steps))
+
+
+def _kept_up(
+    steps: "Generator[Progress, None, Outcome]", recipe: Recipe, out: Path
+) -> "Generator[Progress, None, Outcome]":
+    """With the recipe written again, of which some settings may change, once it was found to be of this training."""
+    with closing(steps):
+        try:
+            first = next(steps)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        write(out / "recipe.yaml", recipe)
+        yield first
+        return (yield from steps)
+
+
+_NOTHING_TO_RESUME = "nothing was saved to go on from: this training begins anew"
+
+
+def _is_hardly_begun(out: Path) -> bool:
+    """Whether a training was cut off before it could save anything."""
+    return (out / "recipe.yaml").is_file() and not any((out / name).exists() for name in _TRAINED)
+
+
+def check_is_new(out: Path) -> None:
+    """Whether a training can begin in a folder.
+
+    Raises
+    ------
+    ValueError
+        When it holds a training, or is no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: a file stands there; name a folder")
+    held = [name for name in _TRAINED if (out / name).exists()]
+    if held:
+        raise ValueError(
+            f"{out}: holds a training already ({', '.join(held)}); go on with it by --resume, or name another folder"
+        )
+
+
+def _write_papers(prepared: Prepared, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    parts = [(part, getattr(prepared.split, part)) for part in ("train", "validation", "test")]
+    rows = [
+        {"part": part, "source": s.source, "embryo": s.embryo, "image": s.name} for part, side in parts for s in side
+    ]
+    io.write_csv_atomic(out / "split.csv", rows)
+    io.write_csv_atomic(out / "report.csv", prepared.report.rows)
+    write(out / "recipe.yaml", prepared.recipe)
+
+
+def _usual_ratio(prepared: Prepared) -> float | None:
+    """Median fragmentation ratio of the training pictures, where any is known."""
+    told = [prepared.found.contents[sample].ratio for sample in prepared.split.train]
+    ratios = [ratio for ratio in told if ratio is not None]
+    return median(ratios) if ratios else None
+
+
+def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[nn.Module, dict[str, str]]":
+    """The network that training begins with, and where it comes from: ``weights`` and, of a file, its ``sha256``.
+
+    Parameters
+    ----------
+    recipe
+        With the network that its start brings.
+    ratio
+        Where a new regression head starts: it collapses when it starts far from what it learns.
+    """
+    import torch
+
+    from napari_embryo import models
+    from napari_embryo.models import checkpoint
+
+    torch.manual_seed(recipe.training.seed)
+    if recipe.start not in (RANDOM, IMAGENET):
+        loaded = checkpoint.load(recipe.start, recipe.model.family)
+        model = loaded.model if loaded.info.model == recipe.model else _grown(loaded.model, recipe.model, ratio)
+        return model, {"weights": _name_only(recipe.start), "sha256": loaded.sha256}
+    model = models.build(recipe.model)
+    _start_at(model, ratio)
+    if recipe.start == RANDOM:
+        return model, {"weights": RANDOM}
+    path = Path(recipe.backbone)
+    _load_backbone(model, path)
+    return model, {"weights": f"{IMAGENET}: {path.name}", "sha256": checkpoint.file_sha256(path)}
+
+
+def _grown(start: "nn.Module", wanted: ModelSettings, ratio: float | None) -> "nn.Module":
+    """A larger network with the weights of the start."""
+    from napari_embryo import models
+    from napari_embryo.models import regdeeplab
+
+    model = models.build(wanted)
+    if "regression" not in dict(start.named_children()):
+        _start_at(model, ratio)
+    regdeeplab.adopt(model, start.state_dict())
+    return model
+
+
+def _start_at(model: "nn.Module", ratio: float | None) -> None:
+    from napari_embryo.models.regdeeplab import RegressionHead
+
+    head = dict(model.named_children()).get("regression")
+    if ratio is not None and isinstance(head, RegressionHead):
+        head.start_at(ratio)
+
+
+def _load_backbone(model: "nn.Module", path: Path) -> None:
+    from safetensors import SafetensorError
+
+    from napari_embryo.models.encoder import Encoder
+
+    encoder = dict(model.named_children()).get("encoder")
+    if not isinstance(encoder, Encoder):
+        raise TypeError(f"{type(model).__name__} has no ImageNet encoder")
+    try:
+        encoder.load(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error}); needed is {GET_BACKBONE}") from error
+
+
+def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
+    """What the checkpoint says of its training. Folders by name only, embryos by digest: both may name people."""
+    from napari_embryo.data import digests
+
+    recipe = prepared.recipe
+    data = recipe.data.model_copy(
+        update={
+            "folders": tuple(Path(folder).name for folder in recipe.data.folders),
+            "embryo_table": _name_only(recipe.data.embryo_table),
+        }
+    )
+    told = recipe.model_copy(
+        update={"data": data, "start": _name_only(recipe.start), "backbone": _name_only(recipe.backbone)}
+    )
+    return {
+        "program": f"napari-embryo {__version__}",
+        "recipe": told.model_dump(mode="json"),
+        "data": [dict(row) for row in prepared.report.rows],
+        "start": dict(start),
+        "embryos": _inherited(digests(prepared.split), kept_by_start(recipe)),
+    }
+
+
+def _inherited(embryos: Mapping[str, list[str]], kept: Mapping[str, str]) -> dict[str, list[str]]:
+    """With the embryos that only the start knows: what it learned from was learned from by these weights, too."""
+    own = {each for side in embryos.values() for each in side}
+    lacking = {each: part for each, part in kept.items() if each not in own}
+    return {part: sorted([*side, *(e for e, p in lacking.items() if p == part)]) for part, side in embryos.items()}
+
+
+def _name_only(path: str) -> str:
+    return Path(path).name if path else ""

@@ -1,0 +1,172 @@
+"""What every table needs: its jobs one after the other, none of them twice, going on where it stopped."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_embryo import io, recipes
+from napari_embryo.image import Progress
+from napari_embryo.settings import Device, Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_embryo.models.checkpoint import Checkpoint
+
+LAST = "last.safetensors"
+_RECIPE, _SCORES, _STATE = "recipe.yaml", "scores.csv", "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network, or what is compared with networks.
+
+    Parameters
+    ----------
+    network
+        As the table calls it.
+    name
+        As the progress calls it.
+    recipe
+        How it is trained.
+    out
+        Its folder.
+    work
+        Trains and judges it: yields progress in epochs of this job, returns one row per picture.
+    said
+        The rows in a few words.
+    """
+
+    network: str
+    name: str
+    recipe: Recipe
+    out: Path
+    work: "Callable[[Job], Generator[Progress, None, pd.DataFrame]]"
+    said: "Callable[[pd.DataFrame], str]"
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A paper's table.
+
+    Parameters
+    ----------
+    needed
+        What the folders have to hold, in words.
+    draw
+        Makes such a folder out of drawn embryos, for a fast run.
+    jobs
+        (folders, out, fast, device) -> what is compared, in an order in which each finds what it starts from.
+    table
+        Rows of all jobs -> the table as text.
+    notes
+        What has to be known to read it.
+    """
+
+    needed: str
+    draw: Callable[[Path], Path]
+    jobs: Callable[[Sequence[str], Path, bool, Device], tuple[Job, ...]]
+    table: "Callable[[pd.DataFrame], pd.DataFrame]"
+    notes: tuple[str, ...]
+
+
+def from_imagenet(jobs: Sequence[Job], backbone: Path, encoder: str) -> tuple[Job, ...]:
+    """With the encoder of every network that has one from ImageNet weights; what starts from another job stays so.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    """
+    changed = [replace(job, recipe=_with_imagenet(job.recipe, backbone, encoder)) for job in jobs]
+    for job in changed:
+        if job.recipe.start == recipes.IMAGENET:
+            recipes.with_start(job.recipe)  # now, not after hours of the others
+    return tuple(changed)
+
+
+def _with_imagenet(recipe: Recipe, backbone: Path, encoder: str) -> Recipe:
+    if not hasattr(recipe.model, "encoder"):
+        return recipe
+    start = {"start": recipes.IMAGENET, "backbone": str(backbone.absolute())}
+    return recipes.changed(recipe, {"model.encoder": encoder, **(start if recipe.start == recipes.RANDOM else {})})
+
+
+def run(jobs: Sequence[Job]) -> "Generator[Progress, None, pd.DataFrame]":
+    """Train and score every job; stop iterating to stop, call again to go on.
+
+    Yields
+    ------
+    Progress
+        ``done`` and ``total`` count epochs of all jobs; ``item`` is the scores of one that was finished.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows of all jobs, with the column ``network``.
+    """
+    import pandas as pd
+
+    total = sum(job.recipe.training.epochs for job in jobs)
+    tables, done = [], 0
+    for job in jobs:
+        scores = _finished_scores(job)
+        if scores is None:
+            scores = yield from _worked(job, done, total)
+        done += job.recipe.training.epochs
+        tables.append(scores)
+        yield Progress(done, total, f"{job.name}: {job.said(scores)}", scores)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _finished_scores(job: Job) -> "pd.DataFrame | None":
+    """Of a job that was finished before, by this same recipe."""
+    import pandas as pd
+
+    if (job.out / _RECIPE).is_file() and _lasting(recipes.read(job.out / _RECIPE)) != _lasting(job.recipe):
+        raise ValueError(
+            f"{job.out}: holds a network of other settings or other data; name another folder with --out, or remove it"
+        )
+    path = job.out / _SCORES
+    return pd.read_csv(path, dtype={"image": str, "embryo": str, "source": str}) if path.is_file() else None
+
+
+def _lasting(recipe: Recipe) -> dict[str, Any]:
+    """What has to be the same; where it is computed may change."""
+    return recipe.model_dump(mode="json", exclude={"training": {"device", "workers"}})
+
+
+def _worked(job: Job, before: int, total: int) -> "Generator[Progress, None, pd.DataFrame]":
+    working = job.work(job)
+    try:
+        while True:
+            step = next(working)
+            yield Progress(before + step.done, total, f"{job.name}: {step.message}")
+    except StopIteration as end:
+        scores: pd.DataFrame = end.value
+    finally:
+        working.close()
+    scores.insert(0, "network", job.network)
+    io.write_csv_atomic(job.out / _SCORES, scores.to_dict("records"))
+    (job.out / _STATE).unlink(missing_ok=True)  # the largest file, and of no use any more
+    return scores
+
+
+def trained(
+    job: Job, score: "Callable[[recipes.Prepared, Checkpoint, Device], pd.DataFrame]"
+) -> "Generator[Progress, None, pd.DataFrame]":
+    """Train, or go on with it; judge the last weights on the test part, which chose nothing."""
+    from napari_embryo.models import checkpoint
+
+    prepared = recipes.prepare(job.recipe)
+    training = recipes.run(prepared, job.out, resume=(job.out / _RECIPE).is_file())
+    try:
+        while True:
+            step = next(training)
+            yield Progress(job.recipe.training.epochs * step.done // max(1, step.total), 0, step.message)
+    except StopIteration as end:
+        last: Path = end.value.last
+    finally:
+        training.close()
+    return score(prepared, checkpoint.load(last), job.recipe.training.device)

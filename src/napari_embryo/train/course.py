@@ -1,0 +1,133 @@
+"""What is learnt in which order and how fast: the part of a run that every card goes through."""
+
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_embryo.augment import TrainingSet
+from napari_embryo.data import Sample
+from napari_embryo.settings import Recipe
+from napari_embryo.train import batches
+from napari_embryo.train.batches import Batch, Visit
+from napari_embryo.train.learner import Learner, NotFiniteError, step_seed
+from napari_embryo.train.learning import set_rate
+from napari_embryo.train.together import ALONE, Team
+from napari_embryo.train.values import Step
+
+Source = Generator[tuple[list[Visit], Batch], None, None]
+
+
+class Course:
+    """A learner and its batches.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    training, recipe
+        As in :func:`napari_embryo.train.train`.
+    team
+        The cards it learns with.
+
+    Attributes
+    ----------
+    visited
+        Every picture as many times as an epoch visits it.
+    steps
+        How many are done.
+    """
+
+    def __init__(self, model: nn.Module, training: Sequence[Sample], recipe: Recipe, team: Team = ALONE) -> None:
+        self.recipe, self.settings, self.team = recipe, recipe.training, team
+        self.visited = batches.visited(training, recipe.data.repeats)
+        size = min(self.settings.batch_size, len(self.visited))
+        self.steps_per_epoch = batches.steps_per_epoch(len(self.visited), size)
+        self.learner = Learner(model, self.settings, size, team)
+        self.steps = 0
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.settings.epochs * self.steps_per_epoch
+
+    @property
+    def epoch(self) -> int:
+        """The one under way, or the next one, from 1."""
+        return self.steps // self.steps_per_epoch + 1
+
+    def level(self) -> None:
+        """Every card goes on from where the first one is."""
+        learner, is_first = self.learner, self.team.rank == 0
+        if self.team.size == 1:
+            return
+        self.team.call()
+        said = self.team.share(self._state() if is_first else {})
+        if not is_first:
+            self.steps = said["steps"]
+            learner.model.load_state_dict(said["model"])
+            learner.optimizer.load_state_dict(said["optimizer"])
+            learner.load_scaler(said["scaler"])
+
+    def _state(self) -> dict[str, Any]:
+        learner = self.learner
+        return {
+            "steps": self.steps,
+            "model": _on_processor(learner.model.state_dict()),
+            "optimizer": _on_processor(learner.optimizer.state_dict()),
+            "scaler": learner.scaler_state(),
+        }
+
+    def batches(self) -> Source:
+        """Those of all epochs to come, this card's part of each, prepared ahead."""
+        items = TrainingSet(self.visited, self.recipe.preprocessing, self.recipe.augmentation, self.settings.seed)
+        visits = (
+            list(self.team.part(batch))
+            for epoch in range(self.epoch, self.settings.epochs + 1)
+            for batch in batches.epoch_of_visits(len(self.visited), self.settings.batch_size, self.settings.seed, epoch)
+        )
+        return batches.prepared(items, visits, self.settings.workers)
+
+    def step(self, source: Source) -> Step:
+        """Learn from the next batch.
+
+        Raises
+        ------
+        FloatingPointError
+            When a loss is not finite; names the pictures.
+        """
+        start = time.perf_counter()
+        self.team.call()
+        with self.team.at_once():
+            visits, batch = next(source)
+        rate = set_rate(self.learner.optimizer, self.settings, self.steps, self.total)
+        try:
+            losses = self.learner.learn(batch, step_seed(self.settings.seed, self.steps, self.team.rank))
+        except NotFiniteError as error:
+            raise FloatingPointError(self._blame(error, visits, batch)) from error
+        epoch = self.epoch
+        self.steps += 1
+        return Step(epoch, losses, rate, time.perf_counter() - start)
+
+    def _blame(self, error: NotFiniteError, visits: Sequence[Visit], batch: Batch) -> str:
+        mine = [self.visited[i].name for _, i in visits]
+        names = [name for each in self.team.gather(mine) for name in each]
+        culprits = [mine[i] for i in self.learner.culprits(batch)]
+        guilty = [name for each in self.team.gather(culprits) for name in each]
+        whose = f"of {', '.join(guilty)}" if guilty else f"of none of the batch {', '.join(names)} on its own"
+        number = self.steps % self.steps_per_epoch + 1
+        return (
+            f"{error} in epoch {self.epoch}, step {number}; it is that {whose}. Look at them, or "
+            f"lower the learning rate. last.safetensors is that of epoch {self.epoch - 1}"
+        )
+
+
+def _on_processor(state: Any) -> Any:
+    """The same nest of dicts and lists, its tensors where every process can read them."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu()
+    if isinstance(state, dict):
+        return {name: _on_processor(value) for name, value in state.items()}
+    return [_on_processor(value) for value in state] if isinstance(state, list) else state
