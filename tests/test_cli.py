@@ -203,8 +203,8 @@ def test_two_folders(weights: Path, embryos: Path, tmp_path: Path) -> None:
 # --- fragments ------------------------------------------------------------------------------------------------------
 
 
-def fragment_weights(path: Path, ratio: float = 0.0, **settings: object) -> Path:
-    """A small network that finds fragments on the left, the embryo everywhere, and tells one ratio (a logit)."""
+def fragment_weights(path: Path, ratio: float = 0.5, **settings: object) -> Path:
+    """A small network that finds fragments and embryo everywhere and tells one ratio."""
     torch.manual_seed(0)
     described = RegDeepLabSettings.model_validate({"encoder": "v1", **settings})
     model = models.build(described).eval()
@@ -212,8 +212,7 @@ def fragment_weights(path: Path, ratio: float = 0.0, **settings: object) -> Path
         model.head.join.weight.zero_()
         model.head.join.bias.copy_(torch.tensor([3.0, 3.0]))
         if model.regression is not None:
-            model.regression.out.weight.zero_()
-            model.regression.out.bias.fill_(ratio)
+            model.regression.start_at(ratio)
     checkpoint.save(path, model, checkpoint.CheckpointInfo(model=described, preprocessing=PRE))
     return path
 
@@ -221,7 +220,7 @@ def fragment_weights(path: Path, ratio: float = 0.0, **settings: object) -> Path
 @pytest.fixture(scope="session")
 def fragments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything is a fragment, and the ratio told is 12 %."""
-    return fragment_weights(tmp_path_factory.mktemp("fragments") / "visual.safetensors", -2.0)
+    return fragment_weights(tmp_path_factory.mktemp("fragments") / "visual.safetensors", 0.12)
 
 
 def test_fragments_with_ratio_and_grade(fragments: Path, embryos: Path, tmp_path: Path) -> None:
@@ -235,7 +234,7 @@ def test_fragments_with_ratio_and_grade(fragments: Path, embryos: Path, tmp_path
         labels = tifffile.imread(tmp_path / f"{row['image']}_labels.ome.tif")
         assert int(row["area_px"]) == (labels == 1).sum()
         assert (float(row["ratio_from_mask"]), row["grade_from_mask"]) == (1.0, "D")
-        assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.1192, abs=1e-3), "B")
+        assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.12, abs=1e-3), "B")
         assert row["grades_apart"] == "2"
     assert io.read_ome_tiff(tmp_path / "early_attention.ome.tif").names == ("AG",)
     assert [line for line in done.output.splitlines() if line.startswith("note: ")]
@@ -259,11 +258,11 @@ def test_a_film_has_a_ratio_per_frame(fragments: Path, tmp_path: Path) -> None:
 
 
 def test_other_weights_can_tell_the_ratio(fragments: Path, embryos: Path, tmp_path: Path) -> None:
-    other = fragment_weights(tmp_path / "quantification.safetensors", 2.0)
+    other = fragment_weights(tmp_path / "quantification.safetensors", 0.88)
     done = segment(fragments, tmp_path / "out", embryos / "early.png", "--ratio-weights", other)
     assert done.exit_code == 0, done.output
     row = table(tmp_path / "out")[0]
-    assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.8808, abs=1e-3), "D")
+    assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.88, abs=1e-3), "D")
     assert "grades apart" not in done.output
 
 

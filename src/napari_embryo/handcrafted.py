@@ -26,6 +26,8 @@ PATTERNS = ((8, 1), (16, 2), (24, 3))
 """Points and radius of each scale of the local binary patterns."""
 SMALLEST = 2 * max(radius for _, radius in PATTERNS) + 1
 PERPLEXITY = 30.0
+DECAY = 1.0
+"""Of the perceptron's weights; with scikit-learn's 1e-4 it learns the few pictures there are by heart."""
 
 
 def glcm_names() -> tuple[str, ...]:
@@ -107,7 +109,7 @@ def fit_regressor(features: Floats, ratios: Floats, seed: int = 0) -> Callable[[
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    perceptron = MLPRegressor(hidden_layer_sizes=(64, 32), max_iter=2000, random_state=seed)
+    perceptron = MLPRegressor(hidden_layer_sizes=(64, 32), alpha=DECAY, max_iter=2000, random_state=seed)
     fitted = make_pipeline(StandardScaler(), perceptron).fit(features, ratios)
     return lambda others: np.clip(fitted.predict(others), 0, 1)
 

@@ -1,9 +1,9 @@
 """``evaluate`` and ``reproduce``: how good a network is on annotated pictures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -23,7 +23,7 @@ from napari_embryo.cli.terminal import (
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.data.reporting import counted
 from napari_embryo.image import Progress
-from napari_embryo.settings import DataSettings, Layout, SegmentSettings
+from napari_embryo.settings import FRAGMENT_CLASSES, DataSettings, Layout, SegmentSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_embryo.data import Found, Sample
     from napari_embryo.predict import Predictor
 
+T = TypeVar("T")
 Part = Literal["train", "validation", "test", "all"]
 REPRODUCTIONS = Path("napari-embryo-reproductions")
 
@@ -67,9 +68,11 @@ def evaluate(
             check_out_file(out, ".csv")
         predictor = _predictor(settings, family)
         choice = _chosen(predictor, data, split, embryo_table, layout)
-        scores = _scored(choice.samples, predictor)
+        scores, ratios = _scored(choice.samples, predictor)
     console.print(f"{weights} ({predictor.sha256[:12]}) on {predictor.device}: {choice.text}", markup=False)
     _print_scores(scores)
+    if not ratios.empty:
+        _print_ratios(ratios)
     if out is not None:
         _write_scores(out, scores)
 
@@ -218,20 +221,54 @@ def _data_settings(given: Given, trained: dict[str, Any] | None, needs_table: bo
     return DataSettings.model_validate(said)
 
 
-def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> "pd.DataFrame":
+def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Masks, and ratios where fragments and embryo are found; every picture is looked at once."""
+    import pandas as pd
+
     from napari_embryo import evaluate as metrics
 
-    def masks(image: Any) -> Any:
-        return next(predictor.predict([image])).segmentation.masks
-
+    tables, ratios = [], []
+    is_fragmented = set(FRAGMENT_CLASSES) <= set(predictor.classes)
     with make_bar() as bar:
-        followed: Iterable[Sample] = bar.track(samples, description="pictures")
-        scores = metrics.score(followed, masks, predictor.classes)
+        for sample in bar.track(samples, description="pictures"):
+            found = next(predictor.predict([sample.read().image])).segmentation
+            tables.append(metrics.score([sample], _always(found.masks), predictor.classes))
+            if is_fragmented:
+                ratios.append(metrics.score_ratios([sample], _always(found)))
+    scores = pd.concat(tables, ignore_index=True)
     if scores.empty:
         classes = ", ".join(predictor.classes)
         came = counted(len(samples), "picture")
         raise ValueError(f"none of {classes} is drawn on the {came} that came; give pictures with masks of it")
-    return scores
+    return scores, pd.concat(ratios, ignore_index=True) if ratios else pd.DataFrame()
+
+
+def _always(answer: T) -> Callable[[Any], T]:
+    return lambda _: answer
+
+
+def _print_ratios(ratios: "pd.DataFrame") -> None:
+    """How near the fragmentation ratio comes, and what always saying the median would come to."""
+    from napari_embryo import evaluate as metrics
+
+    print_table([_ratio_cells(row) for row in metrics.ratio_summary(ratios).to_dict("records")])
+    console.print(
+        "ratio: fragments over cells or fragments; MAE: mean absolute error; bias: mean difference; median: always the "
+        "median of the pictures scored",
+        style="dim",
+    )
+
+
+def _ratio_cells(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "ratio": row["way"],
+        "pictures": str(row["pictures"]),
+        "MAE": f"{row['mae']:.3f}",
+        "95 %": f"{row['mae_low']:.3f}-{row['mae_high']:.3f}",
+        "bias": f"{row['bias']:+.3f}",
+        "grades right": f"{row['grades_right']:.2f}",
+        "kappa": f"{row['kappa']:.2f}",
+    }
 
 
 def _print_scores(scores: "pd.DataFrame") -> None:
@@ -262,10 +299,15 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
 
 
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="TABLE", help="resanet-table1: U-Net and ResA-Net, one per class.")],
-    data: Annotated[
-        list[Path] | None, typer.Option("--data", help="Folder of annotated blastocysts; repeatable.")
-    ] = None,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE",
+            help="resanet-table1: U-Net and ResA-Net, one per class; regdeeplab-table2: the stages A to E of "
+            "AttnRegDeepLab and what it is compared with.",
+        ),
+    ],
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of annotated pictures; repeatable.")] = None,
     out: Annotated[
         Path | None, typer.Option(help=f"Folder for the networks; {REPRODUCTIONS}/TABLE where nothing is said.")
     ] = None,
@@ -294,11 +336,12 @@ def reproduce(
         except (ArithmeticError, MemoryError) as error:
             complain(f"{error}\nThe same command goes on from the last finished epoch")
             raise typer.Exit(1) from error
-    rows = papers.table(scores).to_dict("records")
+    paper = papers.TABLES[what]
+    rows = paper.table(scores).to_dict("records")
     print_table(rows)
     with readable_errors(), writing(folder):
         io.write_csv_atomic(folder / "table.csv", rows)
-    for note in (*([papers.FAST_NOTE] if fast else []), *papers.NOTES):
+    for note in (*([papers.FAST_NOTE] if fast else []), *paper.notes):
         console.print(note, markup=False)
     console.print(f"networks, splits, scores and table.csv are in {folder.resolve()}", markup=False)
 

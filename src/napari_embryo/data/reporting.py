@@ -38,7 +38,8 @@ class Report:
 
 def report(found: Found, split: Split, classes: Sequence[str]) -> Report:
     """Count images, embryos and drawn classes of every source on every side of the split."""
-    contents = {s: found.contents.get(s) or Contents.of(s.read(), classes) for part in split.parts.values() for s in part}
+    everything = [sample for part in split.parts.values() for sample in part]
+    contents = {s: found.contents.get(s) or Contents.of(s.read(), classes) for s in everything}
     sources = sorted({sample.source for sample in contents})
     rows = [
         _row(source, part, [s for s in samples if s.source == source], contents, classes)

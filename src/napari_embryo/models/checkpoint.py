@@ -99,7 +99,7 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _digest(said: str, tensors: Mapping[str, Tensor]) -> str:
-    """Over the settings as they are written, with an empty digest, so that a later version's new settings do not change it."""
+    """Over the settings as they are written, with an empty digest: a later version's new settings do not change it."""
     digest = hashlib.sha256(said.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

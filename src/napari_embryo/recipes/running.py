@@ -132,7 +132,8 @@ def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[nn.Module,
     torch.manual_seed(recipe.training.seed)
     if recipe.start not in (RANDOM, IMAGENET):
         loaded = checkpoint.load(recipe.start, recipe.model.family)
-        model = loaded.model if loaded.info.model == recipe.model else _grown(loaded.model, recipe.model, ratio)
+        is_grown = recipe.model.family == "regdeeplab" == loaded.info.model.family and recipe.model != loaded.info.model
+        model = _grown(loaded.model, recipe.model, ratio) if is_grown else loaded.model
         return model, {"weights": _name_only(recipe.start), "sha256": loaded.sha256}
     model = models.build(recipe.model)
     _start_at(model, ratio)
@@ -156,7 +157,7 @@ def _grown(start: "nn.Module", wanted: ModelSettings, ratio: float | None) -> "n
 
 
 def _start_at(model: "nn.Module", ratio: float | None) -> None:
-    from napari_embryo.models.regdeeplab import RegressionHead
+    from napari_embryo.models.blocks import RegressionHead
 
     head = dict(model.named_children()).get("regression")
     if ratio is not None and isinstance(head, RegressionHead):

@@ -49,12 +49,12 @@ class Team:
             for pipe in self._pipes:
                 pipe.send(True)
         except OSError as error:
-            raise self._ended(error) from error
+            raise self._ended() from error
 
-    def _ended(self, error: Exception) -> ChildProcessError:
+    def _ended(self) -> ChildProcessError:
         return ChildProcessError(
-            f"the process of another of the {self.size} devices has ended ({error}); what it said last is on standard "
-            "error. The files are those of the last epoch: resume from there"
+            f"the process of another of the {self.size} devices has ended; what it said last is on standard error. "
+            "The files are those of the last epoch: resume from there"
         )
 
     def gather(self, mine: T) -> list[T]:
@@ -71,7 +71,7 @@ class Team:
         try:
             distributed.all_gather_object(each, mine, group=self._words)
         except RuntimeError as error:
-            raise self._ended(error) from error
+            raise self._ended() from error
         return each  # type: ignore[return-value] # every place is filled
 
     def total(self, numbers: dict[str, float]) -> dict[str, float]:

@@ -143,8 +143,10 @@ class ModelBox(QComboBox):
         self.refresh()
 
     def offer(self, first: Mapping[str, str], families: Sequence[str]) -> None:
-        """Other choices; the first of them where the one that is set has gone."""
+        """Other choices; the first of them where the one that is set has gone. Files of other families go, too."""
         self._first, self._families = dict(first), tuple(families)
+        fitting = ("", *families)
+        self._files = {path: name for path, name in self._files.items() if family_of(Path(path)) in fitting}
         self.refresh()
 
     def add_file(self, path: str) -> None:
