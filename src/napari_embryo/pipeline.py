@@ -235,6 +235,12 @@ def _said(image: EmbryoImage, index: Index, total: int) -> str:
     )
 
 
+def _drawn(plane: npt.NDArray[Any], found: Segmentation) -> Rgb:
+    """The masks over their picture; what is a part of others lies on top, as in the labels."""
+    order = sorted(range(len(found.classes)), key=lambda i: found.classes[i] in found.on_top)
+    return render.overlay(plane, found.masks[order], [found.classes[i] for i in order])
+
+
 def _graded(rows: Iterable[Row]) -> list[str]:
     """Ratio and grade for below a picture; as many lines for every picture of an image."""
     graded = [row for row in rows if row.get("ratio_basis")]
@@ -413,7 +419,7 @@ class _Files:
             raise ValueError(self.failures[0].reason)
 
     def _show(self, item: PlaneResult) -> None:
-        picture = render.overlay(item.plane, item.segmentation.masks, self.classes)
+        picture = _drawn(item.plane, item.segmentation)
         picture = render.with_legend(picture, self.classes, _said(self.image, item.index, self.image.n_planes))
         for line in _graded(item.rows):
             picture = render.with_legend(picture, (), line)

@@ -12,7 +12,7 @@ from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 
 from napari_embryo import io, measure, samples
-from napari_embryo.settings import Preprocessing, RegDeepLabSettings, SegmentSettings
+from napari_embryo.settings import DataSettings, Preprocessing, RegDeepLabSettings, SegmentSettings
 from napari_embryo.widgets import segment as module
 from napari_embryo.widgets.segment import SegmentWidget
 
@@ -387,7 +387,7 @@ def test_corrected_fragments_become_a_sample(qtbot, docked, pixels: Pixels, tmp_
     pair = pair_of(viewer.layers["day 2"], labels, viewer.dims.point)
     assert pair.classes == CLASSES
     list(saving(pair, tmp_path))
-    (sample,) = data.find_samples([tmp_path], classes=CLASSES).samples
+    (sample,) = data.find_samples(DataSettings(folders=(str(tmp_path),)), CLASSES).samples
     truth = sample.read()
     assert list(truth.known) == [True, True]
     assert fragmentation_ratio(truth, CLASSES) == pytest.approx(0.125)

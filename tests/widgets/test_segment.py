@@ -22,7 +22,7 @@ from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets import segment as module
 from napari_embryo.widgets._layers import LabelStack, described, source_of
 from napari_embryo.widgets._libraries import prepare_for_torch
-from napari_embryo.widgets.segment import CAM_LAYERS, MAPS, RESEARCH_USE, SHIPPED, SegmentWidget
+from napari_embryo.widgets.segment import CAM_LAYERS, MAPS, RESEARCH_USE, SHIPPED, WHAT, SegmentWidget
 
 Pixels = npt.NDArray[np.uint8]
 PLACED = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 3.0, 4.0), "units": ("hour", "um", "um"), "axis_labels": "tyx"}
@@ -472,20 +472,21 @@ def test_devices_are_looked_for_when_the_list_is_reached_for(qtbot, docked) -> N
 def test_the_preferences_are_the_form_s_beginning(make_napari_viewer, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    given = SimpleNamespace(segment=SimpleNamespace(device="cpu", weights="/mine.safetensors", batch_size=2))
+    mine = {"family": "regdeeplab", "device": "cpu", "weights": "/mine.safetensors", "batch_size": 2}
+    given = SimpleNamespace(segment=SimpleNamespace(**mine))
     monkeypatch.setattr(module, "get_plugin_settings", lambda name: given)
     widget = SegmentWidget(make_napari_viewer())
-    assert widget.form.value() == SegmentSettings(device="cpu", weights="/mine.safetensors", batch_size=2)
+    assert widget.form.value() == SegmentSettings.model_validate(mine)
     widget.deleteLater()
 
 
 def test_the_lists_in_the_form_are_those_of_the_network() -> None:
     prepare_for_torch()
     from napari_embryo import models
-    from napari_embryo.settings import ResANetSettings, UNetSettings
+    from napari_embryo.settings import RegDeepLabSettings, ResANetSettings, UNetSettings
 
-    assert {family: tuple(maps) for family, maps in MAPS.items()} == {f: tuple(m) for f, m in models.MAPS.items()}
-    networks = [models.build(ResANetSettings()), models.build(UNetSettings(base_channels=4))]
+    assert {family: tuple(maps) for family, maps in MAPS.items()} == {f: tuple(models.MAPS[f]) for f in WHAT}
+    networks = [models.build(each) for each in (ResANetSettings(), UNetSettings(base_channels=4), RegDeepLabSettings())]
     assert {net.settings.family: tuple(net.cam_layers()) for net in networks} == CAM_LAYERS
 
 

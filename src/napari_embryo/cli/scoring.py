@@ -70,9 +70,10 @@ def evaluate(
         choice = _chosen(predictor, data, split, embryo_table, layout)
         scores, ratios = _scored(choice.samples, predictor)
     console.print(f"{weights} ({predictor.sha256[:12]}) on {predictor.device}: {choice.text}", markup=False)
-    _print_scores(scores)
+    if not scores.empty:
+        _print_scores(scores)
     if not ratios.empty:
-        _print_ratios(ratios)
+        _print_ratios(ratios, predictor.info.provenance.get("usual_ratio"))
     if out is not None:
         _write_scores(out, scores)
 
@@ -86,11 +87,17 @@ def _write_scores(out: Path, scores: "pd.DataFrame") -> None:
 
 
 def _predictor(settings: SegmentSettings, family: str) -> "Predictor":
-    """Of any family, unlike the one that segments."""
-    from napari_embryo.models import checkpoint
+    """Of any family that draws, unlike the one that segments."""
+    from napari_embryo.models import DECODERS, checkpoint
     from napari_embryo.predict import Predictor
 
-    return Predictor(checkpoint.load(settings.weights, family), settings)
+    loaded = checkpoint.load(settings.weights, family)
+    if loaded.info.model.family not in DECODERS:
+        raise ValueError(
+            f"{settings.weights}: a network of the family {loaded.info.model.family}, which draws no masks to score; "
+            f"give weights of {' or '.join(DECODERS)}"
+        )
+    return Predictor(loaded, settings)
 
 
 def _chosen(
@@ -227,34 +234,36 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> "tuple[pd.Da
 
     from napari_embryo import evaluate as metrics
 
-    tables, ratios = [], []
+    tables: list[dict[Any, Any]] = []
+    ratios: list[dict[Any, Any]] = []
     is_fragmented = set(FRAGMENT_CLASSES) <= set(predictor.classes)
     with make_bar() as bar:
         for sample in bar.track(samples, description="pictures"):
             found = next(predictor.predict([sample.read().image])).segmentation
-            tables.append(metrics.score([sample], _always(found.masks), predictor.classes))
+            tables += metrics.score([sample], _always(found.masks), predictor.classes).to_dict("records")
             if is_fragmented:
-                ratios.append(metrics.score_ratios([sample], _always(found)))
-    scores = pd.concat(tables, ignore_index=True)
-    if scores.empty:
+                ratios += metrics.score_ratios([sample], _always(found)).to_dict("records")
+    scores, told = pd.DataFrame(tables), pd.DataFrame(ratios)
+    if scores.empty and told.empty:
         classes = ", ".join(predictor.classes)
         came = counted(len(samples), "picture")
         raise ValueError(f"none of {classes} is drawn on the {came} that came; give pictures with masks of it")
-    return scores, pd.concat(ratios, ignore_index=True) if ratios else pd.DataFrame()
+    return scores, told
 
 
 def _always(answer: T) -> Callable[[Any], T]:
     return lambda _: answer
 
 
-def _print_ratios(ratios: "pd.DataFrame") -> None:
+def _print_ratios(ratios: "pd.DataFrame", usual: float | None) -> None:
     """How near the fragmentation ratio comes, and what always saying the median would come to."""
     from napari_embryo import evaluate as metrics
 
-    print_table([_ratio_cells(row) for row in metrics.ratio_summary(ratios).to_dict("records")])
+    whose = "training pictures" if usual is not None else "pictures scored"
+    print_table([_ratio_cells(row) for row in metrics.ratio_summary(ratios, usual).to_dict("records")])
     console.print(
         "ratio: fragments over cells or fragments; MAE: mean absolute error; bias: mean difference; median: always the "
-        "median of the pictures scored",
+        f"median of the {whose}",
         style="dim",
     )
 
@@ -263,12 +272,16 @@ def _ratio_cells(row: dict[str, Any]) -> dict[str, str]:
     return {
         "ratio": row["way"],
         "pictures": str(row["pictures"]),
-        "MAE": f"{row['mae']:.3f}",
-        "95 %": f"{row['mae_low']:.3f}-{row['mae_high']:.3f}",
-        "bias": f"{row['bias']:+.3f}",
-        "grades right": f"{row['grades_right']:.2f}",
-        "kappa": f"{row['kappa']:.2f}",
+        "MAE": _known(row["mae"]),
+        "95 %": f"{row['mae_low']:.3f}-{row['mae_high']:.3f}" if row["pictures"] else "",
+        "bias": _known(row["bias"], "+.3f"),
+        "grades right": _known(row["grades_right"], ".2f"),
+        "kappa": _known(row["kappa"], ".2f"),
     }
+
+
+def _known(number: float, form: str = ".3f") -> str:
+    return "" if number != number else format(number, form)
 
 
 def _print_scores(scores: "pd.DataFrame") -> None:
@@ -341,7 +354,8 @@ def reproduce(
     print_table(rows)
     with readable_errors(), writing(folder):
         io.write_csv_atomic(folder / "table.csv", rows)
-    for note in (*([papers.FAST_NOTE] if fast else []), *paper.notes):
+    told = (papers.FAST_NOTE if fast else "", "" if backbone else paper.without_backbone, *paper.notes)
+    for note in filter(None, told):
         console.print(note, markup=False)
     console.print(f"networks, splits, scores and table.csv are in {folder.resolve()}", markup=False)
 

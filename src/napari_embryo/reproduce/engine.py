@@ -62,6 +62,8 @@ class PaperTable:
         Rows of all jobs -> the table as text.
     notes
         What has to be known to read it.
+    without_backbone
+        And where no ImageNet weights were given.
     """
 
     needed: str
@@ -69,6 +71,7 @@ class PaperTable:
     jobs: Callable[[Sequence[str], Path, bool, Device], tuple[Job, ...]]
     table: "Callable[[pd.DataFrame], pd.DataFrame]"
     notes: tuple[str, ...]
+    without_backbone: str = ""
 
 
 def from_imagenet(jobs: Sequence[Job], backbone: Path, encoder: str) -> tuple[Job, ...]:

@@ -68,9 +68,9 @@ NOTES = (
     "grades, kappa (quadratic), bias (mean difference): of the regressed ratio, of the mask's where there is no other.",
     "The ratio is the fragments' share of the embryo (cells and fragments). The paper names no basis; of the whole",
     "picture, ratios and errors would be about half as large. Its grades' edges overlap: 10 % is B here, 50 % is C.",
-    "D: the paper's table says L_reg only, with A's Dice: all of A stays, to the bit. Its text frees the last layer, too,",
-    "and injects into it, which cannot leave the masks as they are: D'. Output stride 16, as named; without the strides",
-    "that the text removes it would be 8. The textures are given the true outline of the embryo, the networks are not.",
+    "D: the paper's table says L_reg only, with A's Dice: all of A stays, to the bit. Its text frees the last layer",
+    "and injects into it, which cannot leave the masks as they are: D'. Output stride 16, as named; without strides",
+    "that the text removes, it would be 8. The textures are given the true outline of the embryo, networks are not.",
 )
 
 FAST_PICTURES = 24
@@ -369,4 +369,11 @@ def _number(value: float | None) -> str:
     return "" if value is None or value != value else f"{value:.3f}"
 
 
-TABLE = PaperTable("annotated cleavage-stage embryos (fragments and cells)", draw, jobs, table, NOTES)
+TABLE = PaperTable(
+    "annotated cleavage-stage embryos (fragments and cells)",
+    draw,
+    jobs,
+    table,
+    NOTES,
+    "The encoders began with random weights; the paper's began with ImageNet's, which --backbone FILE names.",
+)
