@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from napari_embryo import cli, data, evaluate, io, models, recipes, reproduce
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
+from napari_embryo.reproduce import resanet
 from napari_embryo.settings import DataSettings, Preprocessing, Recipe, SegmentSettings, UNetSettings
 
 TINY = UNetSettings(base_channels=4)
@@ -248,9 +249,9 @@ def test_where_nothing_can_be_written_is_said_before_the_network_is_loaded(
 
 
 def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce, "FAST_PICTURES", 4)
+    monkeypatch.setattr(resanet, "FAST_PICTURES", 4)
     few = {"preprocessing.height": 32, "preprocessing.width": 48, "training.epochs": 1, "training.batch_size": 3}
-    monkeypatch.setattr(reproduce, "_FAST", few)
+    monkeypatch.setattr(resanet, "_FAST", few)
     monkeypatch.setattr(reproduce, "NETWORKS", {"U-Net": "resanet-table1-unet"})
     words = ("reproduce", "resanet-table1", "--fast", "--out", tmp_path / "out", "--device", "cpu")
     done = run(*words)
@@ -278,7 +279,7 @@ def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeyp
 def test_what_cannot_be_reproduced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], says: str
 ) -> None:
-    monkeypatch.setattr(reproduce, "FAST_PICTURES", 1)
+    monkeypatch.setattr(resanet, "FAST_PICTURES", 1)
     done = run("reproduce", *words, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert says in done.output

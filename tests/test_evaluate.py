@@ -7,9 +7,20 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, cohen_kappa_score, mean_absolute_error
 
 from napari_embryo.data import Sample
-from napari_embryo.evaluate import bootstrap_interval, score, summary
+from napari_embryo.evaluate import (
+    RATIO_COLUMNS,
+    bootstrap_interval,
+    quadratic_kappa,
+    ratio_summary,
+    score,
+    score_ratios,
+    summary,
+)
+from napari_embryo.image import Segmentation
+from napari_embryo.settings import FRAGMENT_CLASSES
 
 CLASSES = ("ICM", "TE", "ZP")
 
@@ -128,3 +139,122 @@ def test_images_of_one_embryo_do_not_narrow_the_interval() -> None:
     values, embryos = np.array([0.5, 0.7, 0.9]), np.array(["a", "b", "c"])
     once = bootstrap_interval(values, embryos)
     assert bootstrap_interval(np.repeat(values, 10), np.repeat(embryos, 10)) == pytest.approx(once)
+
+
+# --- ratios ---------------------------------------------------------------------------------------------------------
+
+
+def fragmented(known: tuple[bool, bool] = (True, True), **told: object) -> Sample:
+    """5 of 20 pixels of the embryo are fragments."""
+    return Sample.of("a", np.zeros((4, 40), np.uint8), np.stack([strip(5), strip(20)]), np.array(known), "e", **told)
+
+
+def found(fragments: int, embryo: int, **numbers: float) -> Segmentation:
+    masks = np.stack([strip(fragments), strip(embryo)])
+    return Segmentation(FRAGMENT_CLASSES, masks, masks.astype(np.float32), numbers)
+
+
+NOTHING_DRAWN = Segmentation((), np.zeros((0, 4, 40), bool), np.zeros((0, 4, 40), np.float32), {"ratio_regressed": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("sample", "ratio", "told_by", "grade"),
+    [
+        (fragmented(), 0.25, "mask", "C"),
+        (fragmented(ratio=0.6, grade="D"), 0.25, "mask", "C"),  # what is drawn goes before what is told
+        (fragmented((True, False), ratio=0.1), 0.1, "ratio", "B"),
+        (fragmented((False, False), ratio=0.5, grade="D"), 0.5, "ratio", "C"),
+        (fragmented((False, False), grade="D"), None, "grade", "D"),
+    ],
+)
+def test_the_true_ratio_and_where_it_is_from(sample: Sample, ratio: float | None, told_by: str, grade: str) -> None:
+    (row,) = score_ratios([sample], lambda _: found(2, 10, ratio_regressed=0.12)).to_dict("records")
+    assert tuple(row) == RATIO_COLUMNS
+    assert (row["image"], row["embryo"], row["told_by"], row["grade"]) == ("a", "e", told_by, grade)
+    assert row["ratio"] == pytest.approx(np.nan if ratio is None else ratio, nan_ok=True)
+    assert (row["regressed"], row["grade_regressed"]) == (0.12, "B")
+    assert (row["from_mask"], row["grade_from_mask"]) == (0.2, "B")
+
+
+@pytest.mark.parametrize(
+    ("what", "regressed", "from_mask"),
+    [
+        (found(2, 10), None, 0.2),
+        (found(0, 0), None, 0.0),  # no embryo is a wrong answer, not none
+        (found(6, 0), None, 1.0),
+        (NOTHING_DRAWN, 0.3, None),
+    ],
+)
+def test_what_a_network_does_not_tell_is_empty(
+    what: Segmentation, regressed: float | None, from_mask: float | None
+) -> None:
+    (row,) = score_ratios([fragmented()], lambda _: what).to_dict("records")
+    told = [np.nan if each is None else each for each in (regressed, from_mask)]
+    assert [row["regressed"], row["from_mask"]] == pytest.approx(told, nan_ok=True)
+
+
+def test_a_picture_without_ratio_and_grade_is_left_out() -> None:
+    assert score_ratios([fragmented((False, True))], lambda _: found(2, 10)).empty
+
+
+def ratios(rows: list[tuple[str, float, str, float, float]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["embryo", "ratio", "grade", "regressed", "from_mask"])
+    return frame.assign(image=frame.index.astype(str), source="s")
+
+
+MEASURED = ratios(
+    [
+        ("e1", 0.0, "A", 0.05, 0.0),
+        ("e1", 0.05, "A", 0.15, 0.02),
+        ("e2", 0.2, "B", 0.18, 0.3),
+        ("e3", 0.4, "C", 0.6, 0.2),
+        ("e4", np.nan, "D", 0.4, 0.7),
+    ]
+)
+"""The last one has a grade alone."""
+
+
+@pytest.mark.parametrize(("way", "column"), [("regressed", "regressed"), ("mask", "from_mask")])
+def test_the_ratios_numbers_are_scikit_learns(way: str, column: str) -> None:
+    row = ratio_summary(MEASURED).set_index("way").loc[way]
+    told = MEASURED[MEASURED["ratio"].notna()]
+    assert (row["pictures"], row["embryos"], row["graded"]) == (4, 3, 5)
+    assert row["mae"] == pytest.approx(mean_absolute_error(told["ratio"], told[column]))
+    assert row["bias"] == pytest.approx(mean(told[column]) - mean(told["ratio"]))
+    assert row["mae_low"] <= row["mae"] <= row["mae_high"]
+    answers = ["ABCD"[np.digitize(value, (0.1, 0.25, 0.5))] for value in MEASURED[column]]
+    assert row["grades_right"] == pytest.approx(accuracy_score(MEASURED["grade"], answers))
+    kappa = cohen_kappa_score(MEASURED["grade"], answers, labels=list("ABCD"), weights="quadratic")
+    assert row["kappa"] == pytest.approx(kappa)
+
+
+@pytest.mark.parametrize(("usual", "answer"), [(None, 0.125), (0.03, 0.03)])
+def test_beside_them_stands_what_always_the_same_answer_comes_to(usual: float | None, answer: float) -> None:
+    row = ratio_summary(MEASURED, usual).set_index("way").loc["median"]
+    assert row["mae"] == pytest.approx(mean(abs(r - answer) for r in (0.0, 0.05, 0.2, 0.4)))
+    assert row["kappa"] == pytest.approx(0)
+
+
+def test_ways_that_there_are_not_have_no_row() -> None:
+    alone = MEASURED.assign(regressed=np.nan)
+    assert ratio_summary(alone)["way"].tolist() == ["mask", "median"]
+    assert ratio_summary(alone.assign(from_mask=np.nan))["way"].tolist() == ["median"]
+
+
+def test_grades_alone_have_no_error() -> None:
+    row = ratio_summary(MEASURED[4:]).set_index("way").loc["mask"]
+    assert (row["pictures"], row["graded"], row["grades_right"]) == (0, 1, 1)
+    assert np.isnan([row["mae"], row["bias"], row["kappa"]]).all()
+
+
+GRADE = st.sampled_from("ABCD")
+
+
+@given(st.lists(st.tuples(GRADE, GRADE), min_size=2, max_size=30))
+def test_kappa_is_scikit_learns(pairs: list[tuple[str, str]]) -> None:
+    truth, answers = ([pair[i] for pair in pairs] for i in (0, 1))
+    if len({*truth, *answers}) == 1:
+        assert np.isnan(quadratic_kappa(truth, answers))
+    else:
+        expected = cohen_kappa_score(truth, answers, labels=list("ABCD"), weights="quadratic")
+        assert quadratic_kappa(truth, answers) == pytest.approx(expected)

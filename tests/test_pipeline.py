@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from napari_embryo import io, models, pipeline
-from napari_embryo.image import EmbryoImage
+from napari_embryo import io, models, pipeline, render
+from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError, CheckpointInfo, save
 from napari_embryo.pipeline import PlaneFailure, analyse, load_predictor, segment_to_files
 from napari_embryo.predict import Predictor

@@ -1,4 +1,4 @@
-"""The paper's table: its protocol, its numbers, and a run that can be cut off anywhere."""
+"""ResA-Net's table: its protocol, its numbers, and a run that can be cut off anywhere."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from napari_embryo import recipes, reproduce
 from napari_embryo.data import Sample
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
-from napari_embryo.reproduce import CLASSES, PUBLISHED, Job
+from napari_embryo.reproduce import Job, resanet
+from napari_embryo.reproduce.resanet import CLASSES, PUBLISHED
 from napari_embryo.settings import Preprocessing, UNetSettings
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Smaller still than --fast."""
-    monkeypatch.setattr(reproduce, "FAST_PICTURES", 6)
+    monkeypatch.setattr(resanet, "FAST_PICTURES", 6)
     few = {"preprocessing.height": 32, "preprocessing.width": 48, "training.epochs": 2, "training.batch_size": 2}
-    monkeypatch.setattr(reproduce, "_FAST", few)
+    monkeypatch.setattr(resanet, "_FAST", few)
 
 
 def drain(run: Any) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def test_six_networks_of_one_class_by_the_papers_protocol(tmp_path: Path) -> Non
     ]
     assert len({job.out for job in jobs}) == 6
     for job in jobs:
-        paper = recipes.read(reproduce.NETWORKS[job.network])
+        paper = recipes.read(resanet.NETWORKS[job.network])
         assert job.recipe.training == paper.training
         assert job.recipe.preprocessing.net_hw == (224, 300)
         assert job.recipe.data.folders == (str(tmp_path),)
@@ -62,7 +63,8 @@ def test_six_networks_of_one_class_by_the_papers_protocol(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("resanet-table2", ["x"]), "'resanet-table2' came; there is resanet-table1"),
+        (("resanet-table2", ["x"]), "'resanet-table2' came; there is resanet-table1, regdeeplab-table2"),
+        (("regdeeplab-table2", []), "no folder of annotated cleavage-stage embryos.*--data"),
         (("resanet-table1", []), "--data"),
         (("resanet-table1", ["x"], True), "either --fast or --data"),
     ],
@@ -98,7 +100,7 @@ def checked(hw: tuple[int, int], mask: np.ndarray) -> pd.DataFrame:
         model=UNetSettings(classes=("ZP",)), preprocessing=Preprocessing(height=hw[0], width=hw[1], fit="stretch")
     )
     sample = Sample.of("a", (mask * 200).astype(np.uint8), mask[None], embryo="e")
-    return reproduce.score([sample], Checkpoint(Bright(), info, ""), "cpu").set_index("size")
+    return resanet.score([sample], Checkpoint(Bright(), info, ""), "cpu").set_index("size")
 
 
 def test_a_perfect_network_scores_one_at_both_sizes() -> None:
@@ -128,7 +130,7 @@ def test_the_table_tells_macro_from_micro_and_ours_from_theirs() -> None:
         for i, iou, inter, union in (("a", 0.5, 1, 2), ("b", 0.75, 75, 100))
     ]
     scores = pd.concat((pd.DataFrame(rows), pd.DataFrame(rows).assign(size="net", iou=0.25)))
-    table = reproduce.table(scores).set_index(["network", "region"])
+    table = resanet.table(scores).set_index(["network", "region"])
     assert len(table) == 6 * 4
     for name in (*CLASSES, "mean"):
         row = table.loc[("ResA-Net", name)]
@@ -172,7 +174,7 @@ def test_from_drawn_embryos_to_the_table_and_nothing_is_trained_twice(
     monkeypatch.setattr(recipes, "run", None)  # training again would fail
     again = drain(reproduce.run(jobs))
     pd.testing.assert_frame_equal(again, scores, check_dtype=False)
-    assert reproduce.table(again)["IoU"].astype(bool).sum() == 2
+    assert resanet.table(again)["IoU"].astype(bool).sum() == 2
 
 
 @pytest.mark.slow
@@ -187,7 +189,7 @@ def test_the_real_resanet_goes_through_too(tmp_path: Path) -> None:
         "head": "softmax",
         "classes": ("ZP",),
     }
-    assert reproduce.table(scores).set_index(["network", "region"]).loc[("ResA-Net", "ZP"), "IoU"] != ""
+    assert resanet.table(scores).set_index(["network", "region"]).loc[("ResA-Net", "ZP"), "IoU"] != ""
 
 
 def test_a_run_cut_off_in_the_middle_goes_on(tmp_path: Path) -> None:

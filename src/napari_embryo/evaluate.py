@@ -29,6 +29,19 @@ RATIO_COLUMNS = (
     "grade_from_mask",
 )
 """Of :func:`score_ratios`."""
+SUMMARY_COLUMNS = (
+    "way",
+    "pictures",
+    "embryos",
+    "mae",
+    "mae_low",
+    "mae_high",
+    "bias",
+    "graded",
+    "grades_right",
+    "kappa",
+)
+"""Of :func:`ratio_summary`."""
 WAYS = {"regressed": "regressed", "mask": "from_mask", "median": "median"}
 """How a ratio was come by -> its column: the regression head's, that of the found mask, and always the same one."""
 
@@ -177,7 +190,8 @@ def ratio_summary(ratios: pd.DataFrame, usual: float | None = None) -> pd.DataFr
     """
     constant = ratios["ratio"].median() if usual is None else usual
     told = ratios.assign(median=constant)
-    return pd.DataFrame([_of_way(told, way, column) for way, column in WAYS.items() if told[column].notna().any()])
+    rows = [_of_way(told, way, column) for way, column in WAYS.items() if told[column].notna().any()]
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
 def _of_way(told: pd.DataFrame, way: str, column: str) -> dict[str, object]:

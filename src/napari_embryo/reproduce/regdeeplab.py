@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from importlib.util import find_spec
+from math import nan
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ NETWORKS = {
 }
 FIRST = "A"
 """What D and D' start from."""
+_OF_RATIOS = "regdeeplab-inception"
+"""A recipe that learns ratios alone, and no start of which needs a file."""
+Row = dict[str, Any]
 TEXTURES = {"LBP + MLP": handcrafted.lbp_features, "GLCM + MLP": handcrafted.glcm_features}
 MEDIAN = "constant median"
 
@@ -118,7 +122,7 @@ def _of_textures(name: str, common: Mapping[str, Any], fast: bool) -> Recipe:
     """The same pictures, at A's size."""
     side = _FAST_TEXTURES if fast else recipes.read(NETWORKS[FIRST]).preprocessing.height
     changes = {**common, "name": _folder(name), "start": recipes.RANDOM, **_square(side), "training.epochs": 1}
-    return recipes.changed(recipes.read(NETWORKS["Inception-v3"]), changes)
+    return recipes.changed(recipes.read(_OF_RATIOS), changes)
 
 
 def _folder(name: str) -> str:
@@ -135,7 +139,7 @@ def _train(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
 def _score_network(prepared: recipes.Prepared, loaded: "Checkpoint", device: Device) -> "pd.DataFrame":
     rows = score(prepared.split.validation, loaded, device)
     if not _draws(prepared.recipe):
-        rows = rows.assign(**dict.fromkeys(_OF_MASKS))
+        rows = rows.assign(**dict.fromkeys(_OF_MASKS, nan))
     return rows.assign(usual=_usual(prepared))
 
 
@@ -148,10 +152,11 @@ def _draws(recipe: Recipe) -> bool:
     return learned.parts == "regression" or learned.loss_weights.get("dice", 1.0) > 0
 
 
-def _usual(prepared: recipes.Prepared) -> float | None:
+def _usual(prepared: recipes.Prepared) -> float:
+    """Median ratio of the training pictures; NaN where none is known."""
     told = (prepared.found.contents[sample].ratio for sample in prepared.split.train)
     ratios = [ratio for ratio in told if ratio is not None]
-    return median(ratios) if ratios else None
+    return median(ratios) if ratios else nan
 
 
 def score(samples: "Sequence[Sample]", loaded: "Checkpoint", device: Device = "auto") -> "pd.DataFrame":
@@ -165,10 +170,10 @@ def score(samples: "Sequence[Sample]", loaded: "Checkpoint", device: Device = "a
 
     place = choose_device(device)
     model = loaded.model.to(place)
-    return pd.concat([_score_one(sample, model, loaded, place) for sample in samples], ignore_index=True)
+    return pd.DataFrame([row for sample in samples for row in _score_one(sample, model, loaded, place)])
 
 
-def _score_one(sample: "Sample", model: Any, loaded: "Checkpoint", place: Any) -> "pd.DataFrame":
+def _score_one(sample: "Sample", model: Any, loaded: "Checkpoint", place: Any) -> list[Row]:
     import torch
 
     from napari_embryo import geometry
@@ -196,7 +201,7 @@ def _told(ratio: float, hw: tuple[int, int]) -> Segmentation:
     return Segmentation((), np.zeros((0, *hw), bool), np.zeros((0, *hw), np.float32), {"ratio_regressed": ratio})
 
 
-def _rows(sample: "Sample", truth: "Truth", found: Segmentation) -> "pd.DataFrame":
+def _rows(sample: "Sample", truth: "Truth", found: Segmentation) -> list[Row]:
     """One, or none where neither fragments nor a ratio nor a grade are known."""
     from napari_embryo.data import Sample
 
@@ -210,12 +215,12 @@ def _rows(sample: "Sample", truth: "Truth", found: Segmentation) -> "pd.DataFram
         ratio=truth.ratio,
         grade=truth.grade,
     )
-    ratios = evaluate.score_ratios([kept], lambda _: found)
-    if not found.classes:
-        return ratios
-    masks = evaluate.score([kept], lambda _: found.masks, FRAGMENT_CLASSES)
-    fragments = masks.loc[masks["class"] == "fragment"].drop(columns=["class", "iou", "union"])
-    return ratios.merge(fragments, "outer", ["image", "embryo", "source"])
+    rows = evaluate.score_ratios([kept], lambda _: found).to_dict("records")
+    if found.classes:
+        masks = evaluate.score([kept], lambda _: found.masks, FRAGMENT_CLASSES)
+        rows += masks[masks["class"] == "fragment"].drop(columns=["class", "iou", "union"]).to_dict("records")
+    together = {str(name): value for row in rows for name, value in row.items()}
+    return [together] if together else []
 
 
 # --- textures -------------------------------------------------------------------------------------------------------
@@ -236,21 +241,20 @@ def _regress_textures(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
     taught = [
         (kept, ratio) for each, ratio in ratios.items() if (kept := features[each]) is not None and ratio is not None
     ]
-    if len(taught) < _FEWEST:
-        raise ValueError(f"{len(taught)} training pictures have cells and fragments; {job.name} needs {_FEWEST}")
-    inputs, targets = (np.array(column) for column in zip(*taught, strict=True))
-    answer = handcrafted.fit_regressor(inputs, targets, job.recipe.training.seed)
+    answers = dict.fromkeys(judged, nan)
+    if len(taught) >= _FEWEST:
+        inputs, targets = (np.array(column) for column in zip(*taught, strict=True))
+        answer = handcrafted.fit_regressor(inputs, targets, job.recipe.training.seed)
+        answers |= {each: float(answer(kept[None])[0]) for each in judged if (kept := features[each]) is not None}
     job.out.mkdir(parents=True, exist_ok=True)
     recipes.write(job.out / "recipe.yaml", prepared.recipe)
-    rows = [
-        _rows(sample, truth := sample.read(), _told(float(answer(kept[None])[0]), (truth.image.shape[0], 1)))
-        for sample in judged
-        if (kept := features[sample]) is not None
-    ]
-    return pd.concat(rows, ignore_index=True).assign(usual=_usual(prepared))
+    told = {sample: _told(ratio, (1, 1)) for sample, ratio in answers.items()}
+    rows = [row for sample, found in told.items() for row in _rows(sample, sample.read(), found)]
+    return pd.DataFrame(rows).assign(usual=_usual(prepared))
 
 
 _FEWEST = 2
+"""Training pictures with an outline and a ratio; with fewer, nothing is answered."""
 
 
 def _texture(sample: "Sample", job: Job) -> "npt.NDArray[np.float64] | None":
@@ -300,7 +304,8 @@ def _numbers(part: "pd.DataFrame | None") -> dict[str, str]:
 
 def _constant(part: "pd.DataFrame") -> dict[str, str]:
     ways = _ways(part)
-    return {**_ratio(ways["median"]), **_grades(ways["median"]), "MAE median": f"{ways['median']['mae']:.3f}"}
+    always = ways.get("median", {})
+    return {**_ratio(always), **_grades(always), **({"MAE median": _number(always["mae"])} if always else {})}
 
 
 def _ways(part: "pd.DataFrame") -> dict[str, dict[str, Any]]:
@@ -326,17 +331,22 @@ def _dice(part: "pd.DataFrame") -> dict[str, str]:
 def _ratio(way: Mapping[str, Any]) -> dict[str, str]:
     if not way:
         return {}
-    return {"MAE": f"{way['mae']:.3f}", "MAE 95 %": f"{way['mae_low']:.3f}-{way['mae_high']:.3f}"}
+    interval = f"{way['mae_low']:.3f}-{way['mae_high']:.3f}" if way["pictures"] else ""
+    return {"MAE": _number(way["mae"]), "MAE 95 %": interval}
 
 
 def _grades(way: Mapping[str, Any]) -> dict[str, str]:
     if not way:
         return {}
-    return {"grades": _number(way["grades_right"]), "kappa": _number(way["kappa"]), "bias": f"{way['bias']:+.3f}"}
+    return {
+        "grades": _number(way["grades_right"]),
+        "kappa": _number(way["kappa"]),
+        "bias": _number(way["bias"], "+.3f"),
+    }
 
 
 def _beside(ways: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {f"MAE {way}": f"{ways[way]['mae']:.3f}" for way in ("mask", "median") if way in ways}
+    return {f"MAE {way}": _number(ways[way]["mae"]) for way in ("mask", "median") if way in ways}
 
 
 _COLUMNS = (
@@ -365,8 +375,8 @@ def _row(name: str, numbers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:.3f}"
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "" if value is None or value != value else format(value, form)
 
 
 TABLE = PaperTable(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels
 from napari.viewer import Viewer
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -59,14 +60,16 @@ class MeasuredLine(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(SOON_MS)
         self._timer.timeout.connect(self._look)
-        # Python may keep this object for longer than Qt does, and napari goes on calling it.
-        self._alive = alive = [True]
-        self.destroyed.connect(lambda *_: alive.clear())
         viewer.layers.selection.events.active.connect(self._follow_active)
         viewer.layers.events.removed.connect(self._follow_removed)
         viewer.dims.events.current_step.connect(self._soon)
         self._show([])
         self._follow_active()
+
+    @property
+    def _alive(self) -> bool:
+        """Python may keep this object for longer than Qt does, and napari goes on calling it."""
+        return bool(isalive(self))  # type: ignore[no-untyped-call]
 
     def _follow_active(self, _: Any = None) -> None:
         layer = self._viewer.layers.selection.active if self._alive else None
