@@ -252,7 +252,7 @@ def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeyp
     monkeypatch.setattr(resanet, "FAST_PICTURES", 4)
     few = {"preprocessing.height": 32, "preprocessing.width": 48, "training.epochs": 1, "training.batch_size": 3}
     monkeypatch.setattr(resanet, "_FAST", few)
-    monkeypatch.setattr(reproduce, "NETWORKS", {"U-Net": "resanet-table1-unet"})
+    monkeypatch.setattr(resanet, "NETWORKS", {"U-Net": "resanet-table1-unet"})
     words = ("reproduce", "resanet-table1", "--fast", "--out", tmp_path / "out", "--device", "cpu")
     done = run(*words)
     assert done.exit_code == 0, done.output
