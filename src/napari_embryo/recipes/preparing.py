@@ -78,7 +78,7 @@ def prepare(recipe: Recipe) -> Prepared:
 def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
     """A family that regresses learns from ratios and grades, too; the others from drawn masks only."""
     told = found.contents.values()
-    regresses = bool(getattr(recipe.model, "regression", False))
+    regresses = getattr(recipe.model, "regression", recipe.model.family == "inception")
     if any(any(each.known) or (regresses and each.graded) for each in told):
         return
     also = " or from ratios and grades" if regresses else ", not from cells or grades alone"

@@ -197,6 +197,7 @@ def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
         "recipe": told.model_dump(mode="json"),
         "data": [dict(row) for row in prepared.report.rows],
         "start": dict(start),
+        **({} if (usual := _usual_ratio(prepared)) is None else {"usual_ratio": usual}),
         "embryos": _inherited(digests(prepared.split), kept_by_start(recipe)),
     }
 
