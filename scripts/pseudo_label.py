@@ -2,18 +2,21 @@
 
     python scripts/pseudo_label.py OUT FOLDER [FOLDER ...] --weights W [--agreement 0.82]
 
-Each picture is seen in eight mirrored and turned views. Where these agree (mean IoU of a view's masks with the mean's),
-the mean's masks are written to OUT/images and OUT/masks, a folder that ``napari-embryo train`` reads; name it under
-``only_train`` in the recipe, so that nothing is judged by it. Embryos that the network was validated on are left out.
+Each picture is seen in eight mirrored and turned views. Where these agree (mean IoU of a view's masks with the mean's,
+over the classes that are always there), the mean's masks are written to OUT/images and OUT/masks, a folder that
+``napari-embryo train`` reads; name it under ``only_train`` in the recipe, so that nothing is judged by it. Embryos that
+the network was validated on are left out.
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_embryo import data, io, library, measure, pipeline, predict
+from napari_embryo.image import Segmentation
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import SegmentSettings
@@ -28,7 +31,8 @@ def main() -> None:
     parser.add_argument("--weights", default="bundled")
     parser.add_argument("--agreement", type=float, default=0.82)
     args = parser.parse_args()
-    predictor = pipeline.load_predictor(SegmentSettings(weights=args.weights, maps=(), one_embryo=False))
+    family: Any = checkpoint.read_info(library.find(args.weights)).model.family
+    predictor = pipeline.load_predictor(SegmentSettings(family=family, weights=args.weights, maps=(), one_embryo=False))
     aside = judged(args.weights)
     for folder in args.folders:
         kept = [path for path in pictures(folder, aside) if label(path, predictor, args)]
@@ -53,16 +57,17 @@ def label(path: Path, predictor: Predictor, args: argparse.Namespace) -> bool:
     views = np.stack([probabilities(picture, predictor, *view) for view in predict.VIEWS])
     mean = views.mean(axis=0)
     masks = mean >= 0.5
-    agreement = np.mean([[measure.iou(v >= 0.5, m) for v, m in zip(view, masks, strict=True)] for view in views])
+    always = [i for i, name in enumerate(predictor.classes) if name != "fragment"]
+    agreement = np.mean([[measure.iou(view[i] >= 0.5, masks[i]) for i in always] for view in views])
     masks = predict.largest_embryo(masks)
-    if agreement < args.agreement or not masks.any(axis=(1, 2)).all():
+    if agreement < args.agreement or not masks[always].any(axis=(1, 2)).all():
         return False
     for name in ("images", "masks"):
         (args.out / name).mkdir(parents=True, exist_ok=True)
     name = f"{path.parent.name}_{path.stem}.png".replace(" ", "_")
     io.write_png(args.out / "images" / name, picture.astype(np.uint8))
-    labels = np.where(masks.any(axis=0), np.where(masks, mean, -1).argmax(axis=0) + 1, 0)
-    io.write_png(args.out / "masks" / name, labels.astype(np.uint8))
+    labels = Segmentation(predictor.classes, masks, mean.astype(np.float32), on_top=("fragment",)).labels()
+    io.write_png(args.out / "masks" / name, labels)
     return True
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from napari_embryo.augment import TrainingSet, fills_its_picture, in_a_well, order, preview, to_targets
 from napari_embryo.data import Sample, Truth
 from napari_embryo.geometry import GREY_MEAN, GREY_STD
-from napari_embryo.settings import BLASTOCYST_CLASSES, Augmentation, Preprocessing
+from napari_embryo.render import colour_of
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, Augmentation, Preprocessing
 from napari_embryo.synthetic import draw_blastocyst, draw_cleavage
 
 SHAPE = (96, 120)
@@ -342,6 +343,15 @@ def test_preview(samples: list[Sample]) -> None:
     assert coloured.any()
     grey = np.clip(first["image"][0].numpy() * GREY_STD + GREY_MEAN, 0, 1) * 255
     np.testing.assert_allclose(shown[0][~coloured][:, 0], grey[~coloured], atol=1)
+
+
+def test_a_preview_has_the_colours_of_its_classes() -> None:
+    """Whatever their places: the embryo's parts are no blastocyst's."""
+    drawn = draw_cleavage(1, shape=SHAPE, fragmentation=0.3)
+    masks = np.stack([drawn.fragments, drawn.cells.any(0) | drawn.fragments])
+    shown = preview([Sample.of("a", drawn.image, masks)], SMALL, STILL, 0, 1, FRAGMENT_CLASSES)
+    coloured = {tuple(pixel) for pixel in shown.reshape(-1, 3).tolist() if len(set(pixel)) > 1}
+    assert coloured == {colour_of(name) for name in FRAGMENT_CLASSES}
 
 
 def test_a_preview_shows_a_repeated_picture_as_often_as_an_epoch(samples: list[Sample]) -> None:

@@ -484,7 +484,7 @@ def test_ctrl_c_keeps_what_is_done(
             raise KeyboardInterrupt
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline.measure, "measure_masks", interrupted)
+    monkeypatch.setattr(pipeline.measure.pictures, "measure_masks", interrupted)
     done = segment(weights, tmp_path, embryos)
     assert done.exit_code != 0
     assert files(tmp_path) == results("early")

@@ -9,13 +9,22 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import Result
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from napari_embryo import cli, data, evaluate, io, models, recipes, reproduce
+from napari_embryo import cli, data, drawing, evaluate, io, models, recipes, reproduce
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.reproduce import resanet
-from napari_embryo.settings import DataSettings, Preprocessing, Recipe, SegmentSettings, UNetSettings
+from napari_embryo.settings import (
+    FRAGMENT_CLASSES,
+    DataSettings,
+    Preprocessing,
+    Recipe,
+    RegDeepLabSettings,
+    SegmentSettings,
+    UNetSettings,
+)
 
 TINY = UNetSettings(base_channels=4)
 PRE = Preprocessing(height=48, width=64)
@@ -246,6 +255,30 @@ def test_where_nothing_can_be_written_is_said_before_the_network_is_loaded(
     done = run("reproduce", "resanet-table1", "--fast", "--out", tmp_path / "file" / "new")
     assert done.exit_code == 2
     assert f"this folder cannot be made ({tmp_path / 'file'} is a file); choose" in done.output, done.output
+
+
+class Guess(nn.Module):
+    """Half of every picture is embryo, a fifth of that fragments, and so does the ratio say."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        logits = torch.full_like(images, -9).repeat(1, 2, 1, 1)
+        logits[:, 0, :, :5], logits[:, 1, :, :25] = 9, 9
+        return {"logits": logits, "ratio": torch.full_like(images[:, 0, 0, :1], -1.4)}
+
+
+def test_ratios_are_written_beside_the_masks_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = drawing.draw_cleavages(tmp_path / "drawn", 3, (64, 64), fragmentation=(0.0, 0.4))
+    pre = Preprocessing(height=50, width=50, look_again_below=0)
+    info = checkpoint.CheckpointInfo(model=RegDeepLabSettings(), preprocessing=pre)
+    loaded = checkpoint.Checkpoint(Guess(), info, "0123abcd")
+    monkeypatch.setattr(checkpoint, "load", lambda *_: loaded)
+    done = run("evaluate", "--weights", "w", "--data", folder, "--device", "cpu", "--out", tmp_path / "s.csv")
+    assert done.exit_code == 0, done.output
+    predictor = Predictor(loaded, SegmentSettings(device="cpu", maps=()))
+    samples = data.find_samples(DataSettings(folders=(str(folder),)), FRAGMENT_CLASSES).samples
+    expected = evaluate.score_ratios(samples, lambda image: next(predictor.predict([image])).segmentation)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s_ratios.csv"), expected, check_dtype=False)
+    assert {row["class"] for row in scored(tmp_path / "s.csv")} == set(FRAGMENT_CLASSES)
 
 
 def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from napari_embryo import cli, library, models, recipes, reproduce, stream
 from napari_embryo.cli.training import side_by_side
+from napari_embryo.drawing import draw_cleavages
 from napari_embryo.models import checkpoint
 from napari_embryo.render import COLOURS
 from napari_embryo.settings import BLASTOCYST_CLASSES, Recipe
@@ -66,6 +67,29 @@ def test_a_training_becomes_a_model_that_other_commands_know(recipe: Path, drawn
     assert checkpoint.load("my-clinic").sha256 == checkpoint.file_sha256(tmp_path / "out" / "best.safetensors")
     assert run("evaluate", "--weights", "my-clinic", "--data", drawn, "--device", "cpu").exit_code == 0
     assert "my-clinic" in run("info").output
+
+
+def test_a_shape_code_is_trained_and_its_use_is_told(tmp_path: Path) -> None:
+    """It draws nothing by itself: a detector is trained with it."""
+    draw_cleavages(tmp_path / "drawn", 4, (64, 64))
+    words = ("--data", tmp_path / "drawn", "--epochs", 1, "--device", "cpu", "--out", tmp_path / "out")
+    done = run("train", "shapecode", *words, "--name", "my-shapes")
+    assert done.exit_code == 0, done.output
+    for said in ("cells", "IoU", "train vqamodal-from-imagenet --shape-code my-shapes"):
+        assert said in " ".join(done.output.split()), said
+    assert "segment" not in done.output
+    assert checkpoint.load("my-shapes").info.model.family == "shapecode"
+
+
+def test_weights_named_from_here_are_found_when_going_on(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("train", recipe, "--out", tmp_path / "first", "--epochs", 1).exit_code == 0
+    monkeypatch.chdir(tmp_path / "first")
+    words = ("train", recipe, "--out", tmp_path / "second", "--epochs", 1)
+    assert run(*words, "--start", "best.safetensors").exit_code == 0
+    done = run("train", "--resume", "--out", tmp_path / "second", "--epochs", 2)
+    assert done.exit_code == 0, done.output
 
 
 def test_what_the_command_line_says_goes_before_the_recipe(recipe: Path, drawn: Path, tmp_path: Path) -> None:

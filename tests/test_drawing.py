@@ -47,19 +47,6 @@ def test_cocos_own_code_reads_the_same(tmp_path: Path) -> None:
         assert list(coco_mask.toBbox(packed)) == annotation["bbox"]
 
 
-@pytest.mark.parametrize(
-    ("mask", "lengths"),
-    [
-        ([[0, 0], [0, 0]], [4]),
-        ([[1, 1], [1, 1]], [0, 4]),
-        ([[0, 1], [1, 1]], [1, 3]),
-        ([[1, 0], [0, 1]], [0, 1, 2, 1]),
-    ],
-)
-def test_run_lengths_go_down_the_columns(mask: list[list[int]], lengths: list[int]) -> None:
-    assert drawing.run_lengths(np.array(mask, bool)) == lengths
-
-
 def test_blastocysts_come_back_whole(tmp_path: Path) -> None:
     drawing.draw_blastocysts(tmp_path, 2, SHAPE, seed=7, styles=("microscope", "incubator"))
     for name, truth in samples(tmp_path, BLASTOCYST_CLASSES).items():

@@ -13,8 +13,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.measure import (
+    CELL_COLUMNS,
     COLUMNS,
     RATIO_COLUMNS,
+    cells_said,
     dice,
     far_apart_said,
     fragmentation,
@@ -329,3 +331,60 @@ def test_grades_that_are_far_apart_are_told() -> None:
     assert far_apart_said(film).endswith("in 2 of 6 pictures: frame 1, frame 4")
     assert range_said(film) == "Fragments 5.0 % to 30.0 %, grades A to C."
     assert range_said([]) == ""
+
+
+# --- single cells ---------------------------------------------------------------------------------------------------
+
+
+def cells_found(*masks: np.ndarray) -> Segmentation:
+    stack = np.stack(masks) if masks else np.zeros((0, 60, 80), bool)
+    names = tuple(f"cell {i + 1}" for i in range(len(stack)))
+    scores = np.linspace(0.9, 0.6, len(stack), dtype=np.float32)
+    return Segmentation(names, stack, stack.astype(np.float32), scores=scores)
+
+
+def block(top: int, left: int, height: int, width: int) -> np.ndarray:
+    mask = np.zeros((60, 80), bool)
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def test_cells_are_measured_whole_and_with_what_covers_them() -> None:
+    """20 x 20 and 20 x 30 overlapping in 20 x 10, the second again by a third in 10 x 5 elsewhere."""
+    together, *each = measure_all(
+        cells_found(block(10, 10, 20, 20), block(10, 20, 20, 30), block(25, 45, 15, 10)), (2, 2)
+    )
+    assert tuple(together) == (*COLUMNS, *CELL_COLUMNS) == tuple(each[0])
+    assert (together["class"], together["label"], together["n_cells"], together["score"]) == ("cells", None, 3, None)
+    assert together["area_px"] == 400 + 600 + 150 - 200 - 25
+    assert together["overlap"] == pytest.approx(225 / 925)
+    assert [row["class"] for row in each] == ["cell 1", "cell 2", "cell 3"]
+    assert [row["label"] for row in each] == [1, 2, 3]
+    assert [row["area_um2"] for row in each] == [1600, 2400, 600]
+    assert [row["overlap"] for row in each] == pytest.approx([200 / 400, 225 / 600, 25 / 150])
+    assert [row["score"] for row in each] == pytest.approx([0.9, 0.75, 0.6])
+    plain = measure_masks(cells_found(block(10, 10, 20, 20)).masks, ["cell 1"], (2, 2))[0]
+    assert {key: each[0][key] for key in COLUMNS} == plain
+
+
+def test_no_cell_is_one_row() -> None:
+    (row,) = measure_all(cells_found())
+    assert (row["class"], row["n_cells"], row["area_px"], row["overlap"]) == ("cells", 0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ([], ""),
+        ([0], "No cell found"),
+        ([1], "1 cell"),
+        ([4], "4 cells"),
+        ([2, 4, 4], "2 to 4 cells"),
+        ([0, 1], "0 to 1 cell"),
+    ],
+)
+def test_how_many_cells_in_words(counts: list[int], words: str) -> None:
+    rows = [{"class": "cells", "n_cells": count} for count in counts]
+    assert cells_said([*rows, {"class": "cell 1", "n_cells": None}]) == words
+    if words:
+        assert said(rows) == range_said(rows) == f"{words}."

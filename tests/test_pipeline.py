@@ -386,7 +386,7 @@ def test_fragments_are_drawn_upon_the_embryo() -> None:
     whole[5:35, 5:35] = part[10:20, 10:20] = True
     masks = np.stack((part, whole))
     found = Segmentation(("fragment", "embryo"), masks, masks.astype(np.float32), on_top=("fragment",))
-    drawn = pipeline._drawn(np.zeros((40, 40), np.uint8), found)
+    drawn = pipeline.drawn(np.zeros((40, 40), np.uint8), found)
     assert tuple(drawn[10, 15]) == render.colour_of("fragment")
     red, _, blue = drawn[15, 15]
     assert red > blue

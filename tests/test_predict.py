@@ -23,9 +23,10 @@ from napari_embryo.predict import (
     embryo_box,
     largest_embryo,
     network_input,
+    one_embryo,
     use_bfloat16,
 )
-from napari_embryo.settings import Preprocessing, RegDeepLabSettings, ResANetSettings, SegmentSettings
+from napari_embryo.settings import Preprocessing, RegDeepLabSettings, ResANetSettings, SegmentSettings, VQAmodalSettings
 
 SIDE = 64
 LIMIT = (0.5 - GREY_MEAN) / GREY_STD
@@ -444,3 +445,74 @@ def test_the_network_sees_a_crop_as_if_it_were_the_whole_picture() -> None:
     np.testing.assert_array_equal(
         cropped, network_input(alone, predict.geometry.plan(alone.shape, pre.net_hw, pre.fit), pre)
     )
+
+
+def test_what_happens_to_the_second_network_is_told_with_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = told_by(1.0, batch_size=2)
+    second.role = "the network of the ratio"
+    first = told_by(-4.0, second, batch_size=2)
+    look = second._two_looks
+
+    def small(planes: Sequence[np.ndarray]) -> list[Prediction]:
+        if len(planes) > 1:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)")
+        return look(planes)
+
+    monkeypatch.setattr(second, "_two_looks", small)
+    assert len(list(first.predict([np.eye(SIDE)] * 2))) == 2
+    assert first.notes == ["the network of the ratio: out of memory on cpu: going on with 1 pictures at a time"]
+
+
+# --- single cells ---------------------------------------------------------------------------------------------------
+
+
+def cells_of(*masks: np.ndarray) -> Segmentation:
+    stack = np.stack(masks)
+    names = tuple(f"cell {i + 1}" for i in range(len(stack)))
+    return Segmentation(
+        names, stack, stack.astype(np.float32), scores=np.linspace(0.9, 0.5, len(stack), dtype=np.float32)
+    )
+
+
+def cell(y: float, x: float, radius: float = 10.0) -> np.ndarray:
+    ys, xs = np.mgrid[:100, :160]
+    return np.hypot(ys - y, xs - x) <= radius
+
+
+@pytest.mark.parametrize(
+    ("places", "kept"),
+    [
+        ([(50, 40), (50, 55)], [0, 1]),
+        ([(50, 40), (50, 64)], [0, 1]),  # a gap of 3 pixels, a sixth of a cell
+        ([(50, 40), (50, 64), (50, 88)], [0, 1, 2]),  # one after the other
+        ([(50, 140), (50, 40), (50, 55)], [1, 2]),  # the neighbour has the highest score
+        ([(50, 40)], [0]),
+    ],
+)
+def test_cells_of_one_embryo_stay_whole_and_a_neighbours_go(places: list[tuple[int, int]], kept: list[int]) -> None:
+    found = cells_of(*[cell(*place) for place in places])
+    one = one_embryo(found)
+    assert one.classes == tuple(f"cell {i + 1}" for i in range(len(kept)))
+    np.testing.assert_array_equal(one.masks, found.masks[kept])
+    np.testing.assert_array_equal(one.scores, found.scores[kept])
+    np.testing.assert_array_equal(one.probabilities, found.probabilities[kept])
+
+
+def test_no_cell_stays_no_cell() -> None:
+    nothing = Segmentation(
+        (), np.zeros((0, 9, 9), bool), np.zeros((0, 9, 9), np.float32), scores=np.zeros(0, np.float32)
+    )
+    assert one_embryo(nothing).classes == ()
+    assert embryo_box(nothing, 1.0) is None
+
+
+def test_the_closer_look_is_at_all_cells_of_the_embryo() -> None:
+    top, left, bottom, right = embryo_box(cells_of(cell(50, 40), cell(50, 64), cell(20, 150, 4)), 0.5) or (0, 0, 0, 0)
+    assert top < 40 < 60 < bottom
+    assert left < 30 < 74 < right < 100
+
+
+def test_views_of_single_cells_are_refused() -> None:
+    info = CheckpointInfo(model=VQAmodalSettings(), preprocessing=Preprocessing(height=SIDE, width=SIDE))
+    with pytest.raises(ValueError, match="views: 4 came; single cells"):
+        Predictor(Checkpoint(Told(0), info, "fake"), SegmentSettings(device="cpu", views=4))

@@ -13,9 +13,11 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import Tensor
 
-from napari_embryo import data, io, models, recipes, reproduce, train
+from napari_embryo import data, io, library, models, recipes, reproduce, train
+from napari_embryo.drawing import draw_cleavages
 from napari_embryo.models import checkpoint
 from napari_embryo.settings import (
     BLASTOCYST_CLASSES,
@@ -24,8 +26,10 @@ from napari_embryo.settings import (
     Preprocessing,
     Recipe,
     ResANetSettings,
+    ShapeCodeSettings,
     TrainSettings,
     UNetSettings,
+    VQAmodalSettings,
 )
 
 TINY = Recipe(
@@ -327,6 +331,122 @@ def test_a_table_of_ratios_alone_is_refused_by_a_network_that_learns_masks(tiny:
     (tmp_path / "t.csv").write_text("image,ratio\na,0.1\nb,0.2\nc,0.3\n")
     with pytest.raises(ValueError, match="none of fragment is drawn on any picture there; unet learns from drawn"):
         recipes.prepare(recipes.changed(tiny, {"model.classes": ["fragment"], "data.folders": [str(tmp_path)]}))
+
+
+def test_an_inception_is_told_to_draw_nothing() -> None:
+    _, notes = recipes.with_start(recipes.read("regdeeplab-inception"))
+    assert any("draws nothing" in note and "Segment" in note for note in notes)
+    assert not any("draws nothing" in note for note in recipes.with_start(TINY)[1])
+
+
+# --- the shape code -------------------------------------------------------------------------------------------------
+
+SMALL_CODE = ShapeCodeSettings(codes=16, dimension=8, grid=2)
+DETECTOR = TINY.model_copy(update={"model": VQAmodalSettings()})
+
+
+def saved(path: Path, settings: Any, **provenance: Any) -> Path:
+    torch.manual_seed(7)
+    info = checkpoint.CheckpointInfo(model=settings, preprocessing=Preprocessing(), provenance=provenance)
+    checkpoint.save(path, models.build(settings), info)
+    return path
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("codes")
+    return {
+        "code": saved(folder / "shapes.safetensors", SMALL_CODE, embryos={"train": ["a" * 16], "validation": []}),
+        "detector": saved(folder / "detector.safetensors", VQAmodalSettings(shape=SMALL_CODE)),
+        "fcn": saved(folder / "fcn.safetensors", VQAmodalSettings(head="fcn")),
+    }
+
+
+@pytest.mark.parametrize("kind", ["code", "detector"])
+def test_a_detector_draws_with_the_shape_code_that_is_named(codes: dict[str, Path], kind: str) -> None:
+    """With its sizes and its weights, whichever file they come in; told by name and digest, never by path."""
+    asked = recipes.changed(DETECTOR, {"shape_code": str(codes[kind])})
+    started, notes = recipes.with_start(asked)
+    assert started.model.shape == SMALL_CODE
+    assert "2 x 2 of 16 codes" in notes[-1]
+    model, start = recipes.first_model(started)
+    loaded = checkpoint.load(codes[kind]).model
+    expected = (loaded.get_submodule("shape") if kind == "detector" else loaded).state_dict()
+    found = model.get_submodule("shape").state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert start["weights"] == "random"
+    assert (start["shape_code"], start["shape_code_sha256"]) == (
+        codes[kind].name, checkpoint.file_sha256(codes[kind]),
+    )  # fmt: skip
+
+
+def test_what_the_shape_code_learned_from_is_kept_from_judging(codes: dict[str, Path]) -> None:
+    asked = recipes.changed(DETECTOR, {"shape_code": str(codes["code"])})
+    assert recipes.kept_by_start(recipes.with_start(asked)[0]) == {"a" * 16: "train"}
+
+
+def test_a_model_of_the_library_is_a_shape_code_too(codes: dict[str, Path]) -> None:
+    library.add_to_library(codes["code"], "my-shapes")
+    started, _ = recipes.with_start(recipes.changed(DETECTOR, {"shape_code": "my-shapes"}))
+    assert started.model.shape == SMALL_CODE
+
+
+def test_without_a_shape_code_it_is_told_how_to_train_one() -> None:
+    try:
+        checkpoint.bundled("vqamodal")
+    except FileNotFoundError:
+        with pytest.raises(FileNotFoundError, match="napari-embryo train shapecode --data FOLDER --name my-shapes"):
+            recipes.with_start(DETECTOR)
+    with pytest.raises(FileNotFoundError, match=r"shape_code: nowhere: no such checkpoint.*train one with"):
+        recipes.with_start(recipes.changed(DETECTOR, {"shape_code": "nowhere"}))
+
+
+@pytest.mark.parametrize(
+    ("named", "start", "says"),
+    [
+        ("fcn", "random", "family vqamodal and has no shape code; train one"),
+        ("unet", "random", "family unet and has no shape code; train one"),
+        ("code", "other", "2 x 2 of 16 codes on 32 x 32, the start 4 x 4 of 128 codes.*leave shape_code empty"),
+    ],
+)
+def test_a_shape_code_that_does_not_fit_is_refused(
+    codes: dict[str, Path], weights: Path, tmp_path: Path, named: str, start: str, says: str
+) -> None:
+    if start == "other":
+        start = str(saved(tmp_path / "other.safetensors", VQAmodalSettings()))
+    path = weights if named == "unet" else codes[named]
+    with pytest.raises(ValueError, match=says):
+        recipes.with_start(recipes.changed(DETECTOR, {"shape_code": str(path), "start": start}))
+
+
+def test_a_start_brings_its_own_shape_code_and_fcn_needs_none(codes: dict[str, Path]) -> None:
+    started, _ = recipes.with_start(recipes.changed(DETECTOR, {"start": str(codes["detector"])}))
+    assert started.model.shape == SMALL_CODE
+    model, start = recipes.first_model(started)
+    expected = checkpoint.load(codes["detector"]).model.state_dict()
+    assert all(torch.equal(expected[name], value) for name, value in model.state_dict().items())
+    assert "shape_code" not in start
+    recipes.with_start(recipes.changed(DETECTOR, {"model.head": "fcn"}))
+
+
+def test_an_imagenet_encoder_is_put_into_a_detector(imagenet_backbone: Path) -> None:
+    asked = recipes.changed(recipes.read("vqamodal-fcn"), {"backbone": str(imagenet_backbone)})
+    model, start = recipes.first_model(recipes.with_start(asked)[0])
+    first = load_file(imagenet_backbone)["conv1.weight"].float()
+    assert torch.equal(model.get_parameter("encoder.trunk.conv1.weight"), first)
+    assert start["weights"].startswith("imagenet: ")
+
+
+@pytest.mark.parametrize("family", ["shapecode", "vqamodal"])
+def test_a_report_of_cells_counts_cells(tmp_path: Path, family: str) -> None:
+    draw_cleavages(tmp_path / "drawn", 4, (64, 64))
+    model = {"family": family, **({"head": "fcn"} if family == "vqamodal" else {})}
+    asked = recipes.changed(TINY, {"model": model, "data.folders": [str(tmp_path / "drawn")]})
+    prepared = recipes.prepare(asked)
+    counted = sum(row["cells"] for row in prepared.report.rows)
+    assert counted == sum(len(s.read().cells) for s in prepared.found.samples) > 0
+    assert not any(key.startswith("known") for key in prepared.report.rows[0])
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from napari_embryo.render import COLOURS, colour_of, grey_to_rgb, overlay, tiled, with_legend
+from napari_embryo.render import (
+    COLOURS,
+    cell_colour,
+    colour_of,
+    grey_to_rgb,
+    overlay,
+    overlay_cells,
+    tiled,
+    with_legend,
+)
 
 CLASSES = ("ICM", "TE", "ZP")
 
@@ -92,3 +101,25 @@ def test_tiles_stand_row_after_row(count: int, columns: int, shape: tuple[int, i
         row, column = divmod(i, columns)
         assert (sheet[5 * row : 5 * row + 5, 7 * column : 7 * column + 7] == 10 * (i + 1)).all()
     assert (sheet == 0).sum() == (shape[0] * shape[1] - count * 35) * 3
+
+
+def test_every_cell_has_its_whole_outline_also_upon_others(grey: np.ndarray) -> None:
+    masks = np.stack([square(2, 2, 24), square(18, 24, 20)])  # the numbers in their middles lie on no outline
+    drawn = overlay_cells(grey, masks, [1, 9])
+    rims = [square(2, 2, 24) & ~square(3, 3, 22), square(18, 24, 20) & ~square(19, 25, 18)]
+    for rim, number in ((rims[0] & ~rims[1], 1), (rims[1], 9)):
+        np.testing.assert_array_equal(drawn[rim], np.broadcast_to(cell_colour(number), (rim.sum(), 3)))
+    outside = ~masks.any(axis=0)
+    np.testing.assert_array_equal(drawn[outside], grey_to_rgb(grey)[outside])
+
+
+def test_a_number_has_one_colour_and_neighbours_have_others(grey: np.ndarray) -> None:
+    assert len({cell_colour(number) for number in range(1, 8)}) == 7
+    mask = square(5, 5, 30)[None]
+    np.testing.assert_array_equal(overlay_cells(grey, mask, [3])[5], overlay_cells(grey, mask, [10])[5])
+
+
+def test_many_cells_and_none_are_drawn(grey: np.ndarray) -> None:
+    many = np.stack([square(i, i, 20) for i in range(20)])
+    assert overlay_cells(grey, many, range(1, 21)).shape == (40, 60, 3)
+    np.testing.assert_array_equal(overlay_cells(grey, many[:0], []), grey_to_rgb(grey))

@@ -55,6 +55,9 @@ ALL = (
         (Augmentation, {"zoom_in": 0.5}, ("zoom_in", "1")),
         (Recipe, {"name": "my model"}, ("name", "pattern")),
         (Recipe, {"model": {"family": "resnet"}}, ("family", "resanet")),
+        (Recipe, {"shape_code": "mine"}, ("shape_code: 'mine'", "choose vqamodal")),
+        (Recipe, {"shape_code": "mine", "model": {"family": "vqamodal", "head": "fcn"}}, ("this network has none",)),
+        (Augmentation, {"hide": 1.5}, ("hide", "1")),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_needed(

@@ -36,6 +36,7 @@ from napari_embryo.settings import (
 from napari_embryo.settings import UNetSettings as UNet
 from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.train import Epoch, Outcome, Step, batches, learner, learning, run, stopped, train
+from napari_embryo.train import state as state_files
 from napari_embryo.train.learner import Learner, part_sizes
 
 TINY = UNet(base_channels=4)
@@ -757,6 +758,28 @@ def test_another_run_is_not_resumed(samples: list[Sample], tmp_path: Path, chang
     model = changes.get("model", tiny)()
     with pytest.raises(ValueError, match=said):
         next(train(model, changes.get("samples", samples), [], changes.get("run", recipe()), tmp_path, resume=True))
+
+
+def test_a_run_from_before_a_way_to_alter_pictures_goes_on(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state does not name what a later version brought, and what was never used."""
+    identity = state_files.identity
+
+    def of_before(*args: Any) -> Any:
+        told = identity(*args)
+        del told["augmentation"]["hide"]
+        return told
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state_files, "identity", of_before)
+        start = train(tiny(), samples, [], recipe(), tmp_path)
+        list(islice(start, 4))
+        start.close()
+    hiding = recipe(augmentation=Augmentation(hide=0.5))
+    with pytest.raises(ValueError, match=r"augmentation\.hide: 0\.0 then, 0\.5 now"):
+        finish(train(tiny(), samples, [], hiding, tmp_path, resume=True))
+    assert finish(train(tiny(), samples, [], recipe(), tmp_path, resume=True))[1].epochs == 2
 
 
 def test_more_epochs_than_at_first(samples: list[Sample], validation: list[Sample], tmp_path: Path) -> None:

@@ -15,13 +15,16 @@ from torchvision.transforms import v2
 
 from napari_embryo import geometry
 from napari_embryo.data import Sample, Truth
+from napari_embryo.data.finding import are_cells
 from napari_embryo.geometry import Box
-from napari_embryo.render import COLOURS
-from napari_embryo.settings import GRADES, Augmentation, Preprocessing
+from napari_embryo.render import colour_of
+from napari_embryo.settings import BLASTOCYST_CLASSES, GRADES, Augmentation, Preprocessing
 from napari_embryo.synthetic import scene
 
 CACHE_BYTES = 2**30
 """Pictures and masks kept in memory, so that an epoch does not read every file again."""
+SMALLEST_CELL = 16
+"""Pixels at the network's size; of a cell with fewer the picture's edge or its own size has left nothing to find."""
 _ORDER = 2**32 - 1
 """In the place of a picture's number: no picture has it, so that none shares its chance with the order."""
 
@@ -46,7 +49,8 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     seed
         Of the augmentation.
     cells
-        Whether items have ``cells`` (N, h, w) and, where known, ``visible`` (N, h, w) beside the rest.
+        Whether items have ``cells`` (N, h, w) and ``visible`` (N, h, w) beside the rest, the first again where the
+        source tells no visible parts. A mask without a pixel is a cell that is not in the picture, or next to nothing.
     cache_bytes
         How much is kept in memory.
     """
@@ -74,17 +78,19 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
 
     def item(self, epoch: int, index: int) -> dict[str, Tensor]:
         """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) of one visit."""
-        truth = self._read(self.samples[index])
+        truth = self.read(index)
         if self.augmentation is None:
-            return to_targets(truth, self.preprocessing, self._as_in_use(truth), cells=self.cells)
+            return _without_remnants(to_targets(truth, self.preprocessing, self._as_in_use(truth), cells=self.cells))
         rng = np.random.default_rng((self.seed, epoch, index))
-        return _augmented(truth, self.preprocessing, self.augmentation, rng, self.cells)
+        return _without_remnants(_augmented(truth, self.preprocessing, self.augmentation, rng, self.cells))
 
     def _as_in_use(self, truth: Truth) -> Box | None:
         """The closer look that the predictor would take, had it found the embryo."""
         return geometry.closer_look(truth.box, truth.image.shape, self.preprocessing.look_again_below)
 
-    def _read(self, sample: Sample) -> Truth:
+    def read(self, index: int) -> Truth:
+        """What is drawn on a picture, kept in memory as long as there is room."""
+        sample = self.samples[index]
         if sample in self._kept:
             return self._kept[sample]
         truth = sample.read()
@@ -126,7 +132,16 @@ def _labels(truth: Truth) -> dict[str, Tensor]:
 
 
 def _silhouettes(truth: Truth) -> dict[str, npt.NDArray[np.bool_]]:
-    return {"cells": truth.cells, **({} if truth.visible is None else {"visible": truth.visible})}
+    return {"cells": truth.cells, "visible": truth.cells if truth.visible is None else truth.visible}
+
+
+def _without_remnants(item: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Cells that are all but gone are empty, so that nobody has to find them."""
+    if "cells" in item:
+        is_there = item["cells"].flatten(1).sum(1) >= SMALLEST_CELL
+        for name in ("cells", "visible"):
+            item[name] = tv_tensors.Mask(item[name].as_subclass(Tensor) & is_there[:, None, None])
+    return item
 
 
 def _mask(masks: npt.NDArray[np.bool_], plan: geometry.Geometry) -> tv_tensors.Mask:
@@ -334,7 +349,12 @@ def _illumination(hw: Sequence[int], strength: float, rng: np.random.Generator) 
 
 
 def preview(
-    samples: Sequence[Sample], preprocessing: Preprocessing, augmentation: Augmentation, seed: int, count: int
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    seed: int,
+    count: int,
+    classes: Sequence[str] = BLASTOCYST_CLASSES,
 ) -> npt.NDArray[np.uint8]:
     """What the network will see: the first ``count`` visits of training, their masks outlined.
 
@@ -347,6 +367,8 @@ def preview(
         which training leaves out, is shown too.
     count
         How many pictures.
+    classes
+        What the masks are of, for their colors; single cells are outlined each.
 
     Returns
     -------
@@ -355,17 +377,18 @@ def preview(
     """
     if not samples:
         raise ValueError("there is no sample to show; give at least one annotated picture")
-    items = TrainingSet(samples, preprocessing, augmentation, seed)
+    items = TrainingSet(samples, preprocessing, augmentation, seed, cells=are_cells(classes))
     epochs = range(1, 1 + -(-count // len(samples)))
     visits = [(epoch, index) for epoch in epochs for index in order(len(samples), seed, epoch)]
-    shown = [_outlined(items.item(*visit)) for visit in visits[:count]]
+    shown = [_outlined(items.item(*visit), classes) for visit in visits[:count]]
     return np.stack(shown) if shown else np.zeros((0, *preprocessing.net_hw, 3), np.uint8)
 
 
-def _outlined(item: dict[str, Tensor]) -> npt.NDArray[np.uint8]:
+def _outlined(item: dict[str, Tensor], classes: Sequence[str]) -> npt.NDArray[np.uint8]:
     unit = item["image"][0].numpy() * geometry.GREY_STD + geometry.GREY_MEAN
     picture = np.repeat((np.clip(unit, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
-    colours = list(COLOURS.values())
-    for i, mask in enumerate(item["masks"].numpy().astype(bool)):
-        picture[mask & ~ndimage.binary_erosion(mask)] = colours[i % len(colours)]
+    masks = item.get("cells", item["masks"]).numpy().astype(bool)
+    names = [classes[0]] * len(masks) if "cells" in item else classes
+    for name, mask in zip(names, masks, strict=True):
+        picture[mask & ~ndimage.binary_erosion(mask)] = colour_of(name)
     return picture

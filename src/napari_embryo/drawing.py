@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo import io
+from napari_embryo.data import rle
 from napari_embryo.settings import BLASTOCYST_CLASSES
 from napari_embryo.synthetic import SyntheticEmbryo, draw_blastocyst, draw_cleavage
 from napari_embryo.synthetic.embryo import Style
@@ -113,20 +114,13 @@ def _annotations(embryo: SyntheticEmbryo, image: int, first: int) -> list[dict[s
             "id": first + i,
             "image_id": image,
             "category_id": CATEGORIES[name],
-            "segmentation": {"size": list(mask.shape), "counts": run_lengths(mask)},
+            "segmentation": {"size": list(mask.shape), "counts": rle.encode(mask)},
             "area": int(mask.sum()),
             "bbox": _bounds(mask),
             "iscrowd": 0,
         }
         for i, (name, mask) in enumerate(drawn)
     ]
-
-
-def run_lengths(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """COCO's: down the columns, background and mask in turn, background first."""
-    flat = np.concatenate(([False], mask.T.ravel()))
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
-    return [int(n) for n in np.diff(np.concatenate(([0], ends, [mask.size])))]
 
 
 def _bounds(mask: npt.NDArray[np.bool_]) -> list[int]:

@@ -105,6 +105,9 @@ class Segmentation:
         Scalars beside the masks (ratios).
     on_top
         Classes that are parts of others, such as fragments of the embryo: labels show them wherever they are.
+    scores
+        (C,) in [0, 1], how sure the network is of each, where the classes are single cells ("cell 1", "cell 2", ...);
+        their masks are complete silhouettes and overlap. None where they are parts of the embryo.
     """
 
     classes: tuple[str, ...]
@@ -112,6 +115,7 @@ class Segmentation:
     probabilities: npt.NDArray[np.float32]
     numbers: Mapping[str, float] = field(default_factory=dict)
     on_top: tuple[str, ...] = ()
+    scores: npt.NDArray[np.float32] | None = None
 
     def labels(self) -> npt.NDArray[np.uint8]:
         """(H, W) uint8: 0 background, i + 1 for ``classes[i]``; where masks overlap, the more probable class.

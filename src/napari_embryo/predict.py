@@ -16,7 +16,7 @@ from napari_embryo import geometry, models
 from napari_embryo.geometry import Box, Geometry, network_input
 from napari_embryo.image import Segmentation
 from napari_embryo.models.checkpoint import Checkpoint
-from napari_embryo.settings import Device, Precision, SegmentSettings
+from napari_embryo.settings import OF_CELLS, Device, Precision, SegmentSettings
 
 Plane = npt.NDArray[Any]
 
@@ -25,6 +25,9 @@ VIEWS = ((0, False), (0, True), (2, False), (2, True), (1, False), (1, True), (3
 
 
 _AVERAGED = ("logits", "ratio")
+
+_NEAR = 0.25
+"""Cells whose gap is less than twice this share of a cell's diameter belong to one embryo (our decision)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,27 +56,42 @@ class Predictor:
         Device, precision, threshold, batch size.
     quantifier
         A second network that tells the ratio of what this one draws.
+    role
+        What it is beside another one, said before its notes.
+    least_score
+        Of single cells: the least score of one that is shown; the family's own where nothing is said.
 
     Attributes
     ----------
     notes
-        What a user should know: a smaller batch, a fall-back to the processor.
+        What a user should know: a smaller batch, a fall-back to the processor; also of the quantifier, in the order in
+        which it happened.
 
     Raises
     ------
     ValueError
-        When the device cannot be used, or does not compute in the precision.
+        When the device cannot be used, does not compute in the precision, or views were asked for of single cells.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, settings: SegmentSettings, quantifier: "Predictor | None" = None
+        self,
+        checkpoint: Checkpoint,
+        settings: SegmentSettings,
+        quantifier: "Predictor | None" = None,
+        role: str = "",
+        least_score: float | None = None,
     ) -> None:
         self.info, self.sha256, self.settings = checkpoint.info, checkpoint.sha256, settings
-        self.quantifier = quantifier
+        self.quantifier, self.role = quantifier, role
+        self._how = {} if least_score is None else {"least_score": least_score}
+        if settings.views > 1 and self.info.model.family in OF_CELLS:
+            raise ValueError(
+                f"views: {settings.views} came; single cells, unlike parts, cannot be averaged over views: say 1"
+            )
         self.device = choose_device(settings.device)
         check_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if quantifier is None else quantifier.notes
         self.model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)
 
     @property
@@ -112,11 +130,9 @@ class Predictor:
     def _give_way(self, error: RuntimeError) -> None:
         if self.batch_size > 1:
             self.batch_size //= 2
-            self.notes.append(f"out of memory on {self.device}: going on with {self.batch_size} pictures at a time")
+            self._note(f"out of memory on {self.device}: going on with {self.batch_size} pictures at a time")
         elif self.device.type != "cpu":
-            self.notes.append(
-                f"out of memory on {self.device} even for one picture: going on with the processor (slower)"
-            )
+            self._note(f"out of memory on {self.device} even for one picture: going on with the processor (slower)")
             self.device = torch.device("cpu")
             self.model.to(self.device)
         else:
@@ -124,12 +140,14 @@ class Predictor:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _note(self, text: str) -> None:
+        self.notes.append(f"{self.role}: {text}" if self.role else text)
+
     def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
         """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
         found = self._look(planes, [None] * len(planes))
-        # One part alone does not tell where the embryo ends.
         below = self.info.preprocessing.look_again_below
-        boxes = [embryo_box(p.segmentation, below) if len(self.classes) > 1 else None for p in found]
+        boxes = [embryo_box(p.segmentation, below) if self._tells_the_embryo(p) else None for p in found]
         small = [i for i, box in enumerate(boxes) if box is not None]
         if small:
             again = self._look([planes[i] for i in small], [boxes[i] for i in small])
@@ -137,6 +155,10 @@ class Predictor:
                 if closer.segmentation.masks.any():
                     found[i] = closer
         return found
+
+    def _tells_the_embryo(self, prediction: Prediction) -> bool:
+        """One part alone does not tell where the embryo ends; its cells do."""
+        return len(self.classes) > 1 or prediction.segmentation.scores is not None
 
     def _look(self, planes: Sequence[Plane], boxes: Sequence[Box | None]) -> list[Prediction]:
         pre = self.info.preprocessing
@@ -173,9 +195,9 @@ class Predictor:
     ) -> Prediction:
         one = {name: tensor[i] for name, tensor in outputs.items()}
         decode = models.DECODERS[self.info.model.family]
-        segmentation = decode(one, plan, self.classes, self.settings.threshold)
+        segmentation = decode(one, plan, self.classes, self.settings.threshold, **self._how)
         if self.settings.one_embryo:
-            segmentation = replace(segmentation, masks=largest_embryo(segmentation.masks))
+            segmentation = one_embryo(segmentation)
         return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
 
 
@@ -185,18 +207,57 @@ def _ratio_of(prediction: Prediction) -> dict[str, float]:
 
 
 def embryo_box(segmentation: Segmentation, below: float) -> Box | None:
-    """Box around the largest connected thing found, with a margin; None where a closer look is not worth it."""
-    parts, count = ndimage.label(segmentation.masks.any(axis=0))
-    if count == 0:
+    """Box around the largest connected thing, or group of cells, with a margin; None where it is not worth a look."""
+    if below <= 0:
         return None
-    rows, columns = ndimage.find_objects(parts)[_largest(parts)]
+    largest = _largest_group(segmentation)
+    if not largest.any():
+        return None
+    rows, columns = ndimage.find_objects(largest.astype(np.uint8))[0]
     box = (rows.start, columns.start, rows.stop, columns.stop)
-    return geometry.closer_look(box, _hw(segmentation.masks[0]), below)
+    return geometry.closer_look(box, _hw(largest), below)
+
+
+def _largest_group(segmentation: Segmentation) -> npt.NDArray[np.bool_]:
+    """(H, W): of all that was found, the most that hangs together; single cells also do over a narrow gap."""
+    found: npt.NDArray[np.bool_] = np.asarray(segmentation.masks.any(axis=0))
+    if not found.any():
+        return found
+    groups = np.where(found, ndimage.label(_joined(segmentation, found))[0], 0)
+    largest: npt.NDArray[np.bool_] = np.equal(groups, _largest(groups) + 1)
+    return largest
+
+
+def _joined(segmentation: Segmentation, found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What was found; single cells with the narrow gaps between them."""
+    if segmentation.scores is None or ndimage.label(found)[1] < 2:
+        return found
+    area = float(np.median(segmentation.masks.sum((1, 2))))
+    near: npt.NDArray[np.bool_] = ndimage.distance_transform_edt(~found) <= _NEAR * np.sqrt(4 * area / np.pi)
+    return near
 
 
 def _largest(parts: npt.NDArray[np.integer[Any]]) -> int:
     """Index (label - 1) of the part with most pixels."""
     return int(np.argmax(np.bincount(parts.ravel())[1:]))
+
+
+def one_embryo(segmentation: Segmentation) -> Segmentation:
+    """Without a neighbour or dirt: parts as :func:`largest_embryo`, single cells whole or not at all.
+
+    Of cells, the group with most pixels is kept, and the others move up in number.
+    """
+    if segmentation.scores is None:
+        return replace(segmentation, masks=largest_embryo(segmentation.masks))
+    largest = _largest_group(segmentation)
+    kept = [2 * int((mask & largest).sum()) > int(mask.sum()) for mask in segmentation.masks]
+    return replace(
+        segmentation,
+        classes=segmentation.classes[: sum(kept)],
+        masks=segmentation.masks[kept],
+        probabilities=segmentation.probabilities[kept],
+        scores=segmentation.scores[kept],
+    )
 
 
 def largest_embryo(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

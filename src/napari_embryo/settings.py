@@ -142,7 +142,58 @@ class InceptionSettings(Settings):
     _classes = field_validator("classes")(_classes_are_fixed)
 
 
-AnyModelSettings = ResANetSettings | UNetSettings | RegDeepLabSettings | InceptionSettings
+class ShapeCodeSettings(Settings):
+    """VQ-VAE on binary masks: a silhouette as a small grid of codes."""
+
+    family: Literal["shapecode"] = "shapecode"
+    classes: tuple[str, ...] = Field(("cell",), min_length=1, max_length=1, description="Whose silhouettes.")
+    side: Literal[32, 64] = Field(32, description="Pixels of the square that a silhouette's box is resized to.")
+    grid: Literal[2, 4, 8] = Field(4, description="Codes along each side; a coarser grid is more of a shape prior.")
+    codes: int = Field(128, ge=2, le=4096, description="Entries of the codebook.")
+    dimension: int = Field(32, ge=4, le=256, description="Numbers of a code.")
+    codebook: Literal["ema", "loss"] = Field(
+        "ema", description="How codes learn: moving averages, dead ones revived, or the loss of van den Oord et al."
+    )
+    reconstruction: Literal["bce", "mse"] = Field(
+        "bce", description="The paper's text says cross-entropy, its first equation prints squares."
+    )
+
+
+class VQAmodalSettings(Settings):
+    """Mask R-CNN for complete silhouettes: an occlusion branch, a shape code, and a refinement."""
+
+    family: Literal["vqamodal"] = "vqamodal"
+    classes: tuple[str, ...] = Field(("cell",), min_length=1, description="What is found; the paper's embryos: cells.")
+    encoder: Literal["v1", "v1.5"] = Field(
+        "v1.5",
+        description="Where the strides sit: v1.5 as torchvision's weights expect, v1 as in He et al.'s own network.",
+    )
+    head: Literal["vq", "fcn"] = Field("vq", description="vq: the shape code; fcn: Mask R-CNN's own mask head.")
+    refine: bool = Field(True, description="Join the decoded silhouette with the cell's features; else it is the mask.")
+    occlusion: Literal["none", "branch", "asn"] = Field(
+        "branch",
+        description="branch: a map of where cells overlap, learned beside; asn: KINS' classification of every cell.",
+    )
+    translucent: bool = Field(
+        True, description="Overlap is where two complete cells lie; else where a cell's own visible part is missing."
+    )
+    shape: ShapeCodeSettings = Field(default_factory=ShapeCodeSettings, description="The frozen VQ-VAE.")
+    code_loss: Literal["bce", "ce"] = Field("bce", description="bce: the paper's third equation; ce: one of K codes.")
+    reduction: Literal["mean", "sum"] = Field(
+        "mean", description="Of the losses; sum: the paper's literal equations, with its weight 0.01 of the occlusion."
+    )
+    score_threshold: float = Field(0.05, ge=0, le=1, description="Least score of a cell that is kept.")
+    box_nms: float = Field(0.8, gt=0, le=1, description="Boxes that overlap more are one; 0.5 deletes real cells.")
+    mask_nms: float = Field(0.8, gt=0, le=1, description="Masks that overlap more are one.")
+    detections: int = Field(20, ge=1, le=300, description="Most cells of a picture.")
+
+
+OF_CELLS = frozenset(("vqamodal", "shapecode"))
+"""Families that learn from single cells, whatever their classes are called."""
+
+AnyModelSettings = (
+    ResANetSettings | UNetSettings | RegDeepLabSettings | InceptionSettings | VQAmodalSettings | ShapeCodeSettings
+)
 ModelSettings = Annotated[AnyModelSettings, Field(discriminator="family")]
 MODEL_SETTINGS: TypeAdapter[AnyModelSettings] = TypeAdapter(ModelSettings)
 
@@ -150,10 +201,11 @@ MODEL_SETTINGS: TypeAdapter[AnyModelSettings] = TypeAdapter(ModelSettings)
 class SegmentSettings(Settings):
     """What one run of the segmentation needs to know."""
 
-    family: Literal["resanet", "regdeeplab", "unet"] = Field(
+    family: Literal["resanet", "regdeeplab", "vqamodal", "unet"] = Field(
         "resanet",
         description="Which family of networks: resanet finds a blastocyst's parts, regdeeplab the fragments of a "
-        "cleavage-stage embryo; unet is the baseline, of which no weights ship.",
+        "cleavage-stage embryo, vqamodal its cells, each with its whole outline; unet is the baseline, of which no "
+        "weights ship.",
     )
     weights: str = Field(
         "bundled", description="'bundled', the name of a model of yours, or the path of a .safetensors checkpoint."
@@ -188,7 +240,7 @@ class SegmentSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _maps_of_the_family_by_default(cls, given: Any) -> Any:
-        usual = {"unet": (), "regdeeplab": ("AG",)}
+        usual = {"unet": (), "regdeeplab": ("AG",), "vqamodal": ("occlusion",)}
         if isinstance(given, dict) and given.get("family") in usual:
             return {"maps": usual[given["family"]], **given}
         return given
@@ -261,6 +313,12 @@ class Augmentation(Settings):
     wells: float = Field(
         0.35, ge=0, le=1, description="How often a microscope's embryo is laid into a drawn incubator well."
     )
+    hide: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="shapecode: how often a part of a cell is hidden, so that completing it is learned, too.",
+    )
 
 
 class TrainSettings(Settings):
@@ -280,8 +338,9 @@ class TrainSettings(Settings):
     )
     parts: Literal["all", "decoder", "head", "regression"] = Field(
         "all",
-        description="What learns; the rest stays as it is, to the bit. head: the last layer and the regression head; "
-        "regression: that alone.",
+        description="What learns; the rest stays as it is, to the bit. head: the last layer and the regression head, "
+        "of vqamodal the mask head and the refinement; regression: that alone. A "
+        "shapecode learns as a whole, the one within vqamodal never.",
     )
     frozen_batch_norm: bool = Field(False, description="Keep the statistics of batch normalisation, for small batches.")
     loss_weights: dict[str, float] = Field(
@@ -317,6 +376,11 @@ class Recipe(Settings):
         "bundled and a checkpoint bring their own model and preprocessing.",
     )
     backbone: str = Field("", description="safetensors file of an ImageNet ResNet-50, for start: imagenet.")
+    shape_code: str = Field(
+        "",
+        description="Weights of a trained shape code, for vqamodal: a model's name or path; empty: those of the start, "
+        "else bundled vqamodal's.",
+    )
     data: DataSettings = Field(default_factory=DataSettings, description="Pictures, and the split by embryo.")
     augmentation: Augmentation = Field(default_factory=Augmentation, description="What chance does to a picture.")
     training: TrainSettings = Field(default_factory=TrainSettings, description="How the network learns.")
@@ -330,3 +394,12 @@ class Recipe(Settings):
                 "found by such a name; choose another one"
             )
         return name
+
+    @model_validator(mode="after")
+    def _only_vqamodal_has_a_shape_code(self) -> "Recipe":
+        if self.shape_code and not (self.model.family == "vqamodal" and self.model.head == "vq"):
+            raise ValueError(
+                f"shape_code: {self.shape_code!r} came, but this network has none; leave it empty, or choose "
+                "vqamodal with head: vq"
+            )
+        return self

@@ -13,7 +13,7 @@ from PIL import Image
 
 from napari_embryo import data
 from napari_embryo.data import Sample
-from napari_embryo.data.finding import layout_doubts
+from napari_embryo.data.finding import are_cells, layout_doubts
 from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
 
 CLASSES = ("fragment",)
@@ -234,6 +234,42 @@ def test_the_report_counts_what_lies_there(tmp_path: Path) -> None:
     ):
         assert part in text
     assert "graded" not in text
+
+
+@pytest.mark.parametrize(
+    ("classes", "cells"),
+    [
+        (("cell",), True), (("Blastomere",), True), (("fragment", "embryo"), False), (("cell", "fragment"), False),
+        (BLASTOCYST_CLASSES, False), ((), False),
+    ],
+)  # fmt: skip
+def test_classes_that_are_single_cells(classes: tuple[str, ...], cells: bool) -> None:
+    assert are_cells(classes) == cells
+
+
+@pytest.mark.parametrize(
+    ("classes", "cells", "names"),
+    [
+        (("cell",), None, ["e1", "e3"]),
+        (("car",), True, ["e1", "e3"]),
+        (("fragment",), None, ["e0", "e1", "e2", "e3"]),
+        (("fragment",), True, ["e1", "e3"]),
+    ],
+)
+def test_where_cells_are_learned_pictures_without_any_are_left_out(
+    tmp_path: Path, classes: tuple[str, ...], cells: bool | None, names: list[str]
+) -> None:
+    folder = fill_folder(tmp_path / "a", [f"e{i}" for i in range(4)])
+    (folder / "table.csv").write_text("image,grade\ne0,A\n")
+    found = data.find_samples(DataSettings(folders=(str(folder),), layout="labelme"), classes, cells=cells)
+    assert [sample.name for sample in found.samples] == names
+    assert {each.reason for each in found.skipped} == ({"no cell is drawn on it"} if len(names) == 2 else set())
+    if len(names) == 2:
+        told = data.report(found, data.split(found.samples, DataSettings(validation=0.5)), ())
+        assert [row["cells"] for row in told.rows] == [1, 1]
+        assert "known" not in told.text()
+        with pytest.raises(ValueError, match="no cell is drawn on it"):
+            data.find_samples(DataSettings(folders=(str(folder),), layout="grades"), classes, cells=True)
 
 
 def test_preparing_needs_no_torch(tmp_path: Path) -> None:

@@ -459,3 +459,11 @@ def test_the_annotated_cells(data_dir: Path, folder: str, images: int, cells: in
     found = found_in(data_dir / folder, ("fragment",))
     assert len(found.samples) == images
     assert sum(contents.cells for contents in found.contents.values()) == cells
+
+
+def test_the_annotated_cells_as_what_is_learned(data_dir: Path) -> None:
+    """Cells of LabelMe polygons and of COCO, and masks of all of them together."""
+    found = found_in(data_dir / "cleavage" / "expert", ("cell",))
+    assert sorted(contents.cells for contents in found.contents.values()) == [2, 4]
+    for truth in (sample.read() for sample in found.samples):
+        np.testing.assert_array_equal(truth.masks[0], truth.cells.any(0))

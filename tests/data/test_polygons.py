@@ -124,14 +124,38 @@ def test_run_lengths_come_back(official: object, data: st.DataObject) -> None:
     encoded = official.encode(np.asfortranarray(drawn.astype(np.uint8)))["counts"]
     text = encoded.decode() if isinstance(encoded, bytes) else encoded
     np.testing.assert_array_equal(rle.decode(text, (height, width)), drawn)
-    np.testing.assert_array_equal(rle.decode(runs(drawn), (height, width)), drawn)
+    np.testing.assert_array_equal(rle.decode(rle.encode(drawn), (height, width)), drawn)
+    assert rle.compress(rle.encode(drawn)) == text
 
 
-def runs(mask: np.ndarray) -> list[int]:
-    """Lengths of the runs down the columns, the first one of background."""
-    flat = np.concatenate(([False], mask.ravel(order="F")))
-    edges = np.flatnonzero(np.diff(flat)) if len(flat) > 1 else []
-    return np.diff([0, *edges, mask.size]).tolist()
+@given(data=st.data())
+def test_run_lengths_are_those_of_pycocotools(data: st.DataObject) -> None:
+    """Numbers and text alike; also of wide pictures, whose runs need many characters."""
+    theirs = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 3000))
+    share = data.draw(st.sampled_from((0.0, 0.0001, 0.02, 0.5, 1.0)))
+    drawn = np.random.default_rng(data.draw(st.integers(0, 1000))).random((height, width)) < share
+    packed = theirs.encode(np.asfortranarray(drawn.astype(np.uint8)))
+    assert rle.compress(rle.encode(drawn)) == packed["counts"].decode()
+    assert theirs.frPyObjects({"size": [height, width], "counts": rle.encode(drawn)}, height, width) == packed
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), max_size=12))
+def test_text_of_run_lengths_comes_back(lengths: list[int]) -> None:
+    assert rle.decompress(rle.compress(lengths)) == lengths
+
+
+@pytest.mark.parametrize(
+    ("mask", "lengths"),
+    [
+        ([[0, 0], [0, 0]], [4]),
+        ([[1, 1], [1, 1]], [0, 4]),
+        ([[0, 1], [1, 1]], [1, 3]),
+        ([[1, 0], [0, 1]], [0, 1, 2, 1]),
+    ],
+)
+def test_run_lengths_go_down_the_columns(mask: list[list[int]], lengths: list[int]) -> None:
+    assert rle.encode(np.array(mask, bool)) == lengths
 
 
 @pytest.mark.parametrize(

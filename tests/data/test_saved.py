@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_embryo import data
-from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
 
 IMAGE = np.random.default_rng(0).integers(0, 60_000, (20, 30)).astype(np.uint16)
 
@@ -106,6 +106,39 @@ def test_painted_cells_are_cells(tmp_path: Path) -> None:
     np.testing.assert_array_equal(truth_of(tmp_path, ("fragment",)).cells, [labels == i for i in (1, 4, 7)])
 
 
+def test_cells_that_overlap_come_back_whole(tmp_path: Path) -> None:
+    """A layer each, as they are drawn in napari; one that was emptied is none."""
+    layers = np.zeros((3, *IMAGE.shape), np.uint8)
+    layers[0, 2:12, 3:15] = layers[2, 6:18, 8:28] = 1
+    data.save_sample(tmp_path, "a", IMAGE, layers, ("cell",), {})
+    truth = truth_of(tmp_path, ("cell",))
+    np.testing.assert_array_equal(truth.cells, layers[[0, 2]] > 0)
+    np.testing.assert_array_equal(truth.masks[0], (layers > 0).any(0))
+    assert truth.known.tolist() == [True]
+    assert not truth_of(tmp_path, ("fragment",)).masks.any()
+
+
+@pytest.mark.parametrize(
+    ("values", "about", "known"),
+    [
+        ((1,), {}, [True, False]),
+        ((1,), {"known": ["fragment", "embryo"]}, [True, False]),
+        ((1, 2), {}, [True, True]),
+        ((2,), {}, [True, True]),
+        ((), {}, [True, False]),
+    ],
+)
+def test_an_embryo_that_is_not_painted_is_unknown(
+    tmp_path: Path, values: tuple[int, ...], about: dict[str, list[str]], known: list[bool]
+) -> None:
+    """Else its fragments would be all of it; samples of earlier versions say that it is known."""
+    data.save_sample(tmp_path, "a", IMAGE, painted(*values), FRAGMENT_CLASSES, about)
+    truth = truth_of(tmp_path, FRAGMENT_CLASSES)
+    assert truth.known.tolist() == known
+    (seen,) = data.find_samples(DataSettings(folders=(str(tmp_path),)), FRAGMENT_CLASSES).contents.values()
+    assert (seen.ratio is None) == (2 not in values)
+
+
 def test_no_fragment_painted_means_none(tmp_path: Path) -> None:
     data.save_sample(tmp_path, "a", IMAGE, painted(), ("fragment",), {})
     assert truth_of(tmp_path, ("fragment", "ZP")).known.tolist() == [True, False]
@@ -119,6 +152,7 @@ def test_no_fragment_painted_means_none(tmp_path: Path) -> None:
         (IMAGE, painted(1)[:5], "labels of shape"),
         (IMAGE, painted(1) * 0.5, "whole numbers"),
         (np.stack([IMAGE] * 2), painted(1), "one grey picture"),
+        (IMAGE, np.stack([painted(1)] * 2), "labels of shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, image: np.ndarray, labels: np.ndarray, message: str) -> None:

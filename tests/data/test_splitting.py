@@ -58,7 +58,7 @@ def test_folds_validate_on_every_embryo_once(drawn: list[tuple[int, str]], folds
     needed = folds + (test > 0)
     each = [DataSettings(folds=folds, fold=fold, test=test, seed=seed) for fold in range(folds)]
     if len(embryos(samples)) < needed:
-        with pytest.raises(ValueError, match=f"{len(embryos(samples))} embryos came.*needs at least {needed}"):
+        with pytest.raises(ValueError, match=f"^{len(embryos(samples))} embryos? came.*needs at least {needed}"):
             split(samples, each[0])
         return
     made = [split(samples, settings) for settings in each]
@@ -73,6 +73,12 @@ def test_folds_are_of_even_size() -> None:
     samples = samples_of([(i, "a") for i in range(13)])
     sizes = [len(split(samples, DataSettings(folds=5, fold=k)).validation) for k in range(5)]
     assert sorted(sizes) == [2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("count", "came"), [(1, "1 embryo came; "), (2, "2 embryos came; ")])
+def test_too_few_are_counted_in_words_that_fit(count: int, came: str) -> None:
+    with pytest.raises(ValueError, match=f"^{came}"):
+        split(samples_of([(i, "a") for i in range(count)]), DataSettings(validation=0.2, test=0.2))
 
 
 def test_a_source_with_one_embryo_learns() -> None:

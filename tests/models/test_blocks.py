@@ -301,9 +301,13 @@ def test_separable_convolution(rate: int) -> None:
 
 @pytest.mark.parametrize("hw", [(7, 9), (1, 1), (20, 3)])
 def test_pyramid_pooling_is_its_five_branches(hw: tuple[int, int]) -> None:
+    """That of the whole picture leaves the padding out: the first picture is padded on its left half."""
     block, x = settled(ASPP(6, (1, 2, 4), 5)), random(2, 6, *hw)
-    for picture, found in zip(x.numpy(), block(x).detach().numpy(), strict=True):
-        whole = np.maximum(conv(picture.mean((1, 2), keepdims=True), block.whole[0]), 0)
+    weight = torch.ones(2, 1, *hw, dtype=torch.float64)
+    weight[0, :, :, : hw[1] // 2] = 0
+    for picture, shown, found in zip(x.numpy(), weight.numpy(), block(x, weight).detach().numpy(), strict=True):
+        average = (picture * shown).sum((1, 2), keepdims=True) / shown.sum()
+        whole = np.maximum(conv(average, block.whole[0]), 0)
         far = [dilated(picture, branch, rate) for branch, rate in zip(block.far, (1, 2, 4), strict=True)]
         branches = [conv_norm_relu(picture, block.near), *far, np.broadcast_to(whole, (5, *hw))]
         np.testing.assert_allclose(found, conv_norm_relu(np.concatenate(branches), block.join[0]), atol=1e-9)

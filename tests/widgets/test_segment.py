@@ -483,10 +483,11 @@ def test_the_preferences_are_the_form_s_beginning(make_napari_viewer, monkeypatc
 def test_the_lists_in_the_form_are_those_of_the_network() -> None:
     prepare_for_torch()
     from napari_embryo import models
-    from napari_embryo.settings import RegDeepLabSettings, ResANetSettings, UNetSettings
+    from napari_embryo.settings import RegDeepLabSettings, ResANetSettings, UNetSettings, VQAmodalSettings
 
     assert {family: tuple(maps) for family, maps in MAPS.items()} == {f: tuple(models.MAPS[f]) for f in WHAT}
-    networks = [models.build(each) for each in (ResANetSettings(), UNetSettings(base_channels=4), RegDeepLabSettings())]
+    settings = (ResANetSettings(), UNetSettings(base_channels=4), RegDeepLabSettings(), VQAmodalSettings())
+    networks = [models.build(each) for each in settings]
     assert {net.settings.family: tuple(net.cam_layers()) for net in networks} == CAM_LAYERS
 
 

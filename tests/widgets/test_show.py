@@ -68,3 +68,17 @@ def test_an_image_that_does_not_fit_its_labels_is_left_out(
 def test_what_cannot_be_shown_is_said_in_a_line(arguments: list[str], says: str) -> None:
     with pytest.raises(SystemExit, match=says):
         module.main(arguments)
+
+
+def test_cells_are_layers_of_their_own_that_overlap(shown, tmp_path: Path) -> None:
+    masks = np.zeros((2, 3, 32, 40), np.uint8)  # frames, cells
+    masks[:, 0, 4:20, 4:20] = masks[:, 1, 10:30, 10:30] = masks[1, 2, :5, :5] = 1
+    about = {"kind": "labels", "names": ("cell 1", "cell 2", "cell 3"), "pixel_size_um": (0.5, 0.25)}
+    io.write_ome_tiff(tmp_path / f"film{module.CELLS}", masks, "TCYX", metadata={"family": "vqamodal"}, **about)
+    viewer = shown(tmp_path)
+    for number in (1, 2, 3):
+        layer = viewer.layers[f"film cell {number}"]
+        np.testing.assert_array_equal(layer.data, number * masks[:, number - 1])
+        np.testing.assert_array_equal(layer.scale, (1, 0.5, 0.25))
+        assert layer.contour == 2
+    assert [layer.name for layer in viewer.layers][-1] == "film cell 1"

@@ -26,14 +26,18 @@ from napari_embryo.settings import (
     Preprocessing,
     Recipe,
     ResANetSettings,
+    SegmentSettings,
+    ShapeCodeSettings,
     TrainSettings,
     UNetSettings,
+    VQAmodalSettings,
 )
-from napari_embryo.widgets import _train_work
+from napari_embryo.widgets import _recipe, _train_work
 from napari_embryo.widgets._curves import Curves, Point
 from napari_embryo.widgets._fields import ModelBox
 from napari_embryo.widgets._recipe import RecipeForm
 from napari_embryo.widgets._samples import pair_of
+from napari_embryo.widgets.complete import CompleteWidget
 from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget
 from napari_embryo.widgets.train import TrainWidget
 
@@ -595,6 +599,50 @@ def test_a_family_starts_from_what_it_has(docked) -> None:
     assert not form.backbone.native.isHidden()
 
 
+@pytest.mark.parametrize(
+    ("family", "model", "start", "recipe"),
+    [
+        ("vqamodal", VQAmodalSettings(), "imagenet", "vqamodal-from-imagenet"),
+        ("shapecode", ShapeCodeSettings(), "random", "shapecode"),
+    ],
+)
+def test_families_of_cells_are_trained_as_their_recipes_say(
+    docked, monkeypatch: pytest.MonkeyPatch, family: str, model: Any, start: str, recipe: str
+) -> None:
+    _, widget = docked()
+    monkeypatch.setattr(_recipe, "ships", lambda family: False)
+    form, usual = widget.form, recipes.read(recipe)
+    form.family.setCurrentIndex(form.family.findData(family))
+    shown = form.value()
+    assert (shown.model, shown.start) == (model, start)
+    assert (shown.augmentation, shown.preprocessing) == (usual.augmentation, usual.preprocessing)
+    assert shown.training == usual.training.model_copy(update={"device": shown.training.device})
+    assert form.shape_code.native.isHidden() is (family != "vqamodal")
+
+
+def test_a_shape_code_is_chosen_for_the_network_that_draws_with_it(docked) -> None:
+    path = str(put_model("my shapes", "shapecode"))
+    put_model("my parts", "resanet")
+    _, widget = docked()
+    form = widget.form
+    form.family.setCurrentIndex(form.family.findData("vqamodal"))
+    form.shape_code.box.refresh()
+    assert listed(form.shape_code.box) == ["that of the start, else the bundled one", "my shapes"]
+    form.shape_code.value = path
+    assert form.value().shape_code == path
+    form.set_value(recipes.read("vqamodal-fcn"))
+    assert form.value().shape_code == ""
+    assert form.shape_code.native.isHidden()
+
+
+def test_one_cell_of_several_is_no_sample(docked) -> None:
+    viewer, _ = docked()
+    image = viewer.add_image(np.zeros((8, 8), np.uint8), name="day 2")
+    cell = viewer.add_labels(np.ones((8, 8), np.uint8), name="day 2 cell 1", metadata={"result": "cells", "cell": 1})
+    with pytest.raises(ValueError, match="day 2 cell 1: one cell of several"):
+        pair_of(image, cell, viewer.dims.point)
+
+
 # --- the lists of models ----------------------------------------------------------------------------------------------
 
 
@@ -651,6 +699,27 @@ def test_a_baseline_is_used_with_its_family(qtbot, docked, tmp_path: Path, telle
     widget.use_button.click()
     used = segment.form.value()
     assert (used.family, used.weights, used.maps) == ("unet", str(path), ())
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("shapecode", "'tiny' is chosen in Complete cell."),
+        ("inception", "'tiny' is of a family that tells a ratio alone"),
+    ],
+)
+def test_a_model_that_finds_nothing_is_not_chosen_in_segment(
+    docked, monkeypatch: pytest.MonkeyPatch, family: str, said: str
+) -> None:
+    viewer, widget = docked()
+    segment, complete = SegmentWidget(viewer), CompleteWidget(viewer)
+    viewer.window.add_dock_widget(segment, name="Segment")
+    viewer.window.add_dock_widget(complete, name="Complete cell")
+    monkeypatch.setattr(widget, "_model", str(put_model("tiny", family)))
+    widget.use_model()
+    assert widget.panel.status.text().startswith(said)
+    assert segment.form.value() == SegmentSettings()
+    assert complete.weights.value == (widget._model if family == "shapecode" else "bundled")
 
 
 def test_a_list_is_read_again_when_it_is_opened_and_keeps_what_is_chosen(qtbot) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from napari_embryo import io
+from napari_embryo.cli.segmenting import print_notes
 from napari_embryo.cli.terminal import (
     DeviceOption,
     Weights,
@@ -23,12 +24,13 @@ from napari_embryo.cli.terminal import (
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.data.reporting import counted
 from napari_embryo.image import Progress
-from napari_embryo.settings import FRAGMENT_CLASSES, DataSettings, Layout, SegmentSettings
+from napari_embryo.settings import FRAGMENT_CLASSES, OF_CELLS, DataSettings, Layout, SegmentSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from napari_embryo.data import Found, Sample
+    from napari_embryo.evaluate import Judged
     from napari_embryo.predict import Predictor
 
 T = TypeVar("T")
@@ -41,7 +43,13 @@ DataFolders = Annotated[list[Path], typer.Option("--data", help="Folder of annot
 def evaluate(
     weights: Weights,
     data: DataFolders,
-    out: Annotated[Path | None, typer.Option(help="CSV to write, one row per picture and class.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV to write, one row per picture and class. Beside it NAME_ratios.csv, one row per picture, where "
+            "ratios are told. Of single cells: one row per picture, and NAME_summary.csv."
+        ),
+    ] = None,
     split: Annotated[
         Part | None,
         typer.Option(
@@ -60,7 +68,11 @@ def evaluate(
         Layout | None, typer.Option(help="How the annotations lie on the disk, instead of looking, or as trained with.")
     ] = None,
 ) -> None:
-    """Score weights on annotated pictures: IoU and Dice per class, with 95 % intervals over embryos."""
+    """Score weights on annotated pictures, with 95 % intervals over embryos.
+
+    IoU and Dice per class; of fragments their ratio, too; of single cells the average precision, the best IoU and the
+    count.
+    """
     with readable_errors():
         asked = {"weights": weights, "device": device, "threshold": threshold, "views": views, "maps": ()}
         settings = SegmentSettings.model_validate(asked)
@@ -68,26 +80,34 @@ def evaluate(
             check_out_file(out, ".csv")
         predictor = _predictor(settings, family)
         choice = _chosen(predictor, data, split, embryo_table, layout)
-        scores, ratios = _scored(choice.samples, predictor)
+        scored = _scored(choice.samples, predictor)
+        tables = scored.tables()
     console.print(f"{weights} ({predictor.sha256[:12]}) on {predictor.device}: {choice.text}", markup=False)
-    if not scores.empty:
-        _print_scores(scores)
-    if not ratios.empty:
-        _print_ratios(ratios, predictor.info.provenance.get("usual_ratio"))
+    if not scored.masks.empty:
+        _print_scores(scored.masks)
+    if not scored.ratios.empty:
+        _print_ratios(scored.ratios, predictor.info.provenance.get("usual_ratio"))
+    if scored.cells:
+        _print_cells(tables["_summary"])
+    print_notes(predictor.notes)
     if out is not None:
-        _write_scores(out, scores)
+        _write_scores(out, tables)
 
 
-def _write_scores(out: Path, scores: "pd.DataFrame") -> None:
+def _write_scores(out: Path, tables: "Mapping[str, pd.DataFrame]") -> None:
+    """Every table beside the first one, whose name is that of ``out``."""
+    paths = {name: out.with_name(f"{out.stem}{name}{out.suffix}") for name in tables}
     with readable_errors():
         make_folder(out.absolute().parent)
         with writing(out):
-            io.write_csv_atomic(out, scores.to_dict("records"))
-    console.print(f"one row per picture and class in {out.resolve()}", markup=False)
+            for name, path in paths.items():
+                io.write_csv_atomic(path, tables[name].to_dict("records"))
+    console.print(f"written: {', '.join(str(path.resolve()) for path in paths.values())}", markup=False)
 
 
 def _predictor(settings: SegmentSettings, family: str) -> "Predictor":
     """Of any family that draws, unlike the one that segments."""
+    from napari_embryo.evaluate import LEAST_SCORE
     from napari_embryo.models import DECODERS, checkpoint
     from napari_embryo.predict import Predictor
 
@@ -97,7 +117,10 @@ def _predictor(settings: SegmentSettings, family: str) -> "Predictor":
             f"{settings.weights}: a network of the family {loaded.info.model.family}, which draws no masks to score; "
             f"give weights of {' or '.join(DECODERS)}"
         )
-    return Predictor(loaded, settings)
+    if loaded.info.model.family not in OF_CELLS:
+        return Predictor(loaded, settings)
+    # All that it finds, wherever it lies: pictures of many cells, too, and cells that it is not sure of.
+    return Predictor(loaded, settings.model_copy(update={"one_embryo": False}), least_score=LEAST_SCORE)
 
 
 def _chosen(
@@ -228,27 +251,98 @@ def _data_settings(given: Given, trained: dict[str, Any] | None, needs_table: bo
     return DataSettings.model_validate(said)
 
 
-def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Masks, and ratios where fragments and embryo are found; every picture is looked at once."""
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Masks of parts, ratios where fragments and embryo are found, single cells: whatever the network draws."""
+
+    masks: "pd.DataFrame"
+    ratios: "pd.DataFrame"
+    cells: "Sequence[Judged]"
+
+    def tables(self) -> "dict[str, pd.DataFrame]":
+        """What is written, by what is added to the file's name."""
+        import pandas as pd
+
+        from napari_embryo import evaluate as metrics
+
+        if self.cells:
+            return {"": metrics.cell_rows(self.cells), "_summary": pd.DataFrame(_cell_summaries(self.cells))}
+        told = {} if self.ratios.empty else {"_ratios": self.ratios}
+        return {"": self.masks, **told}
+
+
+def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> Scored:
+    """Every picture is looked at once."""
     import pandas as pd
 
     from napari_embryo import evaluate as metrics
 
     tables: list[dict[Any, Any]] = []
     ratios: list[dict[Any, Any]] = []
+    cells: list[Judged] = []
     is_fragmented = set(FRAGMENT_CLASSES) <= set(predictor.classes)
     with make_bar() as bar:
         for sample in bar.track(samples, description="pictures"):
-            found = next(predictor.predict([sample.read().image])).segmentation
+            truth = sample.read()
+            found = next(predictor.predict([truth.image])).segmentation
+            if found.scores is not None:
+                cells += [metrics.judge_cells(sample, truth.cells, found)] if len(truth.cells) else []
+                continue
             tables += metrics.score([sample], _always(found.masks), predictor.classes).to_dict("records")
             if is_fragmented:
                 ratios += metrics.score_ratios([sample], _always(found)).to_dict("records")
-    scores, told = pd.DataFrame(tables), pd.DataFrame(ratios)
-    if scores.empty and told.empty:
+    scored = Scored(pd.DataFrame(tables), pd.DataFrame(ratios), cells)
+    if scored.masks.empty and scored.ratios.empty and not cells:
         classes = ", ".join(predictor.classes)
         came = counted(len(samples), "picture")
         raise ValueError(f"none of {classes} is drawn on the {came} that came; give pictures with masks of it")
-    return scores, told
+    return scored
+
+
+def _cell_summaries(cells: "Sequence[Judged]") -> list[dict[str, Any]]:
+    """Of every source, where there are several, and of all."""
+    from napari_embryo import evaluate as metrics
+
+    sources = sorted({one.source for one in cells})
+    by_source = {source: [one for one in cells if one.source == source] for source in sources}
+    parts = {**(by_source if len(sources) > 1 else {}), "all": cells}
+    try:
+        return [{"source": source, **metrics.cell_summary(own)} for source, own in parts.items()]
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from error
+
+
+def _print_cells(summaries: "pd.DataFrame") -> None:
+    print_table([_cells_cells(row) for row in summaries.to_dict("records")])
+    console.print(
+        "AP: COCO's, of complete masks, mean over IoU .50:.05:.95; best IoU: of every true cell with the found one "
+        "that fits best; count right: share of the pictures with as many cells as there are; 95 %: bootstrap over "
+        "embryos",
+        style="dim",
+    )
+
+
+def _cells_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "cells": row["source"],
+        "pictures": str(row["pictures"]),
+        "embryos": str(row["embryos"]),
+        "true cells": str(row["cells"]),
+        "AP": _known(row["ap"]),
+        "95 %": _interval(row, "ap"),
+        "AP50": _known(row["ap50"]),
+        "AP75": _known(row["ap75"]),
+        "best IoU": _known(row["best_iou"]),
+        "95 % ": _interval(row, "best_iou"),
+        "count right": _known(row["count_right"]),
+        "95 %  ": _interval(row, "count_right"),
+        "up to 4 cells": _known(row["few_right"]),
+        "95 %   ": _interval(row, "few_right"),
+    }
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    return "" if row[name] != row[name] else f"{row[f'{name}_low']:.3f}-{row[f'{name}_high']:.3f}"
 
 
 def _always(answer: T) -> Callable[[Any], T]:

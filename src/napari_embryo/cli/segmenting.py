@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -44,7 +44,8 @@ Family = Annotated[
     str | None,
     typer.Option(
         help="Family of networks: resanet (blastocyst: ICM, TE, ZP), regdeeplab (cleavage stage: fragments, their "
-        "ratio and grade), or unet, resanet's baseline. Where nothing is said: that of the weights."
+        "ratio and grade), vqamodal (cleavage stage: single cells, complete also where they overlap), or unet, "
+        "resanet's baseline. Where nothing is said: that of the weights."
     ),
 ]
 RatioWeights = Annotated[
@@ -58,7 +59,7 @@ Maps = Annotated[
     str | None,
     typer.Option(
         help=f"Attention maps to write, such as SA1,LA1; '' for none. Where nothing is said: {','.join(DEFAULTS.maps)} "
-        "of a ResA-Net, AG of an AttnRegDeepLab."
+        "of a ResA-Net, AG of an AttnRegDeepLab, occlusion of a VQ amodal network."
     ),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
@@ -96,7 +97,10 @@ def segment(
     views: Views = DEFAULTS.views,
     all_embryos: AllEmbryos = False,
 ) -> None:
-    """Segment images; write masks, attention maps, an overlay picture each and one table of measurements."""
+    """Segment images; write masks, attention maps, an overlay picture each and one table of measurements.
+
+    Single cells come as complete masks and COCO JSON; in a time-lapse they keep their number, and divisions are told.
+    """
     names = {} if maps is None else {"maps": tuple(name.strip() for name in maps.split(",") if name.strip())}
     with readable_errors():
         settings = SegmentSettings.model_validate(
@@ -160,17 +164,18 @@ def _segment_all(
         make_folder(out)
         predictor = load_predictor(settings)
     console.print(f"{settings.family} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})")
-    rows: list[Row] = []
+    done: list[ImageResult] = []
     failures: list[str] = []
     try:
         with make_bar() as bar:
             images = _images(paths, grouping, choices, failures, _Names(), bar)
-            _follow(segment_all_to_files(images, predictor, out), rows, failures, bar)
+            _follow(segment_all_to_files(images, predictor, out), done, failures, bar)
     except MemoryError as error:
         failures.append(str(error))
     finally:
+        rows = [row for result in done for row in result.rows]
         _write_table(out, rows, failures)
-        _report(out, rows, failures, predictor.notes)
+        _report(out, len(done), rows, failures, predictor.notes)
     return failures
 
 
@@ -231,14 +236,16 @@ def _named(name: str, reason: str) -> str:
     return reason if name in reason else f"{name}: {reason}"
 
 
-def _follow(steps: "Iterator[tuple[EmbryoImage, Progress]]", rows: "list[Row]", failures: list[str], bar: Bar) -> None:
-    """Take in what comes: rows, failures, a bar for every stack."""
+def _follow(
+    steps: "Iterator[tuple[EmbryoImage, Progress]]", done: "list[ImageResult]", failures: list[str], bar: Bar
+) -> None:
+    """Take in what comes: images that are done, failures, a bar for every stack."""
     from napari_embryo.pipeline import ImageResult, PlaneFailure
 
     for image, progress in steps:
         match progress.item:
             case ImageResult() as result:
-                rows += result.rows
+                done += [result] if result.reason is None else []
                 failures += _reason(result, failures)
                 _finish_bar(bar)
             case PlaneFailure() as failure:
@@ -267,14 +274,27 @@ def _finish_bar(bar: Bar) -> None:
         bar.remove_task(task.id)
 
 
-def _report(out: Path, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[str]) -> None:
-    for note in (*notes, *_far_apart(rows)):
-        console.print(f"note: {note}", markup=False)
-    done = len({row["image"] for row in rows})
+def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[str]) -> None:
+    for line in _cells_said(rows):
+        console.print(line, markup=False)
+    print_notes((*notes, *_far_apart(rows)))
     console.print(f"{counted(done, 'image')} done, {len(failures)} failed; results in {out.resolve()}")
     for failure in failures:
         console.print(f"failed: {failure}", style="red", markup=False)
     console.print(RESEARCH_ONLY, style="dim")
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """What a user should know beside the result."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def _cells_said(rows: "Sequence[Row]") -> Iterator[str]:
+    """A line for every image in which single cells were looked for: how many there are."""
+    for name, own in groupby(rows, key=itemgetter("image")):
+        if line := measure.cells_said(own):
+            yield f"{name}: {line}"
 
 
 def _far_apart(rows: "Sequence[Row]") -> Iterator[str]:

@@ -72,6 +72,9 @@ def train(
     backbone: Annotated[
         str | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for a recipe with start: imagenet.")
     ] = None,
+    shape_code: Annotated[
+        str | None, typer.Option(help="Shape code for vqamodal: a model of yours, or a file; instead of the recipe's.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the folder.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="For programs: JSON lines out; pause, resume, stop in.")
@@ -85,8 +88,9 @@ def train(
         "training.devices": devices,
         "training.epochs": epochs,
         "name": name,
-        "start": start,
-        "backbone": backbone,
+        "start": _from_here(start),
+        "backbone": _from_here(backbone),
+        "shape_code": _from_here(shape_code),
     }
     if stream:
         raise typer.Exit(streaming.train(lambda: _order(recipe, out, changes, resume), resume))
@@ -197,6 +201,13 @@ def _absolute(folders: list[Path] | None) -> list[str] | None:
     return [str(folder.absolute()) for folder in folders] if folders else None
 
 
+def _from_here(weights: str | None) -> str | None:
+    """A file as it is found from any folder, as a training goes on by the recipe in its own."""
+    if weights is None or not weights.endswith(library.SUFFIX) or not Path(weights).is_file():
+        return weights
+    return str(Path(weights).absolute())
+
+
 def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
     """Train before a person's eyes; returns the exit code."""
     try:
@@ -284,12 +295,16 @@ def said(numbers: Mapping[str, float]) -> str:
 
 def _say_how_to_go_on(outcome: "Outcome", recipe: Recipe) -> None:
     folder = outcome.last.resolve().parent
+    use = (f"use the best: {_use(str(outcome.best), recipe)}",) if recipe.model.family not in _DRAW_NOTHING else ()
     for line in (
         f"stopped after {counted(outcome.epochs, 'whole epoch')}; best and last weights are in {folder}",
         f"go on: napari-embryo train --resume --out {folder}",
-        f"use the best: {_use(str(outcome.best), recipe)}",
+        *use,
     ):
         console.print(line, markup=False)
+
+
+_DRAW_NOTHING = ("inception", "shapecode")
 
 
 def _use(weights: str, recipe: Recipe) -> str:
@@ -305,7 +320,16 @@ def _say_how_to_use(outcome: "Outcome", added: Path | None, recipe: Recipe) -> N
     console.print(f"best weights: {outcome.best.resolve()}", markup=False)
     if added is not None:
         model = added.name.removesuffix(library.SUFFIX)
-        console.print(f"use them: {_use(model, recipe)}", markup=False)
+        console.print(_use_of(model, recipe), markup=False)
+
+
+def _use_of(model: str, recipe: Recipe) -> str:
+    """What the new model is good for; not all of them draw."""
+    if recipe.model.family == "inception":
+        return f"{model} tells a fragmentation ratio and draws nothing: it cannot be used to segment"
+    if recipe.model.family == "shapecode":
+        return f"draw cells with it: napari-embryo train vqamodal-from-imagenet --shape-code {model}"
+    return f"use them: {_use(model, recipe)}"
 
 
 def _augmented(prepared: "book.Prepared", count: int) -> "npt.NDArray[np.uint8]":
@@ -314,14 +338,15 @@ def _augmented(prepared: "book.Prepared", count: int) -> "npt.NDArray[np.uint8]"
 
     recipe = prepared.recipe
     visited = batches.visited(prepared.split.train, recipe.data.repeats)
-    return augment.preview(visited, recipe.preprocessing, recipe.augmentation, recipe.training.seed, count)
+    seed, classes = recipe.training.seed, recipe.model.classes
+    return augment.preview(visited, recipe.preprocessing, recipe.augmentation, seed, count, classes)
 
 
 def _sheet(pictures: "npt.NDArray[np.uint8]", classes: Sequence[str]) -> "npt.NDArray[np.uint8]":
-    """All of them, and which colour is which class; the outlines are coloured by the classes' places."""
+    """All of them, and which colour is which class."""
     from napari_embryo import render
 
-    return render.with_legend(side_by_side(pictures), classes, colours=tuple(render.COLOURS.values()))
+    return render.with_legend(side_by_side(pictures), classes)
 
 
 def side_by_side(pictures: "npt.NDArray[np.uint8]", gap: int = 4) -> "npt.NDArray[np.uint8]":

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from napari_embryo import io
 from napari_embryo.data import rle
 from napari_embryo.data.embryos import reduced
 from napari_embryo.data.pictures import Entry, check_size, pictures, read_grey, refuse, subfolders
@@ -102,13 +104,14 @@ def _entry(
     names: Names,
     classes: tuple[str, ...],
 ) -> Entry:
-    name = Path(file_name.replace("\\", "/")).stem
+    index = tuple(image.get("index", ()))
+    name = "_".join((Path(file_name.replace("\\", "/")).stem, *map(str, index)))
     embryo = image.get("embryo", image.get("patient_id"))
     told = None if embryo is None else str(embryo)
     if isinstance(picture, str):
         return Entry(name, partial(refuse, picture), told)
     size = (image["height"], image["width"]) if {"height", "width"} <= image.keys() else None
-    return Entry(name, partial(read, picture, size, annotations, names, classes), told)
+    return Entry(name, partial(read, picture, size, annotations, names, classes, index), told)
 
 
 class _Pictures:
@@ -152,9 +155,10 @@ def read(
     annotations: Sequence[Mapping[str, Any]],
     names: Names,
     classes: Sequence[str],
+    index: tuple[int, ...] = (),
 ) -> Truth:
-    """One picture with its annotations."""
-    image = read_grey(picture)
+    """One picture with its annotations; ``index`` is its place in a stack, as our own files of cells tell it."""
+    image = _read_plane(picture, index) if index else read_grey(picture)
     if size is not None:
         check_size(picture, size, image)
     if not annotations:
@@ -166,6 +170,14 @@ def read(
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"an outline that is neither polygons nor run lengths came ({error!r})") from error
     return Truth(image, np.stack(masks), known, cells, visible)
+
+
+def _read_plane(picture: Path, index: tuple[int, ...]) -> npt.NDArray[Any]:
+    image = io.read_image(picture)
+    leading = image.shape[:-2]
+    if len(index) != len(leading) or any(not 0 <= i < size for i, size in zip(index, leading, strict=True)):
+        raise ValueError(f"{picture}: picture {index} was drawn on, but the file has {leading} of them")
+    return np.asarray(image.data[index])
 
 
 def _union(annotations: Sequence[Mapping[str, Any]], names: Names, name: str, shape: tuple[int, ...]) -> Bools:

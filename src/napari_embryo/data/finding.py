@@ -38,7 +38,16 @@ _LEARNED_FROM_MASKS = frozenset(BLASTOCYST_CLASSES)
 """Classes for which cells and grades are no annotation; a class that is learned from those stays out of it."""
 
 
-def find_samples(settings: DataSettings, classes: Sequence[str]) -> Found:
+def are_cells(classes: Sequence[str]) -> bool:
+    """Whether single cells are what counts, each with a silhouette of its own, and not the masks of whole classes.
+
+    >>> are_cells(("cell",)), are_cells(("fragment", "embryo"))
+    (True, False)
+    """
+    return bool(classes) and {name.lower() for name in classes} <= coco.CELLS
+
+
+def find_samples(settings: DataSettings, classes: Sequence[str], *, cells: bool | None = None) -> Found:
     """Every usable picture of the folders; each is read once to check it, and a bad one is told and left out.
 
     Parameters
@@ -47,6 +56,8 @@ def find_samples(settings: DataSettings, classes: Sequence[str]) -> Found:
         Folders, layout, and how to tell embryos apart. A folder may also be a COCO or CSV file.
     classes
         What the masks shall be of, in this order.
+    cells
+        Whether a picture is of use only where single cells are drawn on it; None: with classes that are cells.
 
     Returns
     -------
@@ -63,7 +74,8 @@ def find_samples(settings: DataSettings, classes: Sequence[str]) -> Found:
     embryos = Embryos.of(settings)
     homes = [home for folder in _folders(settings) for home in _homes(folder, settings.layout, classes)]
     sources = _sources([path for path, _ in homes])
-    found = [_read_folder(path, layout, sources[path], classes, embryos) for path, layout in homes]
+    check = partial(_check, classes=classes, cells=are_cells(classes) if cells is None else cells)
+    found = [_read_folder(sources[path], _entries(path, layout, classes), check, embryos) for path, layout in homes]
     everything = Found(
         tuple(sample for each in found for sample in each.samples),
         tuple(skipped for each in found for skipped in each.skipped),
@@ -157,13 +169,15 @@ def _sources(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _read_folder(path: Path, layout: str, source: str, classes: Sequence[str], embryos: Embryos) -> Found:
+def _read_folder(
+    source: str, entries: Iterable[Entry], check: Callable[[Entry], Contents | str], embryos: Embryos
+) -> Found:
     samples: list[Sample] = []
     skipped: list[Skipped] = []
     contents: dict[Sample, Contents] = {}
     names: set[str] = set()
-    for entry in _entries(path, layout, classes):
-        checked = _check(entry, classes) if entry.name not in names else "another picture has the same name"
+    for entry in entries:
+        checked = check(entry) if entry.name not in names else "another picture has the same name"
         if isinstance(checked, str):
             skipped.append(Skipped(f"{source}/{entry.name}", checked))
             continue
@@ -180,21 +194,26 @@ def _entries(path: Path, layout: str, classes: Sequence[str]) -> Iterator[Entry]
         yield entry
 
 
-def _check(entry: Entry, classes: Sequence[str]) -> Contents | str:
+def _check(entry: Entry, classes: Sequence[str], cells: bool) -> Contents | str:
     """What the picture holds, or why it cannot be used."""
     try:
         truth = entry.load()
     except (ValueError, OSError, MemoryError) as error:
         return str(error) or type(error).__name__
-    return objection(truth, classes) or Contents.of(truth, classes)
+    return objection(truth, classes, cells) or Contents.of(truth, classes)
 
 
-def objection(truth: Truth, classes: Sequence[str]) -> str | None:
-    """What speaks against learning from a picture that could be read; None where nothing does."""
+def objection(truth: Truth, classes: Sequence[str], cells: bool = False) -> str | None:
+    """What speaks against learning from a picture that could be read; None where nothing does.
+
+    Where ``cells`` are learned from, every one that lacks speaks against it, whatever else is drawn.
+    """
     if truth.image.dtype.kind not in "uifb":
         return f"its values are of type {truth.image.dtype}; needed are grey values"
     if truth.image.dtype.kind == "f" and not np.isfinite(truth.image).all():
         return f"{np.count_nonzero(~np.isfinite(truth.image))} of its pixels are not a number (NaN or infinite)"
+    if cells:
+        return None if truth.cells.any() else "no cell is drawn on it"
     if not _LEARNED_FROM_MASKS.issuperset(classes) and _teaches_without_masks(truth):
         return None
     if not truth.known.any():

@@ -34,6 +34,30 @@ def decode(counts: Sequence[int] | str, size: tuple[int, int]) -> Bools:
     return mask
 
 
+def encode(mask: Bools) -> list[int]:
+    """Lengths of the runs of an (H, W) mask, background first; :func:`compress` makes text of them."""
+    flat = np.concatenate(([False], mask.T.ravel()))
+    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    lengths: list[int] = np.diff(np.concatenate(([0], ends, [mask.size]))).tolist()
+    return lengths
+
+
+def compress(lengths: Sequence[int]) -> str:
+    """COCO's text of run lengths, the inverse of :func:`decompress`."""
+    earlier = (0, 0, 0, *lengths[1:])  # from the fourth on, the last but one
+    return "".join(_characters(length - before) for length, before in zip(lengths, earlier, strict=False))
+
+
+def _characters(value: int) -> str:
+    """Five bits each, the lowest first; the last one's highest bit is the sign."""
+    text = ""
+    while True:
+        bits, value = value & _PAYLOAD, value >> 5
+        if value == (-1 if bits & _NEGATIVE else 0):
+            return text + chr(bits + _FIRST_CHARACTER)
+        text += chr((bits | _MORE) + _FIRST_CHARACTER)
+
+
 def decompress(text: str) -> list[int]:
     """Run lengths of COCO's text: five bits a character, from the fourth on as a difference to the last but one.
 

@@ -17,12 +17,14 @@ from napari_embryo import io
 from napari_embryo.data.embryos import embryo_of
 from napari_embryo.data.pictures import Entry, check_size, refuse
 from napari_embryo.data.sample import Bools, Truth, no_cells
-from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 LOOKED_FOR = "samples saved from napari (NAME.v001.json)"
 FORMAT = "napari-embryo sample"
 CELL = ("cell",)
 """With this as the only class, every label is one cell."""
+_NEVER_EMPTY = (*BLASTOCYST_CLASSES, FRAGMENT_CLASSES[-1])
+"""What every embryo has: where it is not painted, it was not drawn. No fragment painted means that there is none."""
 _FILE = re.compile(r"^(?P<name>.+)\.v(?P<version>\d{3,})\.json$")
 
 
@@ -47,12 +49,14 @@ def save_sample(
     image
         (H, W) grey.
     labels
-        (H, W) whole numbers: 0 background, i + 1 is ``classes[i]``. With ``classes == ("cell",)`` each is one cell.
+        (H, W) whole numbers: 0 background, i + 1 is ``classes[i]``. With ``classes == ("cell",)`` each is one cell; or
+        (N, H, W), one cell each, complete silhouettes that may overlap: something but 0 where the cell is.
     classes
         Names of the labels.
     about
-        What JSON can hold. ``known``: classes that were drawn (where it is not said, ICM, TE and ZP are known where
-        something is painted, and every other class is known). ``embryo``: whose picture it is.
+        What JSON can hold. ``known``: classes that were drawn (where it is not said, ICM, TE, ZP and the embryo of
+        the fragments are known where something is painted, and every other class is known). ``embryo``: whose picture
+        it is.
 
     Returns
     -------
@@ -80,18 +84,24 @@ def save_sample(
         path = _reserve(folder, _base(folder, name, about))
         undo.callback(_remove, path)
         io.write_ome_tiff(_beside(path, "image"), image, "YX", name=name)
-        io.write_ome_tiff(_beside(path, "labels"), labels, "YX", name=name, kind="labels", names=tuple(classes))
+        axes, names = ("YX", tuple(classes)) if labels.ndim == 2 else ("CYX", _numbered(len(labels)))
+        io.write_ome_tiff(_beside(path, "labels"), labels, axes, name=name, kind="labels", names=names)
         with io.replacing(path, lasting=True) as temporary:
             temporary.write_text(text, encoding="utf-8")
         undo.pop_all()
     return path
 
 
+def _numbered(cells: int) -> tuple[str, ...]:
+    return tuple(f"{CELL[0]} {number}" for number in range(1, cells + 1))
+
+
 def _check(name: str, image: npt.NDArray[Any], labels: npt.NDArray[Any], classes: Sequence[str]) -> None:
-    if image.ndim != 2 or labels.shape != image.shape:
+    fits = labels.shape == image.shape or (labels.ndim == 3 and len(labels) and tuple(classes) == CELL)
+    if image.ndim != 2 or not fits or labels.shape[-2:] != image.shape:
         raise ValueError(
             f"{name}: an image of shape {image.shape} with labels of shape {labels.shape} came; needed is one grey "
-            "picture (height, width) with labels of the same size"
+            "picture (height, width) with labels of the same size, of cells also one layer each"
         )
     highest = np.inf if tuple(classes) == CELL else len(classes)
     if labels.dtype.kind not in "iub" or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
@@ -103,8 +113,7 @@ def _check(name: str, image: npt.NDArray[Any], labels: npt.NDArray[Any], classes
 
 
 def _known(labels: npt.NDArray[Any], classes: Sequence[str]) -> list[str]:
-    """Of a blastocyst, what is not painted was not drawn; no fragment painted means that there is none."""
-    return [name for i, name in enumerate(classes, start=1) if name not in BLASTOCYST_CLASSES or (labels == i).any()]
+    return [name for i, name in enumerate(classes, start=1) if name not in _NEVER_EMPTY or (labels == i).any()]
 
 
 def _file_name(name: str) -> str:
@@ -205,11 +214,18 @@ def read(path: Path, classes: Sequence[str]) -> Truth:
     """One version, with the classes asked for; those it was not saved with are unknown."""
     content = _content(path)
     image, labels = (np.asarray(io.read_ome_tiff(_beside(path, what)).data) for what in ("image", "labels"))
-    check_size(_beside(path, "labels"), labels.shape, image)
+    check_size(_beside(path, "labels"), labels.shape[-2:], image)
     saved, known = [str(c).lower() for c in content["classes"]], [str(c).lower() for c in content["known"]]
-    masks = [_mask(labels, saved, name.lower()) for name in classes]
+    flat = labels if labels.ndim == 2 else np.any(labels, axis=0, keepdims=True)[0]
+    masks = [_mask(flat, saved, name.lower()) for name in classes]
     cells = _cells(labels) if tuple(saved) == CELL else no_cells(image)
-    return Truth(image, np.stack(masks), np.array([name.lower() in known for name in classes]), cells)
+    drawn = [name.lower() in known and _is_drawn(mask, name) for mask, name in zip(masks, classes, strict=True)]
+    return Truth(image, np.stack(masks), np.array(drawn), cells)
+
+
+def _is_drawn(mask: Bools, name: str) -> bool:
+    """Samples of earlier versions call an embryo known that nobody painted."""
+    return name != FRAGMENT_CLASSES[-1] or bool(mask.any())
 
 
 def _mask(labels: npt.NDArray[Any], saved: Sequence[str], name: str) -> Bools:
@@ -220,6 +236,10 @@ def _mask(labels: npt.NDArray[Any], saved: Sequence[str], name: str) -> Bools:
 
 
 def _cells(labels: npt.NDArray[Any]) -> Bools:
+    """(N, H, W): of every number, or of every layer; one without a pixel is none."""
+    if labels.ndim == 3:
+        layers: Bools = labels[labels.any(axis=(1, 2))] > 0
+        return layers
     numbers = np.unique(labels[labels > 0])
     cells: Bools = labels[None] == numbers[:, None, None]
     return cells

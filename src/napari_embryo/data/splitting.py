@@ -71,14 +71,18 @@ def split(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, 
     parts = (settings.folds or 1 + validated) + (settings.test > 0)
     embryos = {s.embryo for s in samples}
     if len(embryos) < parts:
-        raise ValueError(f"{len(embryos)} embryos came; {_wanted(settings)} needs at least {parts}: {_REMEDY}")
+        raise ValueError(f"{_counted(len(embryos))} came; {_wanted(settings)} needs at least {parts}: {_REMEDY}")
     grouped = _by_source(samples)
     for held in (_held(embryos, settings, kept), {}):
         for groups in (grouped, {"": sorted(embryos)}):
             made = _assigned(samples, *_chosen(_free(groups, held), settings), held)
             if made.train and (made.validation or not validated) and (made.test or not settings.test):
                 return made
-    raise ValueError(f"{len(embryos)} embryos came; too few for {_wanted(settings)}: {_REMEDY}")
+    raise ValueError(f"{_counted(len(embryos))} came; too few for {_wanted(settings)}: {_REMEDY}")
+
+
+def _counted(embryos: int) -> str:
+    return "1 embryo" if embryos == 1 else f"{embryos} embryos"
 
 
 def _held(embryos: Iterable[str], settings: DataSettings, kept: Mapping[str, str]) -> dict[str, str]:

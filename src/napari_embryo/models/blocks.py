@@ -79,8 +79,9 @@ class AttentionGate(nn.Module):
         self.theta = nn.Conv2d(channels, inner, 1, bias=False)
         self.phi = nn.Conv2d(gate, inner, 1)
         self.psi = nn.Conv2d(inner, 1, 1)
-        own = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
-        self.w = own if project else nn.Identity()
+        self.w: nn.Module = nn.Identity()
+        if project:
+            self.w = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Gate the skip ``x`` (B, C, H, W) by ``g``; return the output and alpha (B, 1, H, W) in (0, 1)."""
@@ -172,6 +173,17 @@ def separable(inside: int, outside: int, dilation: int = 1) -> nn.Sequential:
     return nn.Sequential(depthwise, pointwise, nn.BatchNorm2d(outside), nn.ReLU())
 
 
+def shown(images: Tensor, features: Tensor) -> Tensor:
+    """How much of each place of a feature map is picture (B, 1, h, w); the padding of an input is exactly zero."""
+    return interpolate((images != 0).to(features.dtype), size=features.shape[-2:], mode="area")
+
+
+def averages(stages: tuple[Tensor, ...], weight: Tensor) -> Tensor:
+    """Global averages (B, C1 + C2 ...) of feature maps; ``weight`` (B, 1, h, w) is 0 where a picture is padded."""
+    share = weight / weight.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    return torch.cat([(stage * share).sum((2, 3)) for stage in stages], 1)
+
+
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (Chen et al. 2018) with separable convolutions, to 256 channels.
 
@@ -185,9 +197,9 @@ class ASPP(nn.Module):
         self.whole = nn.Sequential(nn.Conv2d(inside, outside, 1), nn.ReLU())
         self.join = nn.Sequential(cbr(5 * outside, outside), nn.Dropout(dropout))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, 256, h, w)."""
-        whole = self.whole(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 256, h, w); ``weight`` (B, 1, h, w) as in :func:`averages`."""
+        whole = self.whole(averages((x,), weight)[:, :, None, None]).expand(-1, -1, *x.shape[-2:])
         joined: Tensor = self.join(torch.cat((self.near(x), *(branch(x) for branch in self.far), whole), 1))
         return joined
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from napari_embryo.models.blocks import (
     ASPP,
@@ -17,9 +16,11 @@ from napari_embryo.models.blocks import (
     InjectedConv,
     MapInfo,
     RegressionHead,
+    averages,
     cbr,
     resize_to,
     separable,
+    shown,
 )
 from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
 from napari_embryo.settings import RegDeepLabSettings
@@ -59,9 +60,10 @@ class RegDeepLab(nn.Module):
         _, skip, _, middle, deep = self.encoder(images)
         told: dict[str, Tensor] = {}
         vector: Tensor | None = None
+        weight = shown(images, deep)
         if self.regression is not None:
-            vector, told["ratio"] = self.regression(averages((middle, deep), shown(images, deep)))
-        context = self.aspp(deep)
+            vector, told["ratio"] = self.regression(averages((middle, deep), weight))
+        context = self.aspp(deep, weight)
         if self.gate is not None:
             skip, told["AG"] = self.gate(skip, context)
         low = self.low(skip)
@@ -101,17 +103,6 @@ class Head(nn.Module):
             vector = features.new_zeros(len(features), 0)
         joined, injected = self.join(features, vector)
         return self.last(joined), injected if self.is_injected else None
-
-
-def shown(images: Tensor, features: Tensor) -> Tensor:
-    """How much of each place of a feature map is picture (B, 1, h, w); the padding of an input is exactly zero."""
-    return interpolate((images != 0).to(features.dtype), size=features.shape[-2:], mode="area")
-
-
-def averages(stages: tuple[Tensor, ...], weight: Tensor) -> Tensor:
-    """Global averages (B, C1 + C2 ...) of feature maps; ``weight`` (B, 1, h, w) is 0 where a picture is padded."""
-    share = weight / weight.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    return torch.cat([(stage * share).sum((2, 3)) for stage in stages], 1)
 
 
 def _regression(settings: RegDeepLabSettings) -> RegressionHead:

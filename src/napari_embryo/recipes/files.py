@@ -128,8 +128,11 @@ def _beside(recipe: Recipe, folder: Path) -> Recipe:
             "embryo_table": _absolute(recipe.data.embryo_table, folder),
         }
     )
-    start = _absolute(recipe.start, folder) if _is_path(recipe.start) else recipe.start
-    return recipe.model_copy(update={"data": data, "start": start, "backbone": _absolute(recipe.backbone, folder)})
+    weights = {
+        name: _absolute(told, folder) if _is_path(told) else told
+        for name, told in (("start", recipe.start), ("shape_code", recipe.shape_code))
+    }
+    return recipe.model_copy(update={"data": data, **weights, "backbone": _absolute(recipe.backbone, folder)})
 
 
 def _absolute(name: str, folder: Path) -> str:

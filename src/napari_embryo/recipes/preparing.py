@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from napari_embryo import library
 from napari_embryo.recipes.files import IMAGENET, RANDOM
-from napari_embryo.settings import MODEL_SETTINGS, Preprocessing, Recipe
+from napari_embryo.recipes.shapes import shape_code_path, with_shape_code
+from napari_embryo.settings import MODEL_SETTINGS, OF_CELLS, Preprocessing, Recipe
 
 if TYPE_CHECKING:
     from napari_embryo.data import Found, Report, Split
@@ -66,17 +67,20 @@ def prepare(recipe: Recipe) -> Prepared:
         raise ValueError(
             "the recipe names no folder of annotated pictures; name one with --data, or under data.folders"
         )
-    found = data.find_samples(started.data, started.model.classes)
+    of_cells = started.model.family in OF_CELLS
+    found = data.find_samples(started.data, started.model.classes, cells=of_cells)
     _check_something_is_drawn(found, started)
     kept = kept_by_start(started)
     split = data.split(found.samples, started.data, kept)
-    report = data.report(found, split, started.model.classes)
+    report = data.report(found, split, () if of_cells else started.model.classes)
     doubts = layout_doubts(started.data, started.model.classes)
     return Prepared(started, split, found, report, (*doubts, *notes, *_flattered(split, kept)))
 
 
 def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
-    """A family that regresses learns from ratios and grades, too; the others from drawn masks only."""
+    """A family that regresses learns from ratios and grades, too; one of cells from those; others from drawn masks."""
+    if recipe.model.family in OF_CELLS:  # a picture without any is no sample
+        return
     told = found.contents.values()
     regresses = getattr(recipe.model, "regression", recipe.model.family == "inception")
     if any(any(each.known) or (regresses and each.graded) for each in told):
@@ -89,12 +93,20 @@ def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
 
 
 def kept_by_start(recipe: Recipe) -> dict[str, str]:
-    """Digest of an embryo -> the part it had when the start was trained; empty where that is not told."""
+    """Digest of an embryo -> the part it had when the start was trained; empty where that is not told.
+
+    What a shape code has learned from was learned from, too; where both know an embryo, the start's word goes.
+    """
+    kept = _kept_by(shape_code_path(recipe))
+    if recipe.start in (RANDOM, IMAGENET):
+        return kept
+    return kept | _kept_by(library.find(recipe.start, recipe.model.family))
+
+
+def _kept_by(weights: Path | None) -> dict[str, str]:
     from napari_embryo import data
 
-    if recipe.start in (RANDOM, IMAGENET):
-        return {}
-    said = library.header(library.find(recipe.start, recipe.model.family)) or {}
+    said = (library.header(weights) if weights else None) or {}
     told = said.get("provenance")
     return data.kept_parts(told) if isinstance(told, dict) else {}
 
@@ -113,8 +125,16 @@ def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[str, ...]:
     return (f"{what} embryos that the start kept aside, too: {aside} of {len(judging)}{flatter}",)
 
 
+_TELLS_A_RATIO = "an Inception tells a ratio and draws nothing: the model will not be one to choose in Segment"
+
+
 def with_start(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with the network and the preprocessing that its start brings, and what is to be said of it."""
+    started, notes = with_shape_code(*_with_weights(recipe))
+    return started, (*notes, _TELLS_A_RATIO) if started.model.family == "inception" else notes
+
+
+def _with_weights(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     if recipe.start == RANDOM:
         return recipe, (f"starts from random weights: {_described(recipe)}",)
     if recipe.start == IMAGENET:

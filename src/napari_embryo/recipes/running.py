@@ -10,6 +10,7 @@ from napari_embryo import __version__, io
 from napari_embryo.image import Progress
 from napari_embryo.recipes.files import IMAGENET, RANDOM, write
 from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, kept_by_start
+from napari_embryo.recipes.shapes import load_shape_code
 from napari_embryo.settings import ModelSettings, Recipe
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def _usual_ratio(prepared: Prepared) -> float | None:
 def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[nn.Module, dict[str, str]]":
     """The network that training begins with, and where it comes from: ``weights`` and, of a file, its ``sha256``.
 
+    Where it draws with a shape code that was named, ``shape_code`` and ``shape_code_sha256``, too.
+
     Parameters
     ----------
     recipe
@@ -126,10 +129,15 @@ def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[nn.Module,
     """
     import torch
 
+    torch.manual_seed(recipe.training.seed)
+    model, start = _with_weights(recipe, ratio)
+    return model, start | load_shape_code(model, recipe)
+
+
+def _with_weights(recipe: Recipe, ratio: float | None) -> "tuple[nn.Module, dict[str, str]]":
     from napari_embryo import models
     from napari_embryo.models import checkpoint
 
-    torch.manual_seed(recipe.training.seed)
     if recipe.start not in (RANDOM, IMAGENET):
         loaded = checkpoint.load(recipe.start, recipe.model.family)
         is_grown = recipe.model.family == "regdeeplab" == loaded.info.model.family and recipe.model != loaded.info.model
@@ -189,9 +197,8 @@ def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
             "embryo_table": _name_only(recipe.data.embryo_table),
         }
     )
-    told = recipe.model_copy(
-        update={"data": data, "start": _name_only(recipe.start), "backbone": _name_only(recipe.backbone)}
-    )
+    named = {name: _name_only(getattr(recipe, name)) for name in ("start", "backbone", "shape_code")}
+    told = recipe.model_copy(update={"data": data, **named})
     return {
         "program": f"napari-embryo {__version__}",
         "recipe": told.model_dump(mode="json"),

@@ -10,7 +10,7 @@ from torch import nn
 from napari_embryo.data import Sample
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe
-from napari_embryo.train import folder
+from napari_embryo.train import folder, items
 from napari_embryo.train.helpers import check_devices, team
 from napari_embryo.train.run import Run, outcome
 from napari_embryo.train.state import Files, Journal, read_journal
@@ -35,7 +35,8 @@ def train(
     model
         A network of the library, as it shall start.
     training, validation
-        What to learn from, and what to judge by. Without validation the latest epoch counts as the best.
+        What to learn from, and what to judge by. Without validation the latest epoch counts as the best. A shape code
+        learns from every cell of the pictures on its own.
     recipe
         Its ``preprocessing``, ``augmentation``, ``training`` and ``data.repeats`` are used.
     out
@@ -70,6 +71,7 @@ def train(
     OSError
         When the files cannot be written; those of the epoch before are whole.
     """
+    training, validation = (items.visits_of(model, samples) for samples in (training, validation))
     with folder.claimed(out), team(model, training, recipe) as cards:
         run = Run(model, training, validation, recipe, out, provenance or {}, cards)
         if resume:

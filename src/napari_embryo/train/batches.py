@@ -9,6 +9,7 @@ from itertools import islice, tee
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from napari_embryo.augment import TrainingSet, order
@@ -104,6 +105,13 @@ def _make(items: TrainingSet, visits: list[Visit]) -> tuple[list[Visit], Batch]:
 
 def _collate(items: Sequence[Batch]) -> Batch:
     plain = [{name: value.as_subclass(Tensor) for name, value in item.items()} for item in items]
-    batch: Batch = default_collate(plain)
+    most = max(len(item.get("cells", ())) for item in plain)
+    batch: Batch = default_collate([_padded(item, most) for item in plain])
     batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
     return batch
+
+
+def _padded(item: Batch, cells: int) -> Batch:
+    """With as many cells as the fullest picture of the batch; those that are added have no pixel."""
+    named = {name: item[name] for name in ("cells", "visible") if name in item}
+    return {**item, **{name: pad(masks, (0, 0, 0, 0, 0, cells - len(masks))) for name, masks in named.items()}}

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample
 from napari_embryo.settings import Recipe
 from napari_embryo.train import batches
 from napari_embryo.train.batches import Batch, Visit
+from napari_embryo.train.items import items_for
 from napari_embryo.train.learner import Learner, NotFiniteError, step_seed
 from napari_embryo.train.learning import set_rate
 from napari_embryo.train.together import ALONE, Team
@@ -82,7 +82,8 @@ class Course:
 
     def batches(self) -> Source:
         """Those of all epochs to come, this card's part of each, prepared ahead."""
-        items = TrainingSet(self.visited, self.recipe.preprocessing, self.recipe.augmentation, self.settings.seed)
+        recipe, seed = self.recipe, self.settings.seed
+        items = items_for(self.learner.model, self.visited, recipe.preprocessing, recipe.augmentation, seed)
         visits = (
             list(self.team.part(batch))
             for epoch in range(self.epoch, self.settings.epochs + 1)

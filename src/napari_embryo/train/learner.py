@@ -12,12 +12,13 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
-from napari_embryo.models import COUNTS, LOSSES, SCORES
+from napari_embryo.models import COUNTS, GUIDED, LOSSES, SCORES, WATCHES
 from napari_embryo.predict import check_precision, choose_device, is_out_of_memory, use_bfloat16
 from napari_embryo.settings import Precision, TrainSettings
 from napari_embryo.train import learning
 from napari_embryo.train.batches import Batch
 from napari_embryo.train.together import ALONE, Team
+from napari_embryo.train.watching import Watcher
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Learner:
     micro
         How many pictures are computed at once; gradients of the parts of a batch are added up. An odd batch in pairs
         has one part of three, so that no picture is alone. Devices that share a batch learn their parts whole.
+    watcher
+        Looks at everything that is learnt from or judged.
     notes
         What a user should know and was not told yet.
 
@@ -74,6 +77,7 @@ class Learner:
         self.classes: tuple[str, ...] = described.classes
         family = described.family
         self._loss, self._score, self.counts = LOSSES[family], SCORES[family], COUNTS[family]
+        self._is_guided, self.watcher = family in GUIDED, Watcher(WATCHES.get(family))
         self.notes: list[str] = []
         self._note_a_single_picture()
 
@@ -191,7 +195,9 @@ class Learner:
 
     def _losses(self, part: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         part = self.fabric.to_device(part)
-        outputs: dict[str, Tensor] = self._net(part["image"].contiguous(memory_format=torch.channels_last))
+        images = part["image"].contiguous(memory_format=torch.channels_last)
+        outputs: dict[str, Tensor] = self._net(images, part) if self._is_guided else self._net(images)
+        self.watcher.look(outputs)
         return outputs, self._loss(outputs, part)
 
     def _check_weights(self, names: Iterable[str]) -> None:
@@ -207,7 +213,8 @@ class Learner:
         used = [weights[name] * loss for name, loss in losses.items() if weights.get(name)]
         if not used or self.team.size > 1:
             # Zero, but of everything: statistics of the whole batch need every card to go back through every layer.
-            used += [0.0 * output.float().sum() for output in outputs.values()]
+            # What means nothing in a picture is no number there, which must not spoil the zero.
+            used += [0.0 * output.float().nan_to_num(0.0, 0.0, 0.0).sum() for output in outputs.values()]
         return torch.stack(used).sum()
 
     def _restore(self, before: Sequence[Tensor]) -> None:

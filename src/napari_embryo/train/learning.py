@@ -11,6 +11,8 @@ from napari_embryo.settings import TrainSettings
 
 ENCODER, REGRESSION = "encoder", "regression"
 """Parts of a network with a rate of their own."""
+FROZEN = "shape"
+"""A part that was trained before and never learns along: the shape code within a detector."""
 FIRST_SHARE, LAST_SHARE = 1 / 25, 1 / 250_000
 """one-cycle: share of the rate in the first and the last step, as in torch."""
 BETA, LOW_BETA, HIGH_BETA = 0.9, 0.85, 0.95
@@ -22,6 +24,8 @@ _LAST = {"head": ("head", REGRESSION), "regression": (REGRESSION,)}
 def learns(name: str, settings: TrainSettings) -> bool:
     """Whether a parameter or module of this name learns."""
     part = _part(name)
+    if part == FROZEN:
+        return False
     if settings.parts in _LAST:
         return part in _LAST[settings.parts]
     return part != ENCODER or (settings.parts == "all" and settings.encoder_rate > 0)

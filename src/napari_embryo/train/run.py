@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample
 from napari_embryo.image import Progress
 from napari_embryo.models.checkpoint import CheckpointInfo
@@ -16,6 +15,7 @@ from napari_embryo.models.checkpoint import save as save_checkpoint
 from napari_embryo.settings import Recipe
 from napari_embryo.train import batches, folder, state
 from napari_embryo.train.course import Course
+from napari_embryo.train.items import items_for
 from napari_embryo.train.state import Files, Journal
 from napari_embryo.train.together import ALONE, Team
 from napari_embryo.train.values import Epoch, Outcome, Step, mean_score
@@ -54,7 +54,7 @@ class Run:
         self.course = Course(model, training, recipe, team)
         self.learner = self.course.learner
         self.validation = validation
-        self._judged = TrainingSet(validation, recipe.preprocessing)
+        self._judged = items_for(model, validation, recipe.preprocessing)
         self._start: float | None = None
         self._journal = Journal()
         state.tidy(self.files)
@@ -91,7 +91,7 @@ class Run:
 
     def _check(self) -> None:
         """What is refused is refused before a file is in the way of the corrected recipe."""
-        first = TrainingSet(self.course.visited[:1], self.recipe.preprocessing)
+        first = items_for(self.learner.model, self.course.visited[:1], self.recipe.preprocessing)
         for _, batch in batches.prepared(first, batches.in_order(1, 1)):
             self.learner.check(batch)
 
@@ -134,6 +134,7 @@ class Run:
         """Judge the network on the validation pictures and write everything."""
         start = time.perf_counter()
         validation, scores, worst = self._judge()
+        self._warn()
         epoch = Epoch(
             epoch=self._journal.epoch + 1,
             train=_means([step.losses for step in steps]),
@@ -148,10 +149,18 @@ class Run:
         self._save(is_best=epoch.best)
         return epoch
 
+    def _warn(self) -> None:
+        """Once per run, and not before the rate was up: at first a new head says the same of everything."""
+        warning = self.learner.watcher.warning()
+        is_told = warning is None or warning in (*self._journal.notes, *self.learner.notes)
+        if warning and not is_told and self.course.steps > self.settings.warm_up * self.course.total:
+            self.learner.notes.append(warning)
+
     def _judge(self) -> tuple[dict[str, float], dict[str, float], tuple[tuple[str, float], ...]]:
         """Mean losses, mean scores, and the worst pictures; what is nowhere known has no loss and no score."""
         if not self.validation:
             return {}, {}, ()
+        self.learner.watcher.forget()
         visits = batches.in_order(len(self.validation), self.settings.batch_size)
         sums: dict[str, float] = {}
         known: dict[str, float] = {}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from napari_embryo import io
 from napari_embryo.data import Sample, Truth
-from napari_embryo.settings import Recipe
+from napari_embryo.settings import Augmentation, Recipe
 from napari_embryo.train.values import Epoch
 
 STATE_KEY = "napari-embryo-training"
@@ -244,7 +244,9 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
 
 
 def _check_same(files: Files, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differences = [line for part in now for line in _differences(part, before.get(part), now[part])]
+    """Ways to alter a picture that came with a later version were not used before it."""
+    told = {**before, "augmentation": {**Augmentation().model_dump(mode="json"), **before["augmentation"]}}
+    differences = [line for part in now for line in _differences(part, told.get(part), now[part])]
     if differences:
         raise ValueError(
             f"{files.state}: the training there is another one ({'; '.join(differences)}); "

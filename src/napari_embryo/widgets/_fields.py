@@ -43,6 +43,8 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
     {
         "resanet": "ResA-Net (blastocyst)",
         "regdeeplab": "AttnRegDeepLab (fragments)",
+        "vqamodal": "VQ amodal (complete cells)",
+        "shapecode": "Shape code (silhouettes of cells)",
         "unet": "U-Net (blastocyst, baseline)",
         "inception": "Inception v3 (ratio alone, baseline)",
     }

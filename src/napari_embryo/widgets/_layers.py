@@ -159,7 +159,7 @@ def labels_layer(
     source: Source, labels: LabelStack, classes: Sequence[str], about: Mapping[str, Any], what: str
 ) -> LayerData:
     """A Labels layer for the brush: fixed colours, the class's name under the mouse, its origin in the metadata."""
-    metadata = {**_origin(source, about), RESULT: what, "classes": tuple(classes), ROWS: [], "failures": []}
+    metadata = {**origin(source, about), RESULT: what, "classes": tuple(classes), ROWS: [], "failures": []}
     keywords = {
         **source.placed,
         "name": f"{source.image.name} {what}",
@@ -184,12 +184,13 @@ def map_layer(source: Source, stack: MapStack, shown: Map, about: Mapping[str, A
         "rgb": False,
         # A frame seen before it was computed must not stay in dask's cache as zeros.
         "cache": False,
-        "metadata": {**_origin(source, about), RESULT: "attention", "map": shown.name, "meaning": shown.meaning},
+        "metadata": {**origin(source, about), RESULT: "attention", "map": shown.name, "meaning": shown.meaning},
     }
     return stack.data(), keywords, "image"
 
 
-def _origin(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
+def origin(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result layer's metadata say of where it comes from."""
     image = source.image
     values = {key: getattr(image, key) for key in ("axes", "pixel_size_um", "hours", "focus_um")}
     return {**about, "source_layer": dict(source.layer), NAMESPACE: values}

@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_embryo import measure
+from napari_embryo.widgets._cells import is_cell
 from napari_embryo.widgets._form import Note
 from napari_embryo.widgets._layers import (
     ROWS,
@@ -73,16 +74,24 @@ class MeasuredLine(QWidget):
 
     def _follow_active(self, _: Any = None) -> None:
         layer = self._viewer.layers.selection.active if self._alive else None
-        if isinstance(layer, Labels) and layer is not self._layer and is_measurable(layer):
+        if is_cell(layer):
+            self._leave()
+            self._show([])
+        elif isinstance(layer, Labels) and layer is not self._layer and is_measurable(layer):
             self._follow(layer)
 
-    def _follow(self, layer: Labels) -> None:
+    def _leave(self) -> None:
+        """Single cells have a line of their own."""
         if self._layer is not None:
             for event in self._events(self._layer):
                 event.disconnect(self._soon)
             self._layer.events.data.disconnect(self._all_changed)
-        self._layer = layer
+        self._layer = None
         self._due.clear()
+
+    def _follow(self, layer: Labels) -> None:
+        self._leave()
+        self._layer = layer
         self._known.setdefault(layer, {})
         if ROWS not in layer.metadata:
             layer.metadata[ROWS] = []
@@ -105,7 +114,7 @@ class MeasuredLine(QWidget):
 
     def trust(self, layer: Labels, index: Index, labels: npt.NDArray[Any]) -> None:
         """The rows of a frame were measured on these labels; what was painted beside them counts as a correction."""
-        self._known.setdefault(layer, {})[index] = _sum(labels)
+        self._known.setdefault(layer, {})[index] = checksum(labels)
         self._soon()
 
     def _all_changed(self, _: Any = None) -> None:
@@ -131,7 +140,7 @@ class MeasuredLine(QWidget):
         self._show(rows_of(layer, looked_at))
 
     def _check(self, layer: Labels, index: Index) -> None:
-        now, known = _sum(np.asarray(layer.data[index])), self._known[layer]
+        now, known = checksum(np.asarray(layer.data[index])), self._known[layer]
         as_measured = now if layer not in self._unmeasured else None
         if now != known.get(index, as_measured):
             measure_again(layer, index)
@@ -147,5 +156,6 @@ class MeasuredLine(QWidget):
         self.warning.setVisible(bool(apart))
 
 
-def _sum(labels: npt.NDArray[Any]) -> int:
+def checksum(labels: npt.NDArray[Any]) -> int:
+    """Of labels, to notice that they have changed."""
     return crc32(np.asarray(labels, np.uint8).tobytes())

@@ -17,6 +17,7 @@ from napari_embryo.settings import (
     Preprocessing,
     Recipe,
     TrainSettings,
+    VQAmodalSettings,
 )
 from napari_embryo.widgets._fields import (
     FAMILIES,
@@ -40,6 +41,8 @@ USUAL = "blastocyst-finetune"
 USUAL_OF = {
     "resanet": {"bundled": USUAL, "imagenet": "blastocyst-from-imagenet"},
     "regdeeplab": {"bundled": "regdeeplab-finetune", "imagenet": "regdeeplab-from-imagenet"},
+    "vqamodal": {"bundled": "vqamodal-finetune", "imagenet": "vqamodal-from-imagenet"},
+    "shapecode": {"random": "shapecode"},
     "unet": {"random": "unet-baseline"},
     "inception": {"random": "regdeeplab-inception"},
 }
@@ -53,6 +56,10 @@ def starts_of(family: str) -> dict[str, str]:
 
 
 LABELS = {"parts": "What learns", "folds": "Cross-validation parts", "fold": "Part to validate on"}
+
+SHAPE_CODES = ("shapecode", "vqamodal")
+"""Families whose weights have a shape code that a vqamodal can take over."""
+OWN_SHAPE_CODE = {"": "that of the start, else the bundled one"}
 
 BRINGS_ITS_OWN = "Network and input size come with these weights."
 
@@ -79,6 +86,7 @@ class RecipeForm:
         self._recipe = recipes.read(USUAL)
         self.name, self.family, self.start = QLineEdit(), QComboBox(), WeightsEditor(starts_of("resanet"), ("resanet",))
         self.backbone = PathEditor("ImageNet weights of a ResNet-50", "Weights (*.safetensors)")
+        self.shape_code = WeightsEditor(OWN_SHAPE_CODE, SHAPE_CODES)
         self.folders, self.device = FolderList(), DeviceEditor(look_for_devices)
         table = {"embryo_table": PathEditor("Table with the columns image and embryo", "Tables (*.csv)")}
         named: dict[str, Editor] = {"folders": self.folders, "only_train": NamesEditor(), "repeats": TableEditor()}
@@ -104,14 +112,13 @@ class RecipeForm:
         parts: dict[str, Any] = {
             name: getattr(self, name).value() for name in ("data", "training", "augmentation", "preprocessing")
         }
-        name, start, backbone = self.name.text().strip(), self.start.value, self.backbone.value
+        model = self._model()
+        parts |= {"name": self.name.text().strip(), "start": self.start.value, "backbone": self.backbone.value}
+        parts |= {"shape_code": self.shape_code.value if _has_a_shape_code(model) else ""}
         try:
-            return Recipe(name=name, model=self._model(), start=start, backbone=backbone, **parts)
+            return Recipe(model=model, **parts)
         except ValidationError as error:
-            raise ValueError(
-                f"Name of the model: {name!r} came; needed are letters, digits, '.', '_' and '-', a letter or digit "
-                f"first, and none of {', '.join(RESERVED_NAMES)}"
-            ) from error
+            raise ValueError("; ".join(_problem_said(dict(problem)) for problem in error.errors())) from error
 
     def set_value(self, recipe: Recipe) -> None:
         """Show a recipe in the fields."""
@@ -119,9 +126,11 @@ class RecipeForm:
         self.name.setText(recipe.name)
         self.family.setCurrentIndex(self.family.findData(recipe.model.family))
         self.start.value, self.backbone.value = recipe.start, recipe.backbone
+        self.shape_code.value = recipe.shape_code
         for name in ("data", "training", "augmentation", "preprocessing"):
             getattr(self, name).set_value(getattr(recipe, name))
         self._follow_start()
+        self._offer_shape_codes()
 
     def _model(self) -> AnyModelSettings:
         """What a loaded recipe says beyond the family stays."""
@@ -147,12 +156,14 @@ class RecipeForm:
             self.family.addItem(name, value)
         guard_wheel(self.family)
         self.backbone_label, self.about_start = QLabel("ImageNet file"), Note()
+        self.shape_code_label = QLabel("Shape code")
         meanings = {name: field.description or "" for name, field in Recipe.model_fields.items()}
         for label, widget, meaning in (
             (QLabel("Name"), self.name, meanings["name"]),
             (QLabel("Network"), self.family, "The family of networks."),
             (QLabel("Start from"), self.start.native, meanings["start"]),
             (self.backbone_label, self.backbone.native, meanings["backbone"]),
+            (self.shape_code_label, self.shape_code.native, meanings["shape_code"]),
             (QLabel(""), self.about_start, ""),
         ):
             label.setToolTip(tooltip(meaning))
@@ -164,6 +175,11 @@ class RecipeForm:
         self.start.box.offer(starts_of(family), (family,))
         self.start.box.setCurrentIndex(0)
         self._train_as(recipes.read(USUAL_OF[family][self.start.value]))
+        self._offer_shape_codes()
+
+    def _offer_shape_codes(self) -> None:
+        for part in (self.shape_code_label, self.shape_code.native):
+            part.setVisible(_has_a_shape_code(self._model()))
 
     def _train_as(self, usual: Recipe) -> None:
         """One family's losses and rates are not another's."""
@@ -178,6 +194,20 @@ class RecipeForm:
         self.preprocessing.setEnabled(anew)
         self.about_start.setText("" if anew else BRINGS_ITS_OWN)
         self.about_start.setVisible(not anew)
+
+
+def _has_a_shape_code(model: AnyModelSettings) -> bool:
+    return isinstance(model, VQAmodalSettings) and model.head == "vq"
+
+
+def _problem_said(problem: dict[str, Any]) -> str:
+    """What is wrong with a recipe whose parts are right each."""
+    if problem["loc"] != ("name",):
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return (
+        f"Name of the model: {problem['input']!r} came; needed are letters, digits, '.', '_' and '-', a letter or "
+        f"digit first, and none of {', '.join(RESERVED_NAMES)}"
+    )
 
 
 def _form(model: type[BaseModel], basic: tuple[str, ...] = (), editors: dict[str, Editor] | None = None) -> Any:

@@ -116,6 +116,8 @@ class RunPanel(QWidget):
         self._job: Job[Any] | None = None
         self._last: Progress | None = None
         self._outcome = ""
+        self._returned = False
+        self._on_cut_short: Callable[[str], None] | None = None
         self._make(on_run)
         # The panel is half gone when this is called; the list is not.
         self._jobs: list[Job[Any]] = []
@@ -146,6 +148,7 @@ class RunPanel(QWidget):
         work: Callable[[], Steps[R]],
         on_step: Callable[[Progress], None],
         on_result: Callable[[R], str],
+        on_cut_short: Callable[[str], None] | None = None,
     ) -> None:
         """Run a generator; one at a time.
 
@@ -157,9 +160,12 @@ class RunPanel(QWidget):
             Gets every step.
         on_result
             Gets what the generator returns; says in a line how it went.
+        on_cut_short
+            Called last when it was cancelled or failed, with the line that says so; may start what is left to do.
         """
         if self._job is not None:
             raise ValueError(f"{self._what} is running already; cancel it or wait")
+        self._on_cut_short, self._returned = on_cut_short, False
         self._job = Job(work, self._stepping(on_step), self._resulting(on_result), self._fail, self._end)
         self._jobs.append(self._job)
         self._last, self._outcome = None, ""
@@ -192,6 +198,7 @@ class RunPanel(QWidget):
 
     def _resulting(self, on_result: Callable[[R], str]) -> Callable[[R], None]:
         def came(result: R) -> None:
+            self._returned = True
             try:
                 self._outcome = on_result(result)
             except READABLE as error:
@@ -214,6 +221,8 @@ class RunPanel(QWidget):
         self._jobs.clear()
         self._show_running(False)
         self.status.setText(self._outcome or (self._cancelled() if job and job.cancelled else ""))
+        if self._on_cut_short is not None and not self._returned:
+            self._on_cut_short(self.status.text())
 
     def _cancelled(self) -> str:
         if self._last is None or not self._last.done:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.widgets._cells import is_cell
 from napari_embryo.widgets._fields import LayerChoice, PathEditor
 from napari_embryo.widgets._form import Note, form_layout
 from napari_embryo.widgets._layers import Index, index_at, source_of
@@ -44,8 +45,14 @@ def pair_of(image: Image, labels: Labels, point: tuple[float, ...]) -> Pair:
     Raises
     ------
     ValueError
-        When the two do not fit each other; says their sizes.
+        When the two do not fit each other; says their sizes. When the labels are one cell of a run: alone it would
+        say that there is no other.
     """
+    if is_cell(labels):
+        raise ValueError(
+            f"{labels.name}: one cell of several came; a sample cannot hold cells that lie over each other yet. "
+            "Learn from LabelMe or COCO files of cells instead"
+        )
     embryo = source_of(image).image
     index = index_at(image, point, embryo)
     drawn = _drawn(labels, embryo, index, image.name)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari_embryo import recipes, render, stream
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe, SegmentSettings
+from napari_embryo.widgets._cells import cell_names
 from napari_embryo.widgets._libraries import prepare_for_torch
 from napari_embryo.widgets._process import Child, command
 from napari_embryo.widgets._run import Steps
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 PREVIEWED = 16
 """Augmented pictures in a preview."""
+
+OF_CELLS = "vqamodal"
+"""The family that finds single cells."""
+DRAWS_NOTHING = ("inception", "shapecode")
+"""Families that take no picture, or tell a number of it."""
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -55,6 +61,7 @@ class Worst:
     images: npt.NDArray[np.uint8]
     truth: npt.NDArray[np.uint8]
     predicted: npt.NDArray[np.uint8]
+    are_cells: bool = False
 
 
 def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[Worst]:
@@ -63,6 +70,10 @@ def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[
     ``names`` are ``source/name`` as an epoch tells them, so that the folders are not split once more: with a picture
     that came since, the split would be another one.
     """
+    if recipe.model.family in DRAWS_NOTHING:
+        raise ValueError(
+            f"a network of {recipe.model.family!r} draws nothing on a picture; its curves tell how it does"
+        )
     yield Progress(0, len(names), "Loading the network …")
     prepare_for_torch()
     from napari_embryo import predict
@@ -71,14 +82,16 @@ def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[
     settings = SegmentSettings(device="cpu", maps=())
     predictor = predict.Predictor(checkpoint.load(weights), settings)
     samples = _named(recipe, predictor.classes, names)
-    triples = []
+    are_cells, triples = predictor.info.model.family == OF_CELLS, []
     for done, name in enumerate(names):
         yield Progress(done, len(names), name)
         truth = samples[name].read()
         found = next(predictor.predict([truth.image])).segmentation
-        triples.append((render.grey_to_rgb(truth.image)[..., 0], labels_of(truth.masks), found.labels()))
+        drawn = labels_of(truth.cells if are_cells else truth.masks)
+        triples.append((render.grey_to_rgb(truth.image)[..., 0], drawn, found.labels()))
     images, truths, predicted = (stacked(kind) for kind in zip(*triples, strict=True))
-    return Worst(tuple(names), predictor.classes, images, truths, predicted)
+    classes = cell_names(int(max(truths.max(), predicted.max()))) if are_cells else predictor.classes
+    return Worst(tuple(names), classes, images, truths, predicted, are_cells)
 
 
 def _named(recipe: Recipe, classes: Sequence[str], names: Sequence[str]) -> "dict[str, data.Sample]":
@@ -95,6 +108,8 @@ def _named(recipe: Recipe, classes: Sequence[str], names: Sequence[str]) -> "dic
 
 def labels_of(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """(C, H, W) bool -> (H, W): 0 background, i + 1 for class i, the first where they overlap."""
+    if not len(masks):
+        return np.zeros(masks.shape[1:], np.uint8)
     return np.where(masks.any(axis=0), masks.argmax(axis=0) + 1, 0).astype(np.uint8)
 
 

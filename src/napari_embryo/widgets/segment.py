@@ -1,42 +1,29 @@
-"""Segment: a blastocyst's parts or a cleavage-stage embryo's fragments, and the network's attention, as layers."""
+"""Segment: a blastocyst's parts, a cleavage-stage embryo's fragments or its single cells, and what the network saw."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from magicgui.widgets import ComboBox
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from napari.settings import get_plugin_settings
-from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_embryo import measure
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.settings import SegmentSettings
+from napari_embryo.widgets._cell_results import CellResults
+from napari_embryo.widgets._cells import CellFrame, arranged
+from napari_embryo.widgets._cells_line import CellsLine
 from napari_embryo.widgets._fields import BUNDLED, FAMILIES, DeviceEditor, LayerChoice, WeightsEditor, ships
 from napari_embryo.widgets._form import CheckList, Note, Scrolled, SettingsForm, guard_wheel
-from napari_embryo.widgets._layers import (
-    ROWS,
-    Frame,
-    Index,
-    LabelStack,
-    MapStack,
-    Missed,
-    Source,
-    described,
-    index_at,
-    labels_layer,
-    map_layer,
-    missed_text,
-    put_rows,
-    source_of,
-)
+from napari_embryo.widgets._layers import Frame, Index, Missed, described, index_at, source_of
 from napari_embryo.widgets._libraries import prepare_for_torch
 from napari_embryo.widgets._measured import MeasuredLine
-from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
+from napari_embryo.widgets._results import Found, Results, Started
+from napari_embryo.widgets._run import Job, RunPanel, Steps, tell
 
 if TYPE_CHECKING:
     from napari_embryo.pipeline import PlaneFailure, PlaneResult
@@ -44,7 +31,7 @@ if TYPE_CHECKING:
 PLUGIN = "napari-embryo"
 RESEARCH_USE = "Research use only: not for diagnosis, not for choosing embryos."
 
-WHAT = {"resanet": "blastocyst", "regdeeplab": "fragments", "unet": "blastocyst"}
+WHAT = {"resanet": "blastocyst", "regdeeplab": "fragments", "vqamodal": "cells", "unet": "blastocyst"}
 """What each family finds; the end of its layers' names."""
 
 MAPS: dict[str, dict[str, str]] = {
@@ -58,6 +45,7 @@ MAPS: dict[str, dict[str, str]] = {
     },
     "unet": {},
     "regdeeplab": {"AG": "attention gate: how much of the fine detail is let through"},
+    "vqamodal": {"occlusion": "how sure the network is that cells lie over each other here"},
 }
 """The names in ``models.MAPS``, which cannot be asked without importing torch; a test compares them."""
 
@@ -65,6 +53,7 @@ CAM_LAYERS = {
     "resanet": ("encoder 1/32", "encoder 1/16", "decoder 1/16", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
     "unet": ("bottleneck", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
     "regdeeplab": ("encoder 1/16", "ASPP", "decoder 1/4", "last"),
+    "vqamodal": (),
 }
 """Where Grad-CAM can look, from the deepest; as ``cam_layers()`` of the network, which needs torch."""
 
@@ -74,26 +63,11 @@ SHIPPED = tuple(family for family in WHAT if ships(family))
 NONE_SHIPS = {"bundled": "none ship: train one, or browse"}
 SAME_WEIGHTS = {"": "the same weights"}
 TELLS_A_RATIO = "regdeeplab"
+OF_CELLS = "vqamodal"
+"""The family that finds single cells."""
 
 
 # --- in the worker: the only part that imports torch ----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Started:
-    """What is known once the network is loaded."""
-
-    about: Mapping[str, Any]
-    classes: tuple[str, ...]
-    devices: Mapping[str, str | None]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What one step brought, and what the user should know of it."""
-
-    item: Frame | Missed
-    notes: tuple[str, ...]
 
 
 def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Index] | None) -> Steps[str]:
@@ -109,21 +83,35 @@ def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Ind
     predictor = pipeline.load_predictor(settings)
     started = Started(pipeline.provenance(image, predictor), predictor.classes, predict.devices())
     yield Progress(0, total, f"Computing on {predictor.device} …", started)
-    told = 0
+    told, cells = 0, list[CellFrame]()
     for step in pipeline.analyse(image, predictor, indices):
         notes = tuple(predictor.notes[told:])
         told += len(notes)
-        yield replace(step, item=Found(_as_item(step.item), notes))
+        item = _as_item(step.item)
+        cells += [item] if isinstance(item, CellFrame) else []
+        yield replace(step, item=Found(item, notes))
+    if cells:
+        yield from arranging(cells, image)
     return str(predictor.device)
 
 
-def _as_item(item: "PlaneResult | PlaneFailure") -> Frame | Missed:
+def arranging(frames: Sequence[CellFrame], image: EmbryoImage) -> Steps[None]:
+    """The cells of the pictures that are done, as the item of the last step: :class:`Cells`."""
+    done = len(frames)
+    if done > 1:
+        yield Progress(done, done, "Following the cells …")
+    yield Progress(done, done, "Drawing the cells …", arranged(frames, image))
+
+
+def _as_item(item: "PlaneResult | PlaneFailure") -> Frame | CellFrame | Missed:
     from napari_embryo.pipeline import PlaneFailure
 
     if isinstance(item, PlaneFailure):
         return Missed(item.index, item.reason)
     # Half precision is a thousandth of the display range, and halves what a long time-lapse holds.
     maps = tuple(replace(m, grid=m.grid.astype(np.float16)) if item.index else m for m in item.maps)
+    if item.segmentation.scores is not None:
+        return CellFrame.of(item.index, item.segmentation, maps, item.rows)
     return Frame(item.index, item.segmentation.labels(), maps, item.rows)
 
 
@@ -134,96 +122,6 @@ def look_for_devices() -> Steps[dict[str, str | None]]:
     from napari_embryo.predict import devices
 
     return devices()
-
-
-# --- results --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class Results:
-    """The layers of one run: they appear with the first picture and fill up with the others."""
-
-    viewer: Viewer
-    source: Source
-    what: str
-    labels: Labels | None = None
-    done: int = 0
-    missed: list[Missed] = field(default_factory=list)
-    _started: Started | None = None
-    _stacks: dict[str, MapStack] = field(default_factory=dict)
-    _layers: list[Layer] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._stack = LabelStack(self.source.image.shape)
-
-    def take(self, item: Started | Found | None) -> None:
-        """What a step of :func:`segment` brought."""
-        if isinstance(item, Started):
-            self._started = item
-        elif isinstance(item, Found):
-            for said in item.notes:
-                show_warning(said)
-            self._miss(item.item) if isinstance(item.item, Missed) else self._put(item.item)
-
-    def _miss(self, missed: Missed) -> None:
-        self.missed.append(missed)
-        if self.labels is not None:
-            self.labels.metadata["failures"] = self._failures()
-
-    def _failures(self) -> list[tuple[list[int], str]]:
-        return [(list(miss.index), miss.reason) for miss in self.missed]
-
-    def _put(self, frame: Frame) -> None:
-        self.done += 1
-        self._stack.put(frame.index, frame.labels)
-        for found in frame.maps:
-            self._stacks.setdefault(found.name, MapStack(self.source.image.shape)).put(frame.index, found)
-        if self.labels is None:
-            self.labels = self._add(frame)
-        else:
-            self._refresh(self.labels, frame.index)
-        put_rows(self.labels, frame.index, frame.rows)
-
-    def _add(self, frame: Frame) -> Labels:
-        """Maps first, so that the labels lie on top and are ready for the brush."""
-        if self._started is None:
-            raise ValueError("a picture came before the network was loaded")
-        about, classes = self._started.about, self._started.classes
-        for number, found in enumerate(frame.maps):
-            layer = map_layer(self.source, self._stacks[found.name], found, about, visible=number == 0)
-            self._layers.append(add_layer(self.viewer, layer))
-        labels = add_layer(self.viewer, labels_layer(self.source, self._stack, classes, about, self.what))
-        labels.metadata["failures"] = self._failures()
-        self._layers.append(labels)
-        return labels
-
-    def _refresh(self, labels: Labels, index: Index) -> None:
-        """Draw again what is looked at; the other frames are drawn when the slider comes to them."""
-        looked_at = index_at(labels, self.viewer.dims.point, self.source.image)
-        if looked_at == index or self.viewer.dims.ndisplay == 3:
-            for layer in self._layers:
-                layer.refresh(extent=False)
-
-    def outcome(self, device: str) -> str:
-        """How it went, in a line; what could not be done is shown."""
-        total = self.done + len(self.missed)
-        if not self.done:
-            raise ValueError(self.missed[0].reason if self.missed else "there was nothing to do")
-        if self.missed:
-            show_warning(missed_text(self.missed, total))
-        self._warn()
-        frames = "" if total == 1 else f"{self.done} of {total} frames. {self._range()}"
-        return f"Done on {device}. {frames}Correct the labels with napari's brush."
-
-    def _range(self) -> str:
-        """From the least to the most fragmented frame, where ratios were told."""
-        said = "" if self.labels is None else measure.range_said(self.labels.metadata[ROWS])
-        return f"{said} " if said else ""
-
-    def _warn(self) -> None:
-        """Where mask and regression disagree, the user looks for himself."""
-        if self.labels is not None and (apart := measure.far_apart_said(self.labels.metadata[ROWS])):
-            show_warning(f"{self.source.image.name}: {apart}")
 
 
 # --- the widget -----------------------------------------------------------------------------------------------------
@@ -284,6 +182,7 @@ class SegmentWidget(QWidget):
             },
         )
         self.panel, self.measured = RunPanel("Segmentation", self.run), MeasuredLine(napari_viewer)
+        self.cells = CellsLine(napari_viewer)
         self._lay_out()
         self.image.widget.changed.connect(self._describe)
         self.family.changed.connect(self._follow_family)
@@ -308,6 +207,7 @@ class SegmentWidget(QWidget):
         whole.addWidget(Scrolled(content), stretch=1)
         whole.addWidget(self.panel)
         whole.addWidget(self.measured)
+        whole.addWidget(self.cells)
         whole.addWidget(Note(RESEARCH_USE))
         self.setMinimumWidth(300)
 
@@ -367,9 +267,22 @@ class SegmentWidget(QWidget):
         except ValueError as error:
             self.panel.refuse(error)
             return
-        results = Results(self._viewer, source, WHAT[settings.family])
         work = partial(segment, source.image, settings, self._indices(layer, source.image))
+        if settings.family == OF_CELLS:
+            self._start_cells(work, CellResults(self._viewer, source))
+            return
+        results = Results(self._viewer, source, WHAT[settings.family])
         self.panel.start(work, partial(self._take, results), results.outcome)
+
+    def _start_cells(self, work: Callable[[], Steps[str]], results: CellResults) -> None:
+        """Cut short, it keeps the pictures that are done: their cells are followed all the same."""
+
+        def keep(ended: str) -> None:
+            if results.frames and results.cells is None:
+                rest = partial(arranging, results.frames, results.source.image)
+                self.panel.start(rest, partial(self._take, results), lambda _: f"{ended} {results.said()}")
+
+        self.panel.start(work, partial(self._take, results), results.outcome, keep)
 
     def cancel(self) -> None:
         """Stop after the current batch; finished frames stay."""
@@ -380,13 +293,13 @@ class SegmentWidget(QWidget):
             return None
         return [index_at(layer, self._viewer.dims.point, image)]
 
-    def _take(self, results: Results, progress: Progress) -> None:
+    def _take(self, results: Results | CellResults, progress: Progress) -> None:
         if isinstance(progress.item, Started):
             self.device.describe(progress.item.devices)
         results.take(progress.item)
-        match progress.item:
-            case Found(item=Frame(index=index, labels=labels)) if results.labels is not None:
-                self.measured.trust(results.labels, index, labels)
+        match progress.item, results:
+            case Found(item=Frame(index=index, labels=labels)), Results(labels=Labels() as layer):
+                self.measured.trust(layer, index, labels)
 
     def _look_for_devices(self) -> None:
         self._looking = Job(

@@ -11,10 +11,14 @@ import numpy as np
 from napari_embryo import io
 from napari_embryo.image import EmbryoImage
 from napari_embryo.io.layers import written_layer
+from napari_embryo.widgets._cell_results import OUTLINE
+from napari_embryo.widgets._cells import CELL
+from napari_embryo.widgets._cells import colormap as cell_colours
 from napari_embryo.widgets._layers import colormap
 
 SHARED = ("scale", "translate", "units", "axis_labels")
 LABELS = "_labels.ome.tif"
+CELLS = "_cells.ome.tif"
 
 
 def show(folder: Path) -> napari.Viewer:
@@ -25,12 +29,15 @@ def show(folder: Path) -> napari.Viewer:
     FileNotFoundError
         When the folder holds no results.
     """
-    found = sorted(folder.glob(f"*{LABELS}"))
+    found = sorted(path for ending in (LABELS, CELLS) for path in folder.glob(f"*{ending}"))
     if not found:
-        raise FileNotFoundError(f"{folder}: no result of napari-embryo ({LABELS}) in it; segment some images first")
+        raise FileNotFoundError(
+            f"{folder}: no result of napari-embryo ({LABELS} or {CELLS}) in it; segment some images first"
+        )
     viewer = napari.Viewer(title=f"napari-embryo: {folder.name}")
     for number, path in enumerate(found):
-        _add_embryo(viewer, path, visible=number == 0)
+        add = _add_cells if path.name.endswith(CELLS) else _add_embryo
+        add(viewer, path, visible=number == 0)
     viewer.reset_view()
     return viewer
 
@@ -47,6 +54,22 @@ def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None
     about |= {"name": f"{name} labels", "colormap": colormap(classes), "opacity": 0.5, "visible": visible}
     _add_attention(viewer, labels_path.with_name(f"{name}_attention.ome.tif"), name, placed, visible)
     viewer.add_labels(labels, **about)
+
+
+def _add_cells(viewer: napari.Viewer, path: Path, visible: bool) -> None:
+    """A layer per cell, or per track of a time-lapse: their silhouettes lie over each other."""
+    ome, name = io.read_ome_tiff(path), path.name.removesuffix(CELLS)
+    cells = np.moveaxis(ome.data, ome.axes.index("C"), 0)
+    image = EmbryoImage(cells[0], ome.axes.replace("C", ""), name, ome.pixel_size_um, ome.hours, ome.focus_um)
+    _, about, _ = io.to_napari(image)
+    placed = {key: about[key] for key in SHARED}
+    _add_source(viewer, Path(ome.metadata.get("source", "")), name, image.shape, placed, visible)
+    _add_attention(viewer, path.with_name(f"{name}_attention.ome.tif"), name, placed, visible)
+    for number, (cell, called) in reversed(list(enumerate(zip(cells, ome.names, strict=True), start=1))):
+        shown = {"name": f"{name} {called}", "colormap": cell_colours(len(cells)), "opacity": 0.9, "visible": visible}
+        metadata = {**ome.metadata, CELL: number, "classes": ("cell",)}
+        labels = np.where(cell > 0, number, 0).astype(np.min_scalar_type(number))
+        viewer.add_labels(labels, metadata=metadata, **shown, **placed).contour = OUTLINE
 
 
 def _add_source(

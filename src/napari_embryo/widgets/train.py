@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Layer
+from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.notifications import show_info, show_warning
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
@@ -25,17 +26,19 @@ from napari_embryo import recipes, render, stream
 from napari_embryo.data.reporting import counted
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe
+from napari_embryo.widgets._cells import colormap as cell_colours
 from napari_embryo.widgets._curves import Curves, Point, scores_said
 from napari_embryo.widgets._fields import PathEditor, family_of, refresh_models
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
 from napari_embryo.widgets._layers import RESULT, colormap
 from napari_embryo.widgets._process import Child, is_trouble, total_loss
-from napari_embryo.widgets._recipe import RecipeForm
+from napari_embryo.widgets._recipe import SHAPE_CODES, RecipeForm
 from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
 from napari_embryo.widgets._samples import SampleMaker, user_folder
 from napari_embryo.widgets._train_panel import CloseGuard, TrainPanel
 from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
-from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_devices
+from napari_embryo.widgets.complete import CompleteWidget
+from napari_embryo.widgets.segment import RESEARCH_USE, WHAT, SegmentWidget, look_for_devices
 
 DOCK = "Train (napari-embryo)"
 """What napari calls the dock when it opens it from the menu."""
@@ -54,6 +57,11 @@ def theme_colours(theme: str) -> Mapping[str, str]:
     """The window's colours, for the curves."""
     colours = get_theme(theme)
     return {name: getattr(colours, name).as_hex() for name in ("background", "text", "secondary")}
+
+
+def worst_colours(worst: Worst) -> DirectLabelColormap:
+    """Those of the classes, or of cells by their number."""
+    return cell_colours(len(worst.classes)) if worst.are_cells else colormap(worst.classes)
 
 
 def _side_panel(button: str, what: str, on_run: Callable[[], None]) -> RunPanel:
@@ -356,7 +364,7 @@ class TrainWidget(QWidget):
 
     def _add_worst(self, worst: Worst) -> str:
         metadata = {RESULT: "worst", "names": worst.names, "classes": worst.classes}
-        name, colours = f"{self._recipe.name} worst", colormap(worst.classes)
+        name, colours = f"{self._recipe.name} worst", worst_colours(worst)
         shown: dict[str, Any] = {"metadata": metadata, "axis_labels": ("picture", "y", "x"), **self._units()}
         images = add_layer(self._viewer, (worst.images, {**shown, "name": name}, "image"))
         drawn = {**shown, "colormap": colours, "features": render.label_names(worst.classes)}
@@ -377,13 +385,22 @@ class TrainWidget(QWidget):
         self._viewer.reset_view(layers=layers)
 
     def use_model(self) -> None:
-        """Choose the new model in every Segment widget that is open."""
-        found = [w for w in self._viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget)]
-        for widget in found:
-            widget.use(family_of(Path(self._model)), self._model)
-        name = Path(self._model).stem
-        said = "chosen in Segment" if found else "in Segment's list of weights; open Plugins ▸ napari-embryo ▸ Segment"
+        """Choose the new model in every open widget that can use it."""
+        name, family = Path(self._model).stem, family_of(Path(self._model))
+        if family in WHAT:
+            said = self._choose_in(SegmentWidget, "Segment", family)
+        elif family in SHAPE_CODES:
+            said = self._choose_in(CompleteWidget, "Complete cell", family)
+        else:
+            said = "of a family that tells a ratio alone: it judges by evaluate, and cannot be chosen in Segment"
         self.panel.status.setText(f"{name!r} is {said}.")
+
+    def _choose_in(self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str) -> str:
+        found = [widget for widget in self._viewer.window.dock_widgets.values() if isinstance(widget, kind)]
+        for widget in found:
+            widget.use(family, self._model)
+        elsewhere = f"in {called}'s list of weights; open Plugins ▸ napari-embryo ▸ {called}"
+        return f"chosen in {called}" if found else elsewhere
 
     def _look_for_devices(self) -> None:
         self._looking = Job(

@@ -1,4 +1,4 @@
-"""Metrics on annotated pictures: how well masks agree, and how near fragmentation ratios come."""
+"""How near fragmentation ratios come."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import nan
@@ -10,12 +10,10 @@ import pandas as pd
 from napari_embryo import measure
 from napari_embryo.data import Sample, Truth
 from napari_embryo.data.sample import fragmentation_ratio
+from napari_embryo.evaluate.spread import bootstrap_interval
 from napari_embryo.image import Segmentation
 from napari_embryo.settings import FRAGMENT_CLASSES, GRADES
 
-Masks = npt.NDArray[np.bool_]
-COLUMNS = ("image", "embryo", "source", "class", "iou", "dice", "intersection", "union", "found", "truth")
-"""Of :func:`score`; the last four are counts of pixels."""
 RATIO_COLUMNS = (
     "image",
     "embryo",
@@ -44,83 +42,6 @@ SUMMARY_COLUMNS = (
 """Of :func:`ratio_summary`."""
 WAYS = {"regressed": "regressed", "mask": "from_mask", "median": "median"}
 """How a ratio was come by -> its column: the regression head's, that of the found mask, and always the same one."""
-
-
-def score(
-    samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.generic]], Masks], classes: Sequence[str]
-) -> pd.DataFrame:
-    """One row per image and known class: IoU and Dice at the image's own size, and the pixels behind the pooled IoU.
-
-    Parameters
-    ----------
-    samples
-        Pictures not trained on.
-    predict
-        (H, W) grey -> (C, H, W) masks.
-    classes
-        Names of the masks.
-    """
-    rows = []
-    for sample in samples:
-        truth = sample.read()
-        masks = predict(truth.image)
-        rows += [_row(sample, name, masks[i], truth.masks[i]) for i, name in enumerate(classes) if truth.known[i]]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _row(sample: Sample, name: str, found: Masks, truth: Masks) -> dict[str, object]:
-    return {
-        "image": sample.name,
-        "embryo": sample.embryo,
-        "source": sample.source,
-        "class": name,
-        "iou": measure.iou(found, truth),
-        "dice": measure.dice(found, truth),
-        "intersection": int((found & truth).sum()),
-        "union": int((found | truth).sum()),
-        "found": int(found.sum()),
-        "truth": int(truth.sum()),
-    }
-
-
-def bootstrap_interval(
-    values: npt.NDArray[np.float64], groups: npt.NDArray[np.str_], seed: int = 0, draws: int = 2000
-) -> tuple[float, float]:
-    """95 % interval of the mean, drawing whole embryos with replacement."""
-    rng = np.random.default_rng(seed)
-    members = [values[groups == g] for g in np.unique(groups)]
-    sums = np.array([m.sum() for m in members])
-    counts = np.array([len(m) for m in members])
-    drawn = rng.integers(0, len(members), (draws, len(members)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def summary(scores: pd.DataFrame, by: Sequence[str] = ("source", "class")) -> pd.DataFrame:
-    """Macro (mean over images) and micro (pooled pixels) IoU and Dice, with spread and interval, per source and class.
-
-    Micro is 1 where neither the network nor the drawing has a pixel, like the IoU of an image.
-    """
-    rows = []
-    for key, part in scores.groupby(list(by), sort=True):
-        low, high = bootstrap_interval(part["iou"].to_numpy(float), part["embryo"].to_numpy(str))
-        union, both = part["union"].sum(), part["intersection"].sum()
-        rows.append(
-            {
-                **dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)),
-                "images": len(part.drop_duplicates(["source", "image"])),
-                "embryos": part["embryo"].nunique(),
-                "iou": part["iou"].mean(),
-                "iou_std": part["iou"].std(ddof=0),
-                "iou_low": low,
-                "iou_high": high,
-                "iou_pooled": both / union if union else 1.0,
-                "dice": part["dice"].mean(),
-                "dice_pooled": 2 * both / (union + both) if union else 1.0,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def score_ratios(samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.generic]], Segmentation]) -> pd.DataFrame:

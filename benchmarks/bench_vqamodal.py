@@ -1,0 +1,160 @@
+"""What complete silhouettes cost: VQ amodal's inference against torchvision's Mask R-CNN, one table a size.
+
+The other is torchvision's ``maskrcnn_resnet50_fpn`` on the same picture at the same size, with random weights as all
+here, no score too low for either, and as many cells at most; its other settings are its own, so it looks at up to 1000
+proposals where ours looks at 200. A second row gives it as few. All networks run once per round, one after the other,
+so that a slow minute of the machine hits all alike; medians and ranges of the rounds' own ratios are printed. With
+``--clock processor`` the time of this process alone is counted, for a machine that does other work as well.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+from napari_embryo import __version__, models
+from napari_embryo.models.vqamodal.proposals import AFTER_NMS
+from napari_embryo.settings import VQAmodalSettings
+
+GOAL = 1.1
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
+OTHER = "Mask R-CNN (torchvision)"
+THEIRS: dict[str, dict[str, Any]] = {
+    OTHER: {},
+    f"the same, {AFTER_NMS} proposals": {"rpn_post_nms_top_n_test": AFTER_NMS},
+}
+OURS: dict[str, dict[str, Any]] = {
+    "VQ amodal": {},
+    "without the branch": {"occlusion": "none"},
+    "without branch and refinement": {"occlusion": "none", "refine": False},
+    "Mask R-CNN's head": {"head": "fcn", "occlusion": "none"},
+    "ASN": {"head": "fcn", "occlusion": "asn"},
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parse()
+    console = Console(width=110, highlight=False)
+    for size in options.sizes:
+        torch.manual_seed(0)
+        image = torch.randn(1, 1, size, size, device=options.device)
+        jobs = theirs(image, options.cells) | ours(image, options.cells)
+        seconds = interleaved({name: job(*each) for name, each in jobs.items()}, options)
+        console.print(table({name: net for name, (net, _) in jobs.items()}, seconds, options, size))
+    console.print(
+        f"'x other' is the median of the rounds' own ratios (range); the goal of VQ amodal is {GOAL} at most."
+    )
+    console.print(conditions(options))
+
+
+def parse() -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 320], help="pixels a side (default 512 320)")
+    parser.add_argument("--cells", type=int, default=8, help="cells found in a picture (default 8)")
+    parser.add_argument("--device", default="cpu", choices=("cuda", "mps", "cpu"))
+    parser.add_argument("--repeats", type=int, default=9, help="how often each is timed (default 9)")
+    parser.add_argument("--clock", default="wall", choices=tuple(CLOCKS), help="whose time is counted (default wall)")
+    return parser.parse_args()
+
+
+def theirs(image: Tensor, cells: int) -> dict[str, tuple[nn.Module, Any]]:
+    """torchvision's, which takes a list of color pictures and resizes them to the size they have."""
+    size = image.shape[-1]
+    usual: dict[str, Any] = {
+        "weights": None,
+        "weights_backbone": None,
+        "num_classes": 2,
+        "min_size": size,
+        "max_size": size,
+        "box_detections_per_img": cells,
+        "box_score_thresh": 0.0,
+    }
+    return {
+        name: (ready(maskrcnn_resnet50_fpn(**usual, **changed), image), [image[0].expand(3, -1, -1).contiguous()])
+        for name, changed in THEIRS.items()
+    }
+
+
+def ours(image: Tensor, cells: int) -> dict[str, tuple[nn.Module, Any]]:
+    """With random weights, as the predictor holds its own."""
+    shaped = image.contiguous(memory_format=torch.channels_last)
+    usual = {"detections": cells, "score_threshold": 0.0}
+    settings = {name: VQAmodalSettings.model_validate(usual | changed) for name, changed in OURS.items()}
+    return {name: (ready(models.build(each), image), shaped) for name, each in settings.items()}
+
+
+def ready(net: nn.Module, image: Tensor) -> nn.Module:
+    """In use, on the image's device."""
+    return net.eval().to(image.device).to(memory_format=torch.channels_last)
+
+
+def job(net: nn.Module, image: Any) -> Callable[[], None]:
+    """One picture."""
+
+    def run() -> None:
+        with torch.inference_mode():
+            net(image)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return run
+
+
+def interleaved(work: dict[str, Callable[[], None]], options: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each, all of them once per round; every second round goes backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    clock = CLOCKS[options.clock]
+    for run in work.values():
+        run()
+    for i in range(options.repeats):
+        for name in list(work)[:: 1 if i % 2 == 0 else -1]:
+            start = clock()
+            work[name]()
+            seconds[name].append(clock() - start)
+    return seconds
+
+
+def table(
+    networks: dict[str, nn.Module], seconds: dict[str, list[float]], options: argparse.Namespace, size: int
+) -> Table:
+    """One row a network."""
+    shown = Table(title=f"one picture of {size} x {size}, {options.cells} cells at most")
+    for column in ("what", "parameters", "ms", "range", "x other"):
+        shown.add_column(column, justify="left" if column == "what" else "right")
+    for name, each in seconds.items():
+        ms = [1000 * s for s in each]
+        size_text = f"{sum(p.numel() for p in networks[name].parameters()):,}"
+        share = "" if name == OTHER else ratio(each, seconds[OTHER])
+        shown.add_row(name, size_text, f"{median(ms):.0f}", f"{min(ms):.0f}-{max(ms):.0f}", share)
+    return shown
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> str:
+    """Of the same rounds."""
+    each = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    return f"{median(each):.2f} ({min(each):.2f}-{max(each):.2f})"
+
+
+def conditions(options: argparse.Namespace) -> str:
+    """What a reader needs to compare with another machine."""
+    return (
+        f"napari-embryo {__version__}; torchvision {torchvision.__version__}; "
+        f"device {options.device}, float32; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; Python {platform.python_version()} on "
+        f"{platform.platform()}, {platform.machine()}; {options.repeats} rounds, {options.clock} clock"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""How much the shape code knows of blastomeres: one table.
+
+For each grid M x M and each size K of the codebook a shape code learns complete silhouettes in shaken boxes (annotated
+embryos, drawn ones, overlapping cells where there are any) and is tried on embryos it has not seen:
+
+whole       IoU of a silhouette with what it is drawn back as
+in use      share of the codes that occur, and their perplexity
+seen        IoU of the part of a silhouette that another one or a straight cut leaves, with the whole (the same for all)
+part        IoU with the whole of what that part is drawn as, in the box of the whole, as a detector gives it
+completed   the same from the part alone, by napari_embryo.models.shapecode.complete
+kept        IoU with itself of a whole silhouette that is "completed"
+
+With --visible every row is followed by one that learned half of its silhouettes from a part (as ShapeFormer does).
+
+    python benchmarks/shape_prior.py --data DIR
+    python benchmarks/shape_prior.py --data DIR --grids 4 --codes 128 --visible
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import cos, pi
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from napari_embryo.data import Sample, find_samples, split
+from napari_embryo.models import shapecode
+from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
+from napari_embryo.models.shapecode import GROW, ShapeCode, grown
+from napari_embryo.settings import DataSettings, ShapeCodeSettings
+from napari_embryo.synthetic import draw_cleavage
+
+CANVAS = 128
+BOX = torch.tensor([[32.0, 32, 96, 96]])
+"""A silhouette's own box on its canvas: every silhouette is kept at this size, with room around it."""
+LEAST_VISIBLE, MOST_VISIBLE = 0.42, 0.9
+PLACES = 12
+"""How near another silhouette can come in front of one, from beside it to upon it."""
+PARTS_OF_EACH = 4
+LEAST_PIXELS = 100
+HEADINGS = ("M", "K", "learned", "whole", "in use", "perplexity", "seen", "part", "completed", "kept", "s/step")
+
+
+@dataclass(frozen=True)
+class Silhouettes:
+    """Whole silhouettes (N, 128, 128) and parts of each (N, P, 128, 128), bool."""
+
+    whole: Tensor
+    parts: Tensor
+
+
+def main() -> None:
+    """Learn, try and print."""
+    options = parse()
+    learned, unseen = read(options)
+    tell(f"{len(learned.whole)} silhouettes to learn, {len(unseen.whole)} unseen")
+    table = Table(*HEADINGS, title=f"{options.steps} steps of {options.batch}, side {options.side}")
+    for grid in options.grids:
+        for codes in options.codes:
+            for with_parts in (False, True) if options.visible else (False,):
+                settings = ShapeCodeSettings(side=options.side, grid=grid, codes=codes)
+                row = measure(settings, learned, unseen, options, with_parts)
+                tell(" ".join(row))
+                table.add_row(*row)
+    Console(width=120).print(table)
+
+
+def parse() -> argparse.Namespace:
+    """What the user wants."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with cleavage/annotated and overlap")
+    parser.add_argument("--grids", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--codes", type=int, nargs="+", default=[32, 128, 512])
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--drawn", type=int, default=80, help="drawn embryos to learn from")
+    parser.add_argument("--visible", action="store_true", help="also learn from parts what the whole is")
+    return parser.parse_args()
+
+
+def tell(line: str) -> None:
+    """What happens, beside the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def read(options: argparse.Namespace) -> tuple[Silhouettes, Silhouettes]:
+    """What is learned, and the silhouettes of embryos kept aside."""
+    settings = DataSettings(folders=(str(options.data / "cleavage" / "annotated"),), validation=0.25, seed=0)
+    annotated = split(find_samples(settings, ("cell",)).samples, settings)
+    known = [*of_samples(annotated.train), *of_drawings(options.drawn)]
+    overlap = options.data / "overlap"
+    if overlap.is_dir():
+        known += of_samples(find_samples(DataSettings(folders=(str(overlap),)), ("cell",)).samples)
+    generator = torch.Generator().manual_seed(0)
+    return with_parts_of(torch.cat(known), generator), with_parts_of(
+        torch.cat(of_samples(annotated.validation)), generator
+    )
+
+
+def of_samples(samples: Iterable[Sample]) -> list[Tensor]:
+    """The complete cells of annotated pictures on canvases."""
+    return [on_canvas(sample.read().cells) for sample in samples]
+
+
+def of_drawings(number: int) -> list[Tensor]:
+    """The cells of drawn embryos."""
+    cells = (draw_cleavage(seed, shape=(320, 320)).cells for seed in range(number))
+    return [on_canvas(each) for each in cells if each is not None]
+
+
+def on_canvas(cells: np.ndarray) -> Tensor:
+    """Cells (N, H, W) -> (N, 128, 128) bool, each with its box at ``BOX``."""
+    masks = torch.from_numpy(cells)
+    masks = masks[masks.sum((1, 2)) >= LEAST_PIXELS]
+    return crop_masks(masks, grown(boxes_of(masks), 0.5), CANVAS).bool()
+
+
+def with_parts_of(whole: Tensor, generator: torch.Generator) -> Silhouettes:
+    """Each with what others, and straight cuts, leave of it."""
+    parts = []
+    for i in range(PARTS_OF_EACH):
+        left = torch.empty(len(whole)).uniform_(LEAST_VISIBLE, MOST_VISIBLE, generator=generator)
+        hide = hidden_by_others if i % 2 else cut
+        parts.append(hide(whole, left, generator))
+    return Silhouettes(whole, torch.stack(parts, 1))
+
+
+def cut(whole: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:
+    """What a straight line leaves, a share ``left`` of it."""
+    angle = 2 * pi * torch.rand(len(whole), generator=generator)
+    line = torch.arange(CANVAS, dtype=torch.float32)
+    along = line[:, None] * angle.sin()[:, None, None] + line * angle.cos()[:, None, None]
+    ends = [float(a[w].quantile(float(q))) for a, w, q in zip(along, whole, left, strict=True)]
+    return whole & (along <= torch.tensor(ends)[:, None, None])
+
+
+def hidden_by_others(whole: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:
+    """What another silhouette of the set leaves that comes near until about a share ``left`` of it is seen."""
+    angle = 2 * pi * torch.rand(len(whole), generator=generator)
+    towards = torch.stack((angle.cos(), angle.sin()) * 2, 1)
+    others = whole[torch.randperm(len(whole), generator=generator)]
+    best, nearest = whole.clone(), torch.full((len(whole),), 9.0)
+    for away in torch.linspace(70, 8, PLACES):
+        covered = crop_masks(others, torch.tensor([[0.0, 0, CANVAS, CANVAS]]) + away * towards, CANVAS).bool()
+        seen = whole & ~covered
+        error = (seen.sum((1, 2)) / whole.sum((1, 2)) - left).abs()
+        better = (error < nearest) & seen.any(2).any(1)
+        best[better], nearest[better] = seen[better], error[better]
+    return best
+
+
+def measure(
+    settings: ShapeCodeSettings,
+    learned: Silhouettes,
+    unseen: Silhouettes,
+    options: argparse.Namespace,
+    with_parts: bool,
+) -> list[str]:
+    """One row."""
+    start = time.perf_counter()
+    model = learn(settings, learned, options, with_parts)
+    pace = (time.perf_counter() - start) / options.steps
+    whole, indices = reconstruct(model, unseen)
+    share, perplexity = shapecode.codes_in_use(indices, settings.codes)
+    seen, part, completed = from_parts(model, unseen)
+    kept = np.mean([iou(shapecode.complete(model, mask.numpy()) >= 0.5, mask.numpy()) for mask in unseen.whole])
+    numbers = [f"{n:.3f}" for n in (seen, part, completed, kept)]
+    kind = "whole, parts" if with_parts else "whole"
+    use = [f"{whole:.4f}", f"{share:.0%}", f"{perplexity:.0f}"]
+    return [str(settings.grid), str(settings.codes), kind, *use, *numbers, f"{pace:.2f}"]
+
+
+def learn(
+    settings: ShapeCodeSettings, silhouettes: Silhouettes, options: argparse.Namespace, with_parts: bool
+) -> ShapeCode:
+    """Adam, from 1e-3 along a cosine to 0."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    model = ShapeCode(settings)
+    optimizer = torch.optim.Adam(model.parameters())
+    for step in range(options.steps):
+        optimizer.param_groups[0]["lr"] = 1e-3 * (1 + cos(pi * step / options.steps)) / 2
+        image, masks = batch(silhouettes, options.batch, settings.side, generator, with_parts)
+        targets = {"masks": masks, "valid": torch.ones_like(masks)}
+        losses = shapecode.loss(model(image), targets)
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    return model.eval()
+
+
+def batch(
+    silhouettes: Silhouettes, size: int, side: int, generator: torch.Generator, with_parts: bool
+) -> tuple[Tensor, Tensor]:
+    """What is read and what shall be drawn (N, 1, side, side), mirrored and turned at random.
+
+    Half of the silhouettes are parts where these are learned; half of those, and a quarter of the wholes, lie in boxes
+    grown from what is seen, as :func:`shapecode.complete` reads them.
+    """
+    which = torch.randint(len(silhouettes.whole), (size,), generator=generator)
+    shown = whole = silhouettes.whole[which]
+    boxes = jitter(BOX.expand(size, 4), generator)
+    if with_parts:
+        parts = silhouettes.parts[which, torch.randint(silhouettes.parts.shape[1], (size,), generator=generator)]
+        draw = torch.rand(2, size, generator=generator)
+        is_part = draw[0] < 0.5
+        shown = torch.where(is_part[:, None, None], parts, whole)
+        own = jitter(grown(boxes_of(shown), GROW), generator, 0.7)
+        boxes = torch.where((draw[1] < torch.where(is_part, 0.5, 0.25))[:, None], own, boxes)
+    both = torch.stack((crop_masks(shown, boxes, side), crop_masks(whole, boxes, side)), 1)
+    turns, mirrors = torch.randint(4, (size,), generator=generator), torch.rand(size, generator=generator) < 0.5
+    turned = torch.stack([torch.rot90(b, int(k), (1, 2)) for b, k in zip(both, turns, strict=True)])
+    turned[mirrors] = turned[mirrors].flip(-1)
+    return turned[:, :1], turned[:, 1:]
+
+
+@torch.no_grad()
+def drawn_back(model: ShapeCode, shown: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Bool squares (N, side, side) and their codes (N, M, M)."""
+    indices = model.encode(crop_masks(shown, boxes, model.settings.side)[:, None])
+    return model.decode(model.embed(indices))[:, 0] >= 0, indices
+
+
+def reconstruct(model: ShapeCode, unseen: Silhouettes, times: int = 4) -> tuple[float, Tensor]:
+    """Mean IoU of whole silhouettes in shaken boxes, and their codes."""
+    generator = torch.Generator().manual_seed(2)
+    overlaps, codes = [], []
+    for _ in range(times):
+        boxes = jitter(BOX.expand(len(unseen.whole), 4), generator)
+        found, indices = drawn_back(model, unseen.whole, boxes)
+        overlaps += ious(found, crop_masks(unseen.whole, boxes, model.settings.side).bool())
+        codes.append(indices)
+    return float(np.mean(overlaps)), torch.cat(codes)
+
+
+def from_parts(model: ShapeCode, unseen: Silhouettes) -> tuple[float, float, float]:
+    """Mean IoU with the whole: of the part, of what it is drawn as in the box of the whole, and completed alone."""
+    generator = torch.Generator().manual_seed(3)
+    seen, part, completed = [], [], []
+    for parts in unseen.parts.unbind(1):
+        seen += ious(parts, unseen.whole)
+        boxes = jitter(BOX.expand(len(parts), 4), generator)
+        part += ious(drawn_back(model, parts, boxes)[0], crop_masks(unseen.whole, boxes, model.settings.side).bool())
+        pairs = zip(parts.numpy(), unseen.whole.numpy(), strict=True)
+        completed += [iou(shapecode.complete(model, shown) >= 0.5, whole) for shown, whole in pairs]
+    return float(np.mean(seen)), float(np.mean(part)), float(np.mean(completed))
+
+
+def ious(found: Tensor, drawn: Tensor) -> Sequence[float]:
+    """IoU of each pair of masks (N, h, w)."""
+    return [iou(f, d) for f, d in zip(found.numpy(), drawn.numpy(), strict=True)]
+
+
+def iou(found: np.ndarray, drawn: np.ndarray) -> float:
+    """Of two masks that are not both empty."""
+    return float((found & drawn).sum() / max(1, (found | drawn).sum()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""A rough or cut-off mask of one cell becomes a plausible whole silhouette, by the shape code of trained weights."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_embryo import library
+from napari_embryo.models import checkpoint
+from napari_embryo.models.checkpoint import Checkpoint, CheckpointError
+from napari_embryo.models.shapecode import ShapeCode
+from napari_embryo.models.shapecode import complete as complete_by
+
+FAMILY = "vqamodal"
+"""Whose bundled weights hold a shape code."""
+
+
+def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt.NDArray[np.float32]:
+    """Encode a mask and decode it into the silhouette that its codes stand for.
+
+    Parameters
+    ----------
+    mask
+        (H, W) bool, one cell.
+    weights
+        Of a ``vqamodal`` network with a shape code or of a ``shapecode``: ``"bundled"``, the name of a model in the
+        library, or a path.
+
+    Returns
+    -------
+    ndarray
+        (H, W) float32 in [0, 1]: probability of each pixel to belong to the whole cell.
+
+    Raises
+    ------
+    ValueError
+        When the mask is empty, or no picture.
+    FileNotFoundError, CheckpointError
+        When there are no such weights, or none with a shape code.
+    """
+    if mask.ndim != 2 or not mask.any():
+        raise ValueError(
+            f"a mask of shape {mask.shape} with {int(mask.sum())} pixels came; needed is the mask of one cell, "
+            "(height, width), of which some part is painted"
+        )
+    path = library.find(weights, FAMILY)
+    about = path.stat()
+    with torch.inference_mode():
+        return complete_by(_shape_code(path, about.st_mtime_ns, about.st_size), mask)
+
+
+@lru_cache(maxsize=1)
+def _shape_code(path: Path, mtime: int, size: int) -> ShapeCode:
+    """Read again only where the file has changed."""
+    return shape_code_of(checkpoint.load(path), path)
+
+
+def shape_code_of(loaded: Checkpoint, path: Path) -> ShapeCode:
+    """The shape code that a checkpoint is, or holds.
+
+    Raises
+    ------
+    CheckpointError
+        When it has none.
+    """
+    model = loaded.model if isinstance(loaded.model, ShapeCode) else getattr(loaded.model, "shape", None)
+    if not isinstance(model, ShapeCode):
+        raise CheckpointError(
+            f"{path}: weights of {loaded.info.model.family!r} without a shape code came; needed are those of a "
+            "'shapecode', or of a 'vqamodal' with the head 'vq'"
+        )
+    return model.eval()

@@ -1,0 +1,43 @@
+"""Metrics on annotated pictures: how well masks and single cells agree, and how near fragmentation ratios come."""
+
+from napari_embryo.evaluate.cells import (
+    CELL_COLUMNS,
+    IOU_THRESHOLDS,
+    LEAST_SCORE,
+    Judged,
+    average_precision,
+    cell_rows,
+    cell_summary,
+    judge_cells,
+)
+from napari_embryo.evaluate.masks import COLUMNS, score, summary
+from napari_embryo.evaluate.ratios import (
+    RATIO_COLUMNS,
+    SUMMARY_COLUMNS,
+    WAYS,
+    quadratic_kappa,
+    ratio_summary,
+    score_ratios,
+)
+from napari_embryo.evaluate.spread import bootstrap_interval
+
+__all__ = [
+    "CELL_COLUMNS",
+    "COLUMNS",
+    "IOU_THRESHOLDS",
+    "LEAST_SCORE",
+    "RATIO_COLUMNS",
+    "SUMMARY_COLUMNS",
+    "WAYS",
+    "Judged",
+    "average_precision",
+    "bootstrap_interval",
+    "cell_rows",
+    "cell_summary",
+    "judge_cells",
+    "quadratic_kappa",
+    "ratio_summary",
+    "score",
+    "score_ratios",
+    "summary",
+]

@@ -1,0 +1,93 @@
+"""What was measured, in words."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def said(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What one picture's rows say, in a sentence: ratio and grade of the fragments, how many cells, or the areas."""
+    rows = list(rows)
+    if counted := cells_said(rows):
+        return f"{counted}."
+    graded = next((row for row in rows if row.get("ratio_basis")), None)
+    if graded is not None:
+        return ratio_said(graded)
+    areas = [f"{row['class']} {_area_said(row)}" for row in rows]
+    return f"Areas: {', '.join(areas)}." if areas else ""
+
+
+def _area_said(row: Mapping[str, Any]) -> str:
+    return f"{row['area_px']:,} px" if row.get("area_um2") is None else f"{row['area_um2']:,.0f} µm²"
+
+
+def cells_said(rows: Iterable[Mapping[str, Any]]) -> str:
+    """How many single cells one picture has, or the fewest and the most of a stack; empty where none were counted."""
+    counts = sorted({row["n_cells"] for row in rows if row.get("n_cells") is not None})
+    if not counts:
+        return ""
+    many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0] or "No")
+    return f"{many} cell{'s' if counts[-1] > 1 else ''}{'' if counts[-1] else ' found'}"
+
+
+def ratio_said(row: Mapping[str, Any]) -> str:
+    """Both ratios of a row and what grade that is."""
+    return f"{ratios_said(row)}: {grade_said(row)}."
+
+
+def ratios_said(row: Mapping[str, Any]) -> str:
+    """The ratio from the mask and the regressed one."""
+    from_mask, regressed = row["ratio_from_mask"], row["ratio_regressed"]
+    parts = ["no embryo in the mask" if from_mask is None else f"{percent(from_mask)} of the embryo (mask)"]
+    parts += [] if regressed is None else [f"{percent(regressed)} (regression)"]
+    return f"Fragments {', '.join(parts)}"
+
+
+def grade_said(row: Mapping[str, Any]) -> str:
+    """One grade with its interval, or both where mask and regression differ."""
+    if row["grade"] is None:
+        return "no grade"
+    if row["grades_apart"]:
+        return f"grade {row['grade_from_mask']} (mask), {row['grade']} (regression)"
+    return f"grade {row['grade']} ({100 * row['grade_low']:.0f}-{100 * row['grade_high']:.0f} %)"
+
+
+def percent(ratio: float) -> str:
+    return f"{100 * ratio:.1f} %"
+
+
+def far_apart(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows in which mask and regression disagree by more than one grade."""
+    return [row for row in rows if (row.get("grades_apart") or 0) > 1]
+
+
+def far_apart_said(rows: Iterable[Mapping[str, Any]]) -> str:
+    """How many of an image's pictures :func:`far_apart` finds, and which; empty where it finds none."""
+    graded = [row for row in rows if row.get("ratio_basis")]
+    found = far_apart(graded)
+    if not found:
+        return ""
+    if len(graded) == 1:
+        return f"mask and regression are {found[0]['grades_apart']} grades apart. {ratio_said(found[0])}"
+    places = [_place_said(row) for row in found]
+    more = f" and {len(places) - 5} more" if len(places) > 5 else ""
+    return (
+        f"mask and regression are more than a grade apart in {len(found)} of {len(graded)} pictures: "
+        f"{', '.join(places[:5])}{more}"
+    )
+
+
+def _place_said(row: Mapping[str, Any]) -> str:
+    return " ".join(f"{name} {row[name]}" for name in ("frame", "plane") if row.get(name) is not None)
+
+
+def range_said(rows: Iterable[Mapping[str, Any]]) -> str:
+    """From the least to the most fragmented picture of a stack, or the fewest to the most cells; empty for others."""
+    rows = list(rows)
+    if counted := cells_said(rows):
+        return f"{counted}."
+    graded = [row for row in rows if row.get("grade")]
+    if not graded:
+        return ""
+    ratios = [row["ratio_from_mask"] if row["ratio_regressed"] is None else row["ratio_regressed"] for row in graded]
+    grades = sorted(row["grade"] for row in graded)
+    return f"Fragments {percent(min(ratios))} to {percent(max(ratios))}, grades {grades[0]} to {grades[-1]}."

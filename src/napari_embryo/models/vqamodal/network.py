@@ -1,0 +1,180 @@
+"""The network: Mask R-CNN for complete silhouettes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from napari_embryo.models.blocks import MapInfo
+from napari_embryo.models.boxes import crop_masks
+from napari_embryo.models.encoder import Encoder
+from napari_embryo.models.shapecode import FrozenShapeCode
+from napari_embryo.models.vqamodal import detection
+from napari_embryo.models.vqamodal.detection import ASN, BoxHead, Chosen, choose
+from napari_embryo.models.vqamodal.found import distinct
+from napari_embryo.models.vqamodal.proposals import Proposals
+from napari_embryo.models.vqamodal.pyramid import Occlusion, Pyramid, occlusion_loss, pool
+from napari_embryo.models.vqamodal.silhouettes import CodedHead, Drawn, FCNHead, code_loss, encode, mask_loss
+from napari_embryo.models.vqamodal.truth import Cells, cells_of, per_picture
+from napari_embryo.settings import VQAmodalSettings
+
+MAPS: dict[str, MapInfo] = {
+    "occlusion": MapInfo("occlusion_probability", None, (0, 1), "how likely cells overlap here, as the branch tells"),
+}
+
+
+class VQAmodal(nn.Module):
+    """Find the cells of normalised grey images (B, 1, h, w) of any size from 32 pixels, each with its whole outline.
+
+    ``forward(images)``, in eval mode, returns D = ``settings.detections`` cells a picture, highest score first, those
+    that there are not with a score of 0: ``boxes`` (B, D, 4), x1, y1, x2, y2 in pixels of the input; ``scores`` (B, D);
+    ``cell_logits`` (B, D, S, S), the mask within the box; with the head of codes ``initial_logits`` (B, D, S, S) before
+    the refinement, ``codes`` (B, D, M, M), whole numbers, and ``posterior`` (B, D, M, M), how likely the code is; with
+    the occlusion branch ``occlusion`` (B, 1, h / 4, w / 4), logits, and ``occlusion_probability``, their sigmoid.
+
+    ``forward(images, targets)`` returns every picture's losses (B,), NaN where one means nothing in a picture:
+    ``loss_objectness`` and ``loss_anchor`` of the proposals, ``loss_class`` and ``loss_box`` of the boxes,
+    ``loss_code``, ``loss_mask``, ``loss_occlusion`` (branch), ``loss_occluded`` (ASN); in eval mode the cells as well.
+
+    All cells are of one kind, whatever ``settings.classes``. The shape code, ``shape``, stays as it is.
+    """
+
+    def __init__(self, settings: VQAmodalSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = Encoder(settings.encoder)
+        self.pyramid = Pyramid()
+        self.occlusion = Occlusion() if settings.occlusion == "branch" else None
+        self.proposals = Proposals(settings.box_nms)
+        self.box = BoxHead(deep=settings.occlusion == "asn")
+        self.asn = ASN() if settings.occlusion == "asn" else None
+        self.head: CodedHead | FCNHead = CodedHead(settings) if settings.head == "vq" else FCNHead()
+        self.shape = FrozenShapeCode(settings.shape) if settings.head == "vq" else None
+
+    def map_names(self) -> tuple[str, ...]:
+        """The maps this network has."""
+        return tuple(MAPS) if self.occlusion is not None else ()
+
+    def cam_layers(self) -> dict[str, nn.Module]:
+        """None: a Grad-CAM looks at the logits of a class in every pixel, which there are not."""
+        return {}
+
+    def forward(self, images: Tensor, targets: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """See the class."""
+        if self.training and targets is None:
+            raise ValueError("the network learns, but no targets came; give those of the batch, or call eval() before")
+        hw = int(images.shape[-2]), int(images.shape[-1])
+        levels = self.pyramid(self.encoder(images)[1:])
+        overlap: list[Tensor] = []
+        if self.occlusion is not None:
+            levels, overlap = self.occlusion(levels)
+        proposed = self.proposals(levels, hw)
+        # RoIAlign wants this layout, and its sums are float32; once for all that look at it.
+        looked_at = [level.float().contiguous() for level in levels[:4]]
+        outputs: dict[str, Tensor] = {}
+        if targets is not None:
+            cells, chance = cells_of(targets), self._chance(len(images))
+            chosen = choose(proposed.boxes, cells, chance)
+            outputs |= self.proposals.losses(proposed, cells, chance)
+            outputs |= self._cell_losses(looked_at, chosen, cells)
+            if overlap:
+                outputs["loss_occlusion"] = self._occlusion_loss(overlap, cells, targets["valid"])
+        if not self.training:
+            outputs |= self._found(looked_at, proposed.boxes, hw)
+            outputs |= _shown(overlap)
+        return outputs
+
+    def _chance(self, count: int) -> list[torch.Generator | None]:
+        """Chance while learning; the same for every picture while judging."""
+        return [None if self.training else torch.Generator().manual_seed(0) for _ in range(count)]
+
+    def _occlusion_loss(self, overlap: Sequence[Tensor], cells: Sequence[Cells], valid: Tensor) -> Tensor:
+        label = torch.stack([own.overlap(self.settings.translucent) for own in cells])[:, None].float()
+        return occlusion_loss(overlap, label, valid.float(), self.settings.reduction)
+
+    def _cell_losses(self, levels: Sequence[Tensor], chosen: Chosen, cells: Sequence[Cells]) -> dict[str, Tensor]:
+        features = pool(levels, chosen.boxes, detection.SIDE)
+        losses = self.box.losses(self.box(features), chosen, cells)
+        positive = chosen.positive()
+        at, picture = features[chosen.on_cells], positive.picture
+        if self.asn is not None:
+            occluded = torch.cat([own.occluded(self.settings.translucent)[i] for own, i in _pairs(cells, positive)])
+            losses["loss_occluded"] = self.asn.loss(at, occluded, picture, len(cells))
+        drawn = self._draw(levels, positive.boxes, at, is_shown=False)
+        return losses | self._mask_losses(drawn, positive, cells)
+
+    def _mask_losses(self, drawn: Drawn, positive: Chosen, cells: Sequence[Cells]) -> dict[str, Tensor]:
+        reduction, count, picture = self.settings.reduction, len(cells), positive.picture
+        each: dict[str, Tensor] = {}
+        if drawn.code is not None and self.shape is not None:
+            crops = _crops(cells, positive, self.settings.shape.side)[:, None]
+            each["loss_code"] = code_loss(drawn.code, encode(crops, self.shape), self.settings.code_loss, reduction)
+        if drawn.cell is not None:
+            each["loss_mask"] = mask_loss(drawn.cell, _crops(cells, positive, self.head.mask_side), reduction)
+        return {name: per_picture(of, picture, count, mean=reduction == "mean") for name, of in each.items()}
+
+    def _draw(
+        self, levels: Sequence[Tensor], boxes: Sequence[Tensor], seen: Tensor | None = None, *, is_shown: bool = True
+    ) -> Drawn:
+        """Masks of boxes; ``seen`` are the features (N, 256, 7, 7) of the box head, where there are some already."""
+        own = pool(levels, boxes, self.head.side)
+        if self.asn is not None:
+            own = self.asn(pool(levels, boxes, detection.SIDE) if seen is None else seen, self.box, own)
+        drawn: Drawn = self.head(own, self.shape, is_shown)
+        return drawn
+
+    @torch.no_grad()
+    def _found(self, levels: Sequence[Tensor], proposed: Sequence[Tensor], hw: tuple[int, int]) -> dict[str, Tensor]:
+        told = self.box(pool(levels, proposed, detection.SIDE))
+        boxes, scores = self.box.found(told, proposed, hw, self.settings)
+        drawn = _named(self._draw(levels, boxes))
+        sizes = [len(own) for own in boxes]
+        named = {"boxes": boxes, "scores": scores, **{name: of.split(sizes) for name, of in drawn.items()}}
+        each = zip(named["boxes"], named["cell_logits"], strict=True)
+        kept = [distinct(box, logits, hw, self.settings.mask_nms) for box, logits in each]
+        return {name: _stacked(pictures, kept, self.settings.detections) for name, pictures in named.items()}
+
+
+def _pairs(cells: Sequence[Cells], chosen: Chosen) -> list[tuple[Cells, Tensor]]:
+    return list(zip(cells, chosen.cell, strict=True))
+
+
+@torch.no_grad()
+def _crops(cells: Sequence[Cells], chosen: Chosen, side: int) -> Tensor:
+    """(N, side, side) in {0, 1}: of each box the part of its cell."""
+    each = [
+        crop_masks(own.masks, box, side, at) for (own, at), box in zip(_pairs(cells, chosen), chosen.boxes, strict=True)
+    ]
+    return torch.cat(each)
+
+
+def _named(drawn: Drawn) -> dict[str, Tensor]:
+    """What is told of each cell."""
+    outputs: dict[str, Tensor] = {}
+    if drawn.cell is not None:
+        outputs["cell_logits"] = drawn.cell
+    if drawn.initial is not None:
+        outputs["initial_logits"] = drawn.initial
+    if drawn.code is not None:
+        posterior, code = torch.softmax(drawn.code, 1).max(1)
+        outputs |= {"codes": code, "posterior": posterior}
+    return outputs
+
+
+def _stacked(pictures: Sequence[Tensor], kept: Sequence[Tensor], count: int) -> Tensor:
+    """Those kept of every picture's values (n, ...) -> (B, count, ...), zeros at the end."""
+    each = [values[at] for values, at in zip(pictures, kept, strict=True)]
+    return torch.stack([torch.cat((own, own.new_zeros(count - len(own), *own.shape[1:]))) for own in each])
+
+
+def _shown(overlap: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The finest occlusion map."""
+    if not overlap:
+        return {}
+    logits = overlap[0].float()
+    return {"occlusion": logits, "occlusion_probability": torch.sigmoid(logits)}
+
+
+def build(settings: VQAmodalSettings) -> VQAmodal:
+    """A network with random weights; so are those of its shape code, which has to be loaded."""
+    return VQAmodal(settings)

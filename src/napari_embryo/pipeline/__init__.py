@@ -1,0 +1,26 @@
+"""One embryo from start to end: predict, explain, measure, and the files that tell of it."""
+
+from napari_embryo import measure
+from napari_embryo.pipeline.analysing import SMALLEST, analyse
+from napari_embryo.pipeline.loading import load_predictor
+from napari_embryo.pipeline.origin import provenance
+from napari_embryo.pipeline.parts import drawn
+from napari_embryo.pipeline.results import ImageResult, Index, PlaneFailure, PlaneResult, Row
+from napari_embryo.pipeline.writing import SHEET_FRAMES, segment_all_to_files, segment_to_files
+
+__all__ = [
+    "SHEET_FRAMES",
+    "SMALLEST",
+    "ImageResult",
+    "Index",
+    "PlaneFailure",
+    "PlaneResult",
+    "Row",
+    "analyse",
+    "drawn",
+    "load_predictor",
+    "measure",
+    "provenance",
+    "segment_all_to_files",
+    "segment_to_files",
+]

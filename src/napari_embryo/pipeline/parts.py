@@ -1,0 +1,80 @@
+"""The files of an image whose parts were found: labels, and the parts over the picture."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_embryo import io, measure, render
+from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.pipeline.results import PlaneResult, Row, picture_said
+from napari_embryo.render import Rgb
+
+RESEARCH_ONLY = "research use only"
+
+
+class PartsFiles:
+    """``<name>_labels.ome.tif``, picture after picture, and what is shown of it.
+
+    Parameters
+    ----------
+    image
+        What is segmented.
+    classes
+        Of the labels from 1 on.
+    stem
+        Folder and first part of the files' names.
+    about
+        What the files say of the image.
+    open_files
+        What is written in it appears when it closes without an error.
+    """
+
+    def __init__(
+        self, image: EmbryoImage, classes: tuple[str, ...], stem: Path, about: dict[str, Any], open_files: ExitStack
+    ) -> None:
+        self.image, self.classes = image, classes
+        path = stem.with_name(f"{stem.name}_labels.ome.tif")
+        writer = io.OmeTiffStackWriter(path, image.shape, "uint8", image.axes, kind="labels", names=classes, **about)
+        self.labels = open_files.enter_context(writer)
+        self.rows: list[Row] = []
+        self.pictures: list[Rgb] = []
+
+    def write(self, result: PlaneResult, is_shown: bool) -> None:
+        """The next picture."""
+        self.labels.write(result.segmentation.labels())
+        self.rows += result.rows
+        if is_shown:
+            self.pictures.append(self._shown(result))
+
+    def write_blank(self) -> None:
+        """A picture that could not be read stays empty, so that the others keep their places."""
+        self.labels.write(np.zeros(self.image.shape[-2:], np.uint8))
+
+    def finish(self) -> tuple[list[Row], list[Rgb]]:
+        """The rows of the table, and the pictures to show side by side."""
+        return self.rows, self.pictures
+
+    def _shown(self, result: PlaneResult) -> Rgb:
+        picture = drawn(result.plane, result.segmentation)
+        title = picture_said(self.image, result.index, self.image.n_planes)
+        picture = render.with_legend(picture, self.classes, title)
+        for line in _graded(result.rows):
+            picture = render.with_legend(picture, (), line)
+        return picture
+
+
+def drawn(plane: npt.NDArray[Any], found: Segmentation) -> Rgb:
+    """The masks over their picture; what is a part of others lies on top, as in the labels."""
+    order = sorted(range(len(found.classes)), key=lambda i: found.classes[i] in found.on_top)
+    return render.overlay(plane, found.masks[order], [found.classes[i] for i in order])
+
+
+def _graded(rows: list[Row]) -> list[str]:
+    """Ratio and grade for below a picture; as many lines for every picture of an image."""
+    graded = [row for row in rows if row.get("ratio_basis")]
+    return [
+        line for row in graded for line in (measure.ratios_said(row), f"{measure.grade_said(row)}; {RESEARCH_ONLY}")
+    ]

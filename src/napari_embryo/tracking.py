@@ -1,0 +1,249 @@
+"""Which cell is which from frame to frame, and which divided: linked by laptrack (Jaqaman et al. 2008)."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import pi
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_embryo.image import Segmentation
+
+Masks = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Node = tuple[int, int]
+"""Frame, and the cell's place in it."""
+
+INSTALL = "cells are linked from frame to frame by laptrack, which is not installed: pip install laptrack"
+
+LONGEST_GAP = 3
+"""A cell that is not found for fewer frames than this keeps its identity."""
+
+FARTHEST = 0.8
+"""Cost from which two silhouettes are two cells: half of it is their IoU, half their distance over their diameter."""
+
+FARTHEST_DAUGHTER = 0.6
+"""The same for a daughter, whose overlap is the share of her that lies in the mother."""
+
+LARGEST_DAUGHTER = 0.9
+"""A daughter's silhouette over her mother's; halves of a ball have 0.63, what is larger is no half."""
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Identities of cells in a time-lapse.
+
+    Parameters
+    ----------
+    ids
+        Per frame, the track of each of its cells in their order; tracks count from 1 as they appear.
+    parents
+        Daughter's track -> mother's. A mother's track ends where she divides.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    parents: Mapping[int, int]
+
+    @property
+    def count(self) -> int:
+        """How many tracks there are; they are numbered 1 to this."""
+        return max((track for frame in self.ids for track in frame), default=0)
+
+
+def tracks(frames: Iterable[Segmentation]) -> Tracks:
+    """:func:`link` the cells that a network found in the frames of a time-lapse."""
+    return link(found.masks for found in frames)
+
+
+def link(frames: Iterable[Masks]) -> Tracks:
+    """Follow cells through a time-lapse.
+
+    The cost of a link is the mean of two numbers (our decision): how little the silhouettes overlap, and how far their
+    centroids are apart, over the cells' diameter. Only a few frames are held at a time.
+
+    Parameters
+    ----------
+    frames
+        (N, H, W) complete silhouettes of each frame, in the order of time; N may differ, and be 0.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Where laptrack is not installed; says how to install it.
+    """
+    check_installed()
+    costs = _Costs.of(frames)
+    return _named(costs.counts, _linked(costs), costs)
+
+
+def check_installed() -> None:
+    """Refuse before any work what :func:`link` would refuse after it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Where laptrack is not installed; says how to install it.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("laptrack") is None:
+        raise ModuleNotFoundError(INSTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """(N, H*W) silhouettes in single precision, for products; their areas (N,) and centroids (N, 2)."""
+
+    pixels: npt.NDArray[np.float32]
+    areas: Floats
+    centroids: Floats
+
+    @classmethod
+    def of(cls, masks: Masks) -> "_Frame":
+        areas = masks.sum((1, 2)).astype(np.float64)
+        filled = np.maximum(areas, 1)
+        y = masks.sum(2) @ np.arange(masks.shape[1]) / filled
+        x = masks.sum(1) @ np.arange(masks.shape[2]) / filled
+        pixels = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
+        return cls(pixels, areas, np.stack((y, x), axis=1))
+
+    @property
+    def diameters(self) -> Floats:
+        return np.sqrt(4 * np.maximum(self.areas, 1) / pi)
+
+
+@dataclass(frozen=True, eq=False)
+class _Costs:
+    """Of linking a cell with a later one, and of a mother with a daughter in the next frame."""
+
+    counts: tuple[int, ...]
+    same: Mapping[tuple[Node, Node], float]
+    daughter: Mapping[tuple[Node, Node], float]
+    shrunk: Mapping[tuple[Node, Node], float]
+    """Area of the later over that of the earlier cell, in the next frame."""
+
+    @classmethod
+    def of(cls, frames: Iterable[Masks]) -> "_Costs":
+        recent: deque[_Frame] = deque(maxlen=LONGEST_GAP)
+        counts: list[int] = []
+        same: dict[tuple[Node, Node], float] = {}
+        daughter: dict[tuple[Node, Node], float] = {}
+        shrunk: dict[tuple[Node, Node], float] = {}
+        for number, masks in enumerate(frames):
+            frame = _Frame.of(np.asarray(masks, bool))
+            for back, before in enumerate(reversed(recent), start=1):
+                overlaps = before.pixels @ frame.pixels.T
+                same |= _by_pair(_same(before, frame, overlaps), number - back, number)
+                if back == 1:
+                    daughter |= _by_pair(_daughter(before, frame, overlaps), number - 1, number)
+                    shrunk |= _by_pair(frame.areas / np.maximum(before.areas, 1)[:, None], number - 1, number)
+            recent.append(frame)
+            counts.append(len(masks))
+        return cls(tuple(counts), same, daughter, shrunk)
+
+
+def _by_pair(values: Floats, earlier: int, later: int) -> dict[tuple[Node, Node], float]:
+    return {((earlier, i), (later, j)): float(value) for (i, j), value in np.ndenumerate(values)}
+
+
+def _same(before: _Frame, after: _Frame, overlaps: npt.NDArray[np.float32]) -> Floats:
+    either = before.areas[:, None] + after.areas - overlaps
+    diameter = (before.diameters[:, None] + after.diameters) / 2
+    return (1 - overlaps / np.maximum(either, 1)) / 2 + _distances(before, after) / diameter / 2
+
+
+def _daughter(mothers: _Frame, daughters: _Frame, overlaps: npt.NDArray[np.float32]) -> Floats:
+    outside = 1 - overlaps / np.maximum(daughters.areas, 1)
+    cost = outside / 2 + _distances(mothers, daughters) / mothers.diameters[:, None] / 2
+    is_half = daughters.areas <= LARGEST_DAUGHTER * mothers.areas[:, None]
+    return np.where(is_half, cost, np.inf)
+
+
+def _distances(before: _Frame, after: _Frame) -> Floats:
+    between: Floats = np.linalg.norm(before.centroids[:, None] - after.centroids, axis=-1)
+    return between
+
+
+def _linked(costs: _Costs) -> list[tuple[Node, Node]]:
+    """Pairs of an earlier and a later silhouette of one cell, or of a mother and a daughter."""
+    if not any(costs.counts):
+        return []
+    from laptrack import LapTrack
+
+    def same(a: Floats, b: Floats) -> float:
+        return costs.same[_ordered(a, b)]
+
+    def daughter(a: Floats, b: Floats) -> float:
+        return costs.daughter[_ordered(a, b)]
+
+    # Every alternative costs as much as the farthest link: each link nearer than that is made where it competes with
+    # none, however few cells there are to estimate the costs from.
+    tracker = LapTrack(
+        metric=same,
+        cutoff=FARTHEST,
+        track_start_cost=FARTHEST,
+        track_end_cost=FARTHEST,
+        gap_closing_metric=same,
+        gap_closing_cutoff=FARTHEST,
+        gap_closing_max_frame_count=LONGEST_GAP,
+        splitting_metric=daughter,
+        splitting_cutoff=FARTHEST_DAUGHTER,
+        segment_start_cost=FARTHEST,
+        segment_end_cost=FARTHEST,
+        no_splitting_cost=FARTHEST_DAUGHTER,
+        no_merging_cost=FARTHEST,
+    )
+    places = [np.array([(t, i) for i in range(n)], float).reshape(-1, 2) for t, n in enumerate(costs.counts)]
+    return [(_node(a), _node(b)) for a, b in tracker.predict(places).edges()]
+
+
+def _ordered(a: Floats, b: Floats) -> tuple[Node, Node]:
+    earlier, later = sorted(((int(a[0]), int(a[1])), (int(b[0]), int(b[1]))))
+    return earlier, later
+
+
+def _node(place: Sequence[int]) -> Node:
+    return int(place[0]), int(place[1])
+
+
+def _named(counts: Sequence[int], edges: Iterable[tuple[Node, Node]], costs: _Costs) -> Tracks:
+    """Numbers in the order in which cells appear: a mother's ends with her, any other cell's goes on."""
+    before, mothers = _origins(edges, costs)
+    names: dict[Node, int] = {}
+    parents: dict[int, int] = {}
+    free = 0
+    for node in ((frame, i) for frame, count in enumerate(counts) for i in range(count)):
+        if node in before:
+            names[node] = names[before[node]]
+            continue
+        free += 1
+        names[node] = free
+        if node in mothers:
+            parents[free] = names[mothers[node]]
+    ids = tuple(tuple(names[frame, i] for i in range(count)) for frame, count in enumerate(counts))
+    return Tracks(ids, parents)
+
+
+def _origins(edges: Iterable[tuple[Node, Node]], costs: _Costs) -> tuple[dict[Node, Node], dict[Node, Node]]:
+    """The silhouette before it of the same cell, and the mother, of each that has one."""
+    following: dict[Node, list[Node]] = defaultdict(list)
+    for earlier, later in edges:
+        following[earlier].append(later)
+    before: dict[Node, Node] = {}
+    mothers: dict[Node, Node] = {}
+    for node, next_ones in following.items():
+        if _divides(node, next_ones, costs):
+            mothers |= dict.fromkeys(next_ones, node)
+        else:
+            before[_most_alike(node, next_ones, costs)] = node
+    return before, mothers
+
+
+def _most_alike(node: Node, later: Sequence[Node], costs: _Costs) -> Node:
+    return min(later, key=lambda each: costs.same[node, each])
+
+
+def _divides(mother: Node, later: Sequence[Node], costs: _Costs) -> bool:
+    """Into two, each smaller than she; a cell beside which another one turns up has not divided."""
+    return len(later) == 2 and all(costs.shrunk.get((mother, each), np.inf) <= LARGEST_DAUGHTER for each in later)

@@ -1,0 +1,148 @@
+"""What a shape code learns from: single cells, cut out by shaken boxes, as a detector will propose them."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_embryo.augment import TrainingSet
+from napari_embryo.data import Sample, Truth
+from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
+from napari_embryo.settings import Augmentation, Preprocessing
+
+_ROOM = 0.5
+"""Kept around a cell, as a share of its sides: a shaken box reaches no further."""
+_HIDDEN = (0.1, 0.5)
+"""The least and the largest share of a cell that is hidden."""
+
+Bools = npt.NDArray[np.bool_]
+
+
+def of_cells(samples: Sequence[Sample]) -> list[Sample]:
+    """One sample per cell: ``cells`` are its silhouette and then those that overlap it, ``image`` shows the first.
+
+    Every picture is read once; what is kept of a cell is a bit per pixel around it.
+
+    Parameters
+    ----------
+    samples
+        Pictures with cells; a picture without any has no such sample.
+
+    Returns
+    -------
+    list of Sample
+        Named ``PICTURE cell 1`` and so on, of the picture's embryo and source.
+    """
+    return [cell for sample in samples for cell in _cells_of(sample)]
+
+
+def _cells_of(sample: Sample) -> Iterator[Sample]:
+    cells = sample.read().cells
+    for number, cell in enumerate(cells):
+        if cell.any():
+            kept = _around(cells, number)
+            load = partial(_unpacked, np.packbits(kept), kept.shape)
+            yield Sample(f"{sample.name} cell {number + 1}", sample.embryo, sample.source, load)
+
+
+def _around(cells: Bools, number: int) -> Bools:
+    """(K, h, w): a cell and those that overlap it, in the first one's neighborhood."""
+    rows, columns = (_stretch(cells[number].any(axis=axis)) for axis in (1, 0))
+    near = cells[:, rows, columns]
+    own = near[number]
+    others = [mask for i, mask in enumerate(near) if i != number and (mask & own).any()]
+    return np.stack([own, *others])
+
+
+def _stretch(line: Bools) -> slice:
+    """Where a line is marked, with room on both sides."""
+    marked = np.flatnonzero(line)
+    room = 1 + int(_ROOM * (marked[-1] + 1 - marked[0]))
+    return slice(max(0, int(marked[0]) - room), int(marked[-1]) + 1 + room)
+
+
+def _unpacked(bits: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> Truth:
+    cells = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+    return Truth(cells[0].astype(np.uint8) * 255, cells[:1], np.ones(1, bool), cells)
+
+
+class Silhouettes(TrainingSet):
+    """Cells as squares of 0 and 1; item ``i`` of epoch ``e`` is the same in every run, process and order.
+
+    Parameters
+    ----------
+    samples
+        From :func:`of_cells`.
+    side
+        Pixels of the square.
+    augmentation
+        ``flips``, quarter turns where ``rotation`` allows them, ``hide``; None: as the cell lies. The box is shaken in
+        any case (IoU 0.5 or more with the cell's own), as those that are proposed in use.
+    seed
+        Of the boxes and the augmentation.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], side: int, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> None:
+        super().__init__(samples, Preprocessing(height=side, width=side, fit="stretch"), augmentation, seed)
+        self.side = side
+
+    def item(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """``image`` (1, side, side) float, what is seen; ``masks`` the whole cell; ``valid``; ``known`` (1,)."""
+        rng = np.random.default_rng((self.seed, epoch, index))
+        squares = self._cut(self.read(index).cells, rng)
+        if self.augmentation is not None:
+            squares = _turned(squares, self.augmentation, rng)
+        cell = squares[:1]
+        return {
+            "image": self._seen(squares, rng),
+            "masks": cell.bool(),
+            "valid": torch.ones_like(cell, dtype=torch.bool),
+            "known": torch.ones(1, dtype=torch.bool),
+        }
+
+    def _cut(self, cells: Bools, rng: np.random.Generator) -> Tensor:
+        """All cells (K, side, side) in a box of the first one."""
+        masks = torch.from_numpy(cells)
+        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        box = jitter(boxes_of(masks[:1]), chance)
+        return crop_masks(masks, box.expand(len(masks), 4), self.side)
+
+    def _seen(self, squares: Tensor, rng: np.random.Generator) -> Tensor:
+        cell = squares[:1]
+        if self.augmentation is None or rng.random() >= self.augmentation.hide:
+            return cell
+        return cell * (1 - _cover(squares.numpy() > 0, rng))
+
+
+def _turned(squares: Tensor, how: Augmentation, rng: np.random.Generator) -> Tensor:
+    turns, left_right, up_down = int(rng.integers(4)), rng.random() < 0.5, rng.random() < 0.5
+    mirrored = [axis for axis, wanted in ((-1, left_right), (-2, up_down)) if wanted and how.flips]
+    turned = torch.rot90(squares, turns, (-2, -1)) if how.rotation >= 90 else squares
+    return turned.flip(mirrored).contiguous()
+
+
+def _cover(squares: Bools, rng: np.random.Generator) -> Tensor:
+    """(side, side): what hides a part of the first cell: another cell half the time, where one hides enough."""
+    cell, others = squares[0], squares[1:]
+    least, most = _HIDDEN
+    fitting = [other for other in others if least <= (other & cell).sum() / max(1, cell.sum()) <= most]
+    if fitting and rng.random() < 0.5:
+        cover = fitting[rng.integers(len(fitting))]
+    else:
+        cover = _half_plane(cell, float(rng.uniform(least, most)), float(rng.uniform(0, 2 * np.pi)))
+    return torch.from_numpy(cover.astype(np.float32))
+
+
+def _half_plane(cell: Bools, share: float, angle: float) -> Bools:
+    """Beyond a straight line that cuts off this share of a cell."""
+    ys, xs = np.indices(cell.shape)
+    height = ys * np.sin(angle) + xs * np.cos(angle)
+    if not cell.any():
+        return np.zeros_like(cell)
+    beyond: Bools = height > np.quantile(height[cell], 1 - share)
+    return beyond

@@ -1,0 +1,142 @@
+"""How many cells there are, their areas and scores, in a line that follows the slider and the brush."""
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.viewer import Viewer
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_embryo.data.reporting import counted
+from napari_embryo.widgets._cells import (
+    OVERLAP,
+    RUN,
+    cells_of,
+    covering,
+    drawn,
+    is_cell,
+    measure_cells_again,
+)
+from napari_embryo.widgets._form import Note
+from napari_embryo.widgets._layers import RESULT, Index, embryo_of_labels, index_at, rows_of
+from napari_embryo.widgets._measured import SOON_MS, checksum
+
+
+class CellsLine(QWidget):
+    """The cells of the frame that is looked at, in the run whose layer was chosen last.
+
+    What was painted is measured again, and the overlap count follows.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._run = ""
+        self._layers: list[Labels] = []
+        # What every frame that was looked at was measured on.
+        self._known: dict[Index, tuple[int, ...]] = {}
+        self.line = Note()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.line)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SOON_MS)
+        self._timer.timeout.connect(self._look)
+        viewer.layers.selection.events.active.connect(self._follow_active)
+        viewer.layers.events.inserted.connect(self._follow_list)
+        viewer.layers.events.removed.connect(self._follow_list)
+        viewer.dims.events.current_step.connect(self._soon)
+        self._show("")
+        self._follow_active()
+
+    @property
+    def _alive(self) -> bool:
+        """Python may keep this object for longer than Qt does, and napari goes on calling it."""
+        return bool(isalive(self))  # type: ignore[no-untyped-call]
+
+    def _follow_active(self, _: Any = None) -> None:
+        layer = self._viewer.layers.selection.active if self._alive else None
+        if layer is None or layer.metadata.get(RUN) == self._run:
+            return
+        if is_cell(layer):
+            self._run, self._known = str(layer.metadata[RUN]), {}
+            self._follow_list()
+        elif isinstance(layer, Labels):
+            self._run = ""
+            self._follow_list()
+
+    def _follow_list(self, _: Any = None) -> None:
+        """Cells come one after the other, and may go; those that went cover nothing."""
+        if not self._alive:
+            return
+        layers = cells_of(self._viewer.layers, self._run) if self._run else []
+        self._listen([layer for layer in self._layers if layer not in layers], on=False)
+        self._listen([layer for layer in layers if layer not in self._layers], on=True)
+        self._layers = layers
+        self._soon()
+
+    def _listen(self, layers: list[Labels], on: bool) -> None:
+        for layer in layers:
+            for event in (layer.events.paint, layer.events.set_data, layer.events.data):
+                (event.connect if on else event.disconnect)(self._soon)
+
+    def _soon(self, _: Any = None) -> None:
+        if self._alive and not self._timer.isActive():
+            self._timer.start()
+
+    def _look(self) -> None:
+        """Measure the frame that is looked at, where it has changed."""
+        layers = [layer for layer in self._layers if layer.data.shape == self._layers[0].data.shape]
+        if not layers:
+            self._show("")
+            return
+        index = index_at(layers[0], self._viewer.dims.point, embryo_of_labels(layers[0]))
+        if self._has_changed(layers, index):
+            measure_cells_again(layers, index)
+            self._count_again(layers, index)
+        self._show(_said([row for layer in layers for row in rows_of(layer, index)]))
+
+    def _has_changed(self, layers: list[Labels], index: Index) -> bool:
+        """Since it was last looked at; at first, whether a cell is as large as when it was measured."""
+        masks = list(drawn(layers, index))
+        now, before = tuple(map(checksum, masks)), self._known.get(index)
+        self._known[index] = now
+        if before is not None:
+            return now != before
+        measured = [sum(row["area_px"] for row in rows_of(layer, index)) for layer in layers]
+        return measured != [int(mask.sum()) for mask in masks]
+
+    def _count_again(self, layers: list[Labels], index: Index) -> None:
+        for layer in self._viewer.layers:
+            if _counts(layer, self._run):
+                if isinstance(layer.data, np.ndarray) and layer.data.shape == layers[0].data.shape:
+                    layer.data[index] = covering(drawn(layers, index), layer.data.shape[-2:])
+                layer.refresh(extent=False)
+
+    def _show(self, text: str) -> None:
+        self.line.setText(text)
+        self.line.setVisible(bool(text))
+
+
+def _counts(layer: Layer, run: str) -> bool:
+    return isinstance(layer, Image) and layer.metadata.get(RESULT) == OVERLAP and layer.metadata.get(RUN) == run
+
+
+def _said(rows: list[dict[str, Any]]) -> str:
+    """Such as: 2 cells: cell 1 5,120 px (score 0.98), cell 2 4,870 px (score 0.95)."""
+    if not rows:
+        return "No cell here."
+    each = [f"{row['class']} {_area_said(row)} (score {row['score']:.2f})" for row in rows]
+    return f"{counted(len(rows), 'cell')}: {', '.join(each)}."
+
+
+def _area_said(row: dict[str, Any]) -> str:
+    return f"{row['area_px']:,} px" if row.get("area_um2") is None else f"{row['area_um2']:,.0f} µm²"

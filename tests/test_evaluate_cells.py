@@ -1,0 +1,171 @@
+"""Single cells, found and true, against COCO's own evaluation and hand-counted cases."""
+
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_embryo import evaluate
+from napari_embryo.data import Sample
+from napari_embryo.evaluate import Judged, average_precision, cell_rows, cell_summary, judge_cells
+from napari_embryo.evaluate.cells import _Matched, _mean_precision
+from napari_embryo.image import Segmentation
+
+HW = (48, 64)
+EMPTY = np.zeros((0, *HW), bool)
+
+
+def ellipses(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Large, so that they overlap."""
+    y, x = np.mgrid[: HW[0], : HW[1]]
+    centers, axes = rng.uniform((8, 8), (40, 56), (count, 2)), rng.uniform(6, 16, (count, 2))
+    each = [((y - cy) / a) ** 2 + ((x - cx) / b) ** 2 <= 1 for (cy, cx), (a, b) in zip(centers, axes, strict=True)]
+    return np.stack(each) if each else EMPTY
+
+
+def moved(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    return np.roll(mask, rng.integers(-3, 4, 2), (0, 1))
+
+
+def sample(name: str = "a", embryo: str = "e", source: str = "s") -> Sample:
+    return Sample.of(name, np.zeros(HW, np.uint8), EMPTY, embryo=embryo, source=source)
+
+
+def found(masks: np.ndarray, scores: Any) -> Segmentation:
+    names = tuple(f"cell {i + 1}" for i in range(len(masks)))
+    return Segmentation(names, masks, masks.astype(np.float32), scores=np.asarray(scores, np.float32))
+
+
+def judged_at_random(seed: int, pictures: int = 6) -> list[Judged]:
+    """With misses, doubles, inventions, equal scores and pictures without any."""
+    rng = np.random.default_rng(seed)
+    judged = []
+    for i in range(pictures):
+        cells = ellipses(rng, int(rng.integers(0, 7)))
+        guesses = [moved(rng, cell) for cell in cells for _ in range(rng.integers(0, 3))]
+        guesses += list(ellipses(rng, int(rng.integers(0, 3))))
+        masks = np.stack(guesses) if guesses else EMPTY
+        scores = np.round(rng.random(len(masks)), 1)
+        judged.append(judge_cells(sample(f"p{i}", f"e{i // 2}"), cells, found(masks, scores)))
+    return judged
+
+
+def by_pycocotools(judged: list[Judged]) -> tuple[float, float, float]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def packed(text: str) -> dict[str, Any]:
+        return {"size": list(HW), "counts": text}
+
+    truth = COCO()
+    each = [(image, text) for image, one in enumerate(judged, 1) for text in one.truth]
+    truth.dataset = {
+        "images": [{"id": i + 1, "height": HW[0], "width": HW[1]} for i in range(len(judged))],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [
+            {"id": i, "image_id": image, "category_id": 1, "iscrowd": 0, "area": 99, "segmentation": packed(text)}
+            for i, (image, text) in enumerate(each, 1)
+        ],
+    }
+    truth.createIndex()
+    answers = [
+        {"image_id": image, "category_id": 1, "score": score, "segmentation": packed(text)}
+        for image, one in enumerate(judged, 1)
+        for text, score in zip(one.found, one.scores, strict=True)
+    ]
+    run = COCOeval(truth, truth.loadRes(answers), "segm")
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    ap, ap50, ap75 = run.stats[:3]
+    return float(ap), float(ap50), float(ap75)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_average_precision_is_that_of_pycocotools(seed: int) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    judged = judged_at_random(seed)
+    expected = by_pycocotools(judged)
+    ours = average_precision(judged)
+    assert (ours["ap"], ours["ap50"], ours["ap75"]) == pytest.approx(expected, abs=1e-6)
+    assert _mean_precision([_Matched.of(one) for one in judged]) == pytest.approx(expected[0], abs=1e-6)
+
+
+def test_a_perfect_answer_scores_one_however_much_the_cells_overlap() -> None:
+    cells = ellipses(np.random.default_rng(0), 6)
+    assert (cells.sum(0) > 2).any()
+    summary = cell_summary([judge_cells(sample(), cells, found(cells, np.linspace(0.9, 0.6, 6)))])
+    for name in ("ap", "ap_low", "ap_high", "ap50", "ap75", "best_iou", "count_right"):
+        assert summary[name] == pytest.approx(1), name
+    assert (summary["cells"], summary["few"], isnan(summary["few_right"])) == (6, 0, True)
+
+
+def strip(start: int, length: int) -> np.ndarray:
+    mask = np.zeros(HW, bool)
+    mask[3, start : start + length] = True
+    return mask
+
+
+TWO = np.stack([strip(0, 10), strip(20, 10)])
+
+
+@pytest.mark.parametrize(
+    ("masks", "scores", "count", "best"),
+    [
+        ([strip(0, 10), strip(20, 10)], (0.9, 0.8), 2, 1.0),
+        ([strip(0, 5), strip(20, 10)], (0.9, 0.8), 2, 0.75),
+        ([strip(0, 10), strip(0, 9), strip(20, 10)], (0.9, 0.8, 0.7), 3, 1.0),
+        ([strip(0, 10), strip(20, 10)], (0.9, 0.4), 1, 0.5),  # one that is not shown is not found
+        ([], (), 0, 0.0),
+    ],
+)
+def test_counts_and_best_overlaps(masks: list[np.ndarray], scores: tuple[float, ...], count: int, best: float) -> None:
+    answer = found(np.stack(masks) if masks else EMPTY, scores)
+    (row,) = cell_rows([judge_cells(sample("a", "e", "s"), TWO, answer)]).to_dict("records")
+    assert tuple(row) == evaluate.CELL_COLUMNS
+    assert row == {
+        "image": "a",
+        "embryo": "e",
+        "source": "s",
+        "cells": 2,
+        "found": count,
+        "count_right": count == 2,
+        "best_iou": pytest.approx(best),
+    }
+
+
+def test_every_true_cell_counts_alike_and_every_picture() -> None:
+    five = np.stack([strip(12 * i, 6) for i in range(5)])
+    judged = [
+        judge_cells(sample("a", "e1"), TWO, found(TWO, (0.9, 0.9))),
+        judge_cells(sample("b", "e1"), TWO[:1], found(EMPTY, ())),
+        judge_cells(sample("c", "e2"), five, found(five[:3], (0.9, 0.8, 0.7))),
+    ]
+    summary = cell_summary(judged)
+    assert (summary["pictures"], summary["embryos"], summary["cells"], summary["few"]) == (3, 2, 8, 2)
+    assert summary["best_iou"] == pytest.approx((2 + 0 + 3) / 8)
+    assert summary["count_right"] == pytest.approx(1 / 3)
+    assert summary["few_right"] == pytest.approx(1 / 2)
+    for name in ("ap", "best_iou", "count_right", "few_right"):
+        assert summary[f"{name}_low"] <= summary[name] <= summary[f"{name}_high"], name
+
+
+def test_pictures_of_one_embryo_do_not_narrow_the_interval() -> None:
+    judged = judged_at_random(3, pictures=8)
+    once = cell_summary(judged)
+    often = cell_summary(judged * 4)
+    assert (often["ap_low"], often["ap_high"]) == pytest.approx((once["ap_low"], once["ap_high"]), abs=0.02)
+
+
+@pytest.mark.parametrize(("cells", "ap"), [(TWO, 0.0), (EMPTY, None)])
+def test_nothing_found_and_nothing_there(cells: np.ndarray, ap: float | None) -> None:
+    summary = cell_summary([judge_cells(sample(), cells, found(EMPTY, ()))])
+    assert summary["ap"] == pytest.approx(np.nan if ap is None else ap, nan_ok=True)
+    assert summary["count_right"] == (1 if ap is None else 0)
+
+
+def test_parts_are_no_cells() -> None:
+    parts = Segmentation(("ICM",), TWO[:1], TWO[:1].astype(np.float32))
+    with pytest.raises(ValueError, match="ICM came without scores"):
+        judge_cells(sample(), TWO, parts)
