@@ -30,3 +30,9 @@ def imagenet_backbone(data_dir: Path) -> Path:
     if not file.is_file():
         pytest.skip(f"no ImageNet backbone at {file}")
     return file
+
+
+@pytest.fixture(autouse=True)
+def own_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees, or adds to, the models of whoever runs it."""
+    monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path_factory.mktemp("library") / "models"))

@@ -44,7 +44,7 @@ ALL = (
         (SegmentSettings, {"threshold": float("nan")}, ("threshold",)),
         (SegmentSettings, {"batch_size": 0}, ("batch_size", "greater than or equal to 1")),
         (SegmentSettings, {"device": "tpu"}, ("device", "'auto', 'cuda', 'mps' or 'cpu'")),
-        (SegmentSettings, {"family": "unknown"}, ("family", "'resanet', 'regdeeplab' or 'unet'")),
+        (SegmentSettings, {"family": "unknown"}, ("family", "'resanet', 'regdeeplab', 'vqamodal' or 'unet'")),
         (SegmentSettings, {"ratio_weights": "c"}, ("ratio_weights", "resanet", "tells no ratio")),
         (SegmentSettings, {"cutoff": 0.4}, ("cutoff", "not permitted")),
         (TrainSettings, {"batch_size": 0}, ("batch_size", "1")),

@@ -8,8 +8,8 @@ import pytest
 from napari_embryo import data, measure
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings, SegmentSettings
-from napari_embryo.synthetic import draw_blastocyst
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings, SegmentSettings
+from napari_embryo.synthetic import draw_blastocyst, draw_cleavage
 
 USABLE = 0.5
 """IoU from which a found part overlaps the true one more than it misses it; set before anything was measured."""
@@ -37,12 +37,36 @@ def test_agrees_with_experts_on_an_embryo_not_trained_on(predictor: Predictor, d
     assert min(ious) > USABLE
 
 
-def test_say_where_they_come_from() -> None:
-    info = checkpoint.read_info(checkpoint.bundled("resanet"))
+@pytest.fixture(scope="module")
+def fragments() -> Predictor:
+    return Predictor(checkpoint.load(family="regdeeplab"), SegmentSettings(family="regdeeplab", maps=()))
+
+
+@pytest.mark.parametrize("seed", [901, 902])
+def test_finds_the_fragments_of_drawn_embryos(fragments: Predictor, seed: int) -> None:
+    embryo = draw_cleavage(seed, fragmentation=0.25)
+    found = next(fragments.predict([embryo.image])).segmentation
+    drawn = embryo.fragments.astype(bool)
+    assert measure.dice(found.masks[0], drawn) > USABLE
+    assert measure.iou(found.masks[1], drawn | embryo.cells.any(axis=0)) > USABLE
+    assert 0 < found.numbers["ratio_regressed"] < 1
+
+
+def test_finds_the_embryo_that_experts_drew(fragments: Predictor, data_dir: Path) -> None:
+    settings = DataSettings(folders=(str(data_dir / "cleavage" / "expert"),))
+    for sample in (s.read() for s in data.find_samples(settings, FRAGMENT_CLASSES).samples):
+        found = next(fragments.predict([sample.image])).segmentation
+        assert measure.iou(found.masks[1], sample.masks[1]) > USABLE
+
+
+@pytest.mark.parametrize("family", ["resanet", "regdeeplab"])
+def test_say_where_they_come_from(family: str) -> None:
+    info = checkpoint.read_info(checkpoint.bundled(family))
     assert {"data", "split", "metrics", "stages"} <= info.provenance.keys()
 
 
-def test_have_a_model_card() -> None:
-    card = checkpoint.bundled("resanet").with_suffix(".md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("family", ["resanet", "regdeeplab"])
+def test_have_a_model_card(family: str) -> None:
+    card = checkpoint.bundled(family).with_suffix(".md").read_text(encoding="utf-8")
     for part in ("Data", "Split", "Metrics", "Licence", "Intended use"):
         assert f"## {part}" in card

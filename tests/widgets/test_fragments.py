@@ -306,7 +306,12 @@ def test_families_have_names_for_people_and_only_a_ratio_has_weights(docked) -> 
     _, widget = docked()
     box = widget.family.native
     offered = [box.itemText(place) for place in range(box.count())]
-    assert offered == ["ResA-Net (blastocyst)", "AttnRegDeepLab (fragments)", "U-Net (blastocyst, baseline)"]
+    assert offered == [
+        "ResA-Net (blastocyst)",
+        "AttnRegDeepLab (fragments)",
+        "VQ amodal (complete cells)",
+        "U-Net (blastocyst, baseline)",
+    ]
     field, label = widget.ratio_weights.native, widget.form.rows.labelForField(widget.ratio_weights.native)
     assert label.text() == "Ratio from"
     assert not field.isHidden()

@@ -46,9 +46,9 @@ def preview(recipe: Recipe) -> Steps[Rgb]:
     from napari_embryo import augment
     from napari_embryo.train import batches
 
-    seen, seed = prepared.recipe.preprocessing, recipe.training.seed
+    seen, classes = prepared.recipe.preprocessing, prepared.recipe.model.classes
     visited = batches.visited(prepared.split.train, recipe.data.repeats)
-    pictures: Rgb = augment.preview(visited, seen, recipe.augmentation, seed, PREVIEWED)
+    pictures: Rgb = augment.preview(visited, seen, recipe.augmentation, recipe.training.seed, PREVIEWED, classes)
     return pictures
 
 

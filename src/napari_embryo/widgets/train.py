@@ -32,13 +32,13 @@ from napari_embryo.widgets._fields import PathEditor, family_of, refresh_models
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
 from napari_embryo.widgets._layers import RESULT, colormap
 from napari_embryo.widgets._process import Child, is_trouble, total_loss
-from napari_embryo.widgets._recipe import SHAPE_CODES, RecipeForm
+from napari_embryo.widgets._recipe import RecipeForm
 from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
 from napari_embryo.widgets._samples import SampleMaker, user_folder
 from napari_embryo.widgets._train_panel import CloseGuard, TrainPanel
 from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
 from napari_embryo.widgets.complete import CompleteWidget
-from napari_embryo.widgets.segment import RESEARCH_USE, WHAT, SegmentWidget, look_for_devices
+from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_devices
 
 DOCK = "Train (napari-embryo)"
 """What napari calls the dock when it opens it from the menu."""
@@ -91,6 +91,11 @@ def _row(*parts: QWidget) -> QWidget:
 
 def _call(act: Callable[[], None], _: bool) -> None:
     act()
+
+
+SHAPE_CODE = "shapecode"
+RATIO_ALONE = ("inception",)
+"""Families that Segment cannot use."""
 
 
 class TrainWidget(QWidget):
@@ -387,12 +392,12 @@ class TrainWidget(QWidget):
     def use_model(self) -> None:
         """Choose the new model in every open widget that can use it."""
         name, family = Path(self._model).stem, family_of(Path(self._model))
-        if family in WHAT:
-            said = self._choose_in(SegmentWidget, "Segment", family)
-        elif family in SHAPE_CODES:
+        if family == SHAPE_CODE:
             said = self._choose_in(CompleteWidget, "Complete cell", family)
-        else:
+        elif family in RATIO_ALONE:
             said = "of a family that tells a ratio alone: it judges by evaluate, and cannot be chosen in Segment"
+        else:
+            said = self._choose_in(SegmentWidget, "Segment", family)
         self.panel.status.setText(f"{name!r} is {said}.")
 
     def _choose_in(self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str) -> str:
