@@ -83,6 +83,17 @@ def test_the_legend_stands_below_and_leaves_the_picture_alone(width: int) -> Non
         assert {COLOURS[name] for name in CLASSES} <= found
 
 
+@pytest.mark.parametrize("width", [256, 300, 500])
+def test_a_line_on_a_small_picture_is_written_smaller_not_cut_off(width: int) -> None:
+    line = "Fragments 6.1 % of the embryo (mask), 5.3 % (regression)"
+    drawn = with_legend(np.zeros((4, width, 3), np.uint8), (), line)
+    written = (drawn[4:] > 100).any(axis=(0, 2)).nonzero()[0]
+    assert len(written)
+    assert written.max() < width - 3
+    cut = with_legend(np.zeros((4, 60, 3), np.uint8), (), line)
+    assert (cut[4:, -6:] > 60).any()
+
+
 def test_the_legend_has_the_colours_that_are_given_over_and_over() -> None:
     given = ((1, 2, 3), (250, 2, 3))
     drawn = with_legend(np.zeros((4, 200, 3), np.uint8), ("a", "ICM", "c"), colours=given)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 Rgb = npt.NDArray[np.uint8]
@@ -159,8 +159,18 @@ def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colours: 
         draw.rectangle((x, 6, x + 9, 15), fill=colour)
         draw.text((x + 14, 5), name, fill=(235, 235, 235))
         x += 22 + int(draw.textlength(name))
-    draw.text((x + _MARGIN, 5), title, fill=(170, 170, 170))
+    x += _MARGIN
+    draw.text((x, 5), title, fill=(170, 170, 170), font=_font_that_fits(title, strip.width - x))
     return np.concatenate((picture, np.asarray(strip)))
+
+
+_FONT_SIZES = range(10, 5, -1)
+"""From Pillow's own down to the smallest that can be read."""
+
+
+def _font_that_fits(text: str, room: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    fonts = (ImageFont.load_default(size) for size in _FONT_SIZES)
+    return next((font for font in fonts if font.getlength(text) <= room), ImageFont.load_default(_FONT_SIZES[-1]))
 
 
 def tiled(pictures: Sequence[Rgb], columns: int) -> Rgb:

@@ -42,6 +42,9 @@ from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_
 
 DOCK = "Train (napari-embryo)"
 """What napari calls the dock when it opens it from the menu."""
+SHAPE_CODE = "shapecode"
+RATIO_ALONE = ("inception",)
+"""Families that Segment cannot use."""
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -91,11 +94,6 @@ def _row(*parts: QWidget) -> QWidget:
 
 def _call(act: Callable[[], None], _: bool) -> None:
     act()
-
-
-SHAPE_CODE = "shapecode"
-RATIO_ALONE = ("inception",)
-"""Families that Segment cannot use."""
 
 
 class TrainWidget(QWidget):
