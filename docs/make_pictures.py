@@ -53,6 +53,22 @@ def segmented_sample(weights: str) -> napari.Viewer:
     return viewer
 
 
+def fragmented_sample() -> napari.Viewer:
+    """The sample cleavage-stage embryo: its fragments, their share, and the attention gate beside them."""
+    viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
+    viewer.window.resize(*WINDOW)
+    viewer.open_sample("napari-embryo", "cleavage")
+    picture = viewer.layers[0]
+    for layer in list(viewer.layers[1:]):
+        viewer.layers.remove(layer)
+    viewer.layers.selection.active = picture
+    _, widget = viewer.window.add_plugin_dock_widget("napari-embryo", "Segment")
+    run(widget, SegmentSettings(family="regdeeplab"))
+    viewer.reset_view()
+    wait(1)
+    return viewer
+
+
 def trained_sample(folder: Path) -> napari.Viewer:
     """The bundled network learning drawn blastocysts, its curves and its worst validation pictures."""
     os.environ["NAPARI_EMBRYO_MODELS"] = str(folder / "models")
@@ -130,6 +146,7 @@ def colours(unit: np.ndarray) -> np.ndarray:
 def main(weights: str = "bundled") -> None:
     overlay(weights)
     shoot(segmented_sample(weights), "segment.png")
+    shoot(fragmented_sample(), "fragments.png")
     with tempfile.TemporaryDirectory() as folder:
         shoot(trained_sample(Path(folder)), "train.png")
 
