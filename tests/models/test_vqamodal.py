@@ -691,7 +691,7 @@ def test_it_learns_drawn_embryos_by_heart(learned: ShapeCode, imagenet_backbone:
     net.shape.load_state_dict(learned.state_dict())
     net.encoder.load(imagenet_backbone)
     rest = [p for name, p in net.named_parameters() if not name.startswith("encoder.")]
-    groups = [{"params": net.encoder.parameters(), "lr": 1e-4}, {"params": rest}]
+    groups: list[dict[str, Any]] = [{"params": list(net.encoder.parameters()), "lr": 1e-4}, {"params": rest}]
     optimizer = torch.optim.Adam(groups, 3e-4)
     for step in range(1, 61):
         optimizer.zero_grad()
