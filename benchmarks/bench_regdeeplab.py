@@ -7,15 +7,13 @@ medians and ranges of the rounds' own ratios are printed.
 
 import argparse
 import platform
-import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
 from rich.console import Console
-from rich.table import Table
+from rounds import interleaved, table
 from torch import Tensor, nn
 
 from napari_embryo import __version__, models
@@ -39,7 +37,8 @@ def main() -> None:
         networks = build(options.output_stride, options.device)
         images = torch.randn(options.batch, 1, size, size, device=options.device)
         seconds = interleaved({name: job(net, images, name) for name, net in networks.items()}, options.repeats)
-        console.print(table(networks, seconds, options, size))
+        title = f"forward pass, {options.batch} x {size} x {size}, output stride {options.output_stride}"
+        console.print(table(networks, seconds, OTHER, title))
     console.print(
         f"'x other' is the median of the rounds' own ratios (range); the goal of RegDeepLab is {GOAL} at most."
     )
@@ -83,41 +82,6 @@ def job(net: nn.Module, images: Tensor, name: str) -> Callable[[], None]:
             torch.cuda.synchronize()
 
     return run
-
-
-def interleaved(work: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each, all of them once per round; every second round goes backwards."""
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for run in work.values():
-        run()
-    for i in range(repeats):
-        for name in list(work)[:: 1 if i % 2 == 0 else -1]:
-            start = time.perf_counter()
-            work[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def table(
-    networks: dict[str, nn.Module], seconds: dict[str, list[float]], options: argparse.Namespace, size: int
-) -> Table:
-    """One row a network."""
-    title = f"forward pass, {options.batch} x {size} x {size}, output stride {options.output_stride}"
-    shown = Table(title=title)
-    for column in ("what", "parameters", "ms", "range", "x other"):
-        shown.add_column(column, justify="left" if column == "what" else "right")
-    for name, each in seconds.items():
-        ms = [1000 * s for s in each]
-        size_text = f"{sum(p.numel() for p in networks[name].parameters()):,}"
-        share = "" if name == OTHER else ratio(each, seconds[OTHER])
-        shown.add_row(name, size_text, f"{median(ms):.0f}", f"{min(ms):.0f}-{max(ms):.0f}", share)
-    return shown
-
-
-def ratio(numerator: list[float], denominator: list[float]) -> str:
-    """Of the same rounds."""
-    each = [a / b for a, b in zip(numerator, denominator, strict=True)]
-    return f"{median(each):.2f} ({min(each):.2f}-{max(each):.2f})"
 
 
 def conditions(options: argparse.Namespace) -> str:

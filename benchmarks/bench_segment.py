@@ -11,7 +11,6 @@ is therefore timed both ways: over every input of the real path, and over the fi
 import argparse
 import platform
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import torchvision
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rounds import interleaved, ratio
 from torch import Tensor, nn
 
 from napari_embryo import __version__, io, models, pipeline, predict
@@ -184,19 +184,6 @@ def forward_all(predictor: Predictor, net: nn.Module, batches: list[Tensor]) -> 
         torch.cuda.synchronize()
 
 
-def interleaved(work: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each, all of them once per round, so that a slow minute of the machine hits all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for run in work.values():
-        run()
-    for _ in range(repeats):
-        for name, run in work.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def report(
     predictor: Predictor,
     passes: list[Pass],
@@ -223,12 +210,6 @@ def report(
     )
     console.print("'x ResNet-50': how many times the time of a plain ResNet-50 forward pass; one picture at a time.")
     console.print(conditions(predictor, options.repeats))
-
-
-def ratio(numerator: list[float], denominator: list[float]) -> str:
-    """Of the same rounds."""
-    each = [a / b for a, b in zip(numerator, denominator, strict=True)]
-    return f"{median(each):.2f} ({min(each):.2f}-{max(each):.2f})"
 
 
 def conditions(predictor: Predictor, repeats: int) -> str:

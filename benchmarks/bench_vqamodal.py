@@ -11,13 +11,12 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import torch
 import torchvision
 from rich.console import Console
-from rich.table import Table
+from rounds import interleaved, table
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
@@ -49,8 +48,10 @@ def main() -> None:
         torch.manual_seed(0)
         image = torch.randn(1, 1, size, size, device=options.device)
         jobs = theirs(image, options.cells) | ours(image, options.cells)
-        seconds = interleaved({name: job(*each) for name, each in jobs.items()}, options)
-        console.print(table({name: net for name, (net, _) in jobs.items()}, seconds, options, size))
+        seconds = interleaved({name: job(*each) for name, each in jobs.items()}, options.repeats, CLOCKS[options.clock])
+        networks = {name: net for name, (net, _) in jobs.items()}
+        title = f"one picture of {size} x {size}, {options.cells} cells at most"
+        console.print(table(networks, seconds, OTHER, title))
     console.print(
         f"'x other' is the median of the rounds' own ratios (range); the goal of VQ amodal is {GOAL} at most."
     )
@@ -109,41 +110,6 @@ def job(net: nn.Module, image: Any) -> Callable[[], None]:
             torch.cuda.synchronize()
 
     return run
-
-
-def interleaved(work: dict[str, Callable[[], None]], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each, all of them once per round; every second round goes backwards."""
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    clock = CLOCKS[options.clock]
-    for run in work.values():
-        run()
-    for i in range(options.repeats):
-        for name in list(work)[:: 1 if i % 2 == 0 else -1]:
-            start = clock()
-            work[name]()
-            seconds[name].append(clock() - start)
-    return seconds
-
-
-def table(
-    networks: dict[str, nn.Module], seconds: dict[str, list[float]], options: argparse.Namespace, size: int
-) -> Table:
-    """One row a network."""
-    shown = Table(title=f"one picture of {size} x {size}, {options.cells} cells at most")
-    for column in ("what", "parameters", "ms", "range", "x other"):
-        shown.add_column(column, justify="left" if column == "what" else "right")
-    for name, each in seconds.items():
-        ms = [1000 * s for s in each]
-        size_text = f"{sum(p.numel() for p in networks[name].parameters()):,}"
-        share = "" if name == OTHER else ratio(each, seconds[OTHER])
-        shown.add_row(name, size_text, f"{median(ms):.0f}", f"{min(ms):.0f}-{max(ms):.0f}", share)
-    return shown
-
-
-def ratio(numerator: list[float], denominator: list[float]) -> str:
-    """Of the same rounds."""
-    each = [a / b for a, b in zip(numerator, denominator, strict=True)]
-    return f"{median(each):.2f} ({min(each):.2f}-{max(each):.2f})"
 
 
 def conditions(options: argparse.Namespace) -> str:
