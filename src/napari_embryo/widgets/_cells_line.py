@@ -5,9 +5,6 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
-from qtpy.compat import isalive
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_embryo.data.reporting import counted
 from napari_embryo.widgets._cells import (
@@ -19,12 +16,13 @@ from napari_embryo.widgets._cells import (
     is_cell,
     measure_cells_again,
 )
+from napari_embryo.widgets._following import FollowingLine
 from napari_embryo.widgets._form import Note
 from napari_embryo.widgets._layers import RESULT, Index, embryo_of_labels, index_at, rows_of
-from napari_embryo.widgets._measured import SOON_MS, checksum
+from napari_embryo.widgets._measured import checksum
 
 
-class CellsLine(QWidget):
+class CellsLine(FollowingLine):
     """The cells of the frame that is looked at, in the run whose layer was chosen last.
 
     What was painted is measured again, and the overlap count follows.
@@ -36,31 +34,17 @@ class CellsLine(QWidget):
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = viewer
+        line = Note()
+        super().__init__(viewer, line)
+        self.line = line
         self._run = ""
         self._layers: list[Labels] = []
         # What every frame that was looked at was measured on.
         self._known: dict[Index, tuple[int, ...]] = {}
-        self.line = Note()
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.line)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(SOON_MS)
-        self._timer.timeout.connect(self._look)
-        viewer.layers.selection.events.active.connect(self._follow_active)
         viewer.layers.events.inserted.connect(self._follow_list)
         viewer.layers.events.removed.connect(self._follow_list)
-        viewer.dims.events.current_step.connect(self._soon)
         self._show("")
         self._follow_active()
-
-    @property
-    def _alive(self) -> bool:
-        """Python may keep this object for longer than Qt does, and napari goes on calling it."""
-        return bool(isalive(self))  # type: ignore[no-untyped-call]
 
     def _follow_active(self, _: Any = None) -> None:
         layer = self._viewer.layers.selection.active if self._alive else None
@@ -87,10 +71,6 @@ class CellsLine(QWidget):
         for layer in layers:
             for event in (layer.events.paint, layer.events.set_data, layer.events.data):
                 (event.connect if on else event.disconnect)(self._soon)
-
-    def _soon(self, _: Any = None) -> None:
-        if self._alive and not self._timer.isActive():
-            self._timer.start()
 
     def _look(self) -> None:
         """Measure the frame that is looked at, where it has changed."""

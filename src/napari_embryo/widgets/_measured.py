@@ -8,12 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels
 from napari.viewer import Viewer
-from qtpy.compat import isalive
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_embryo import measure
 from napari_embryo.widgets._cells import is_cell
+from napari_embryo.widgets._following import FollowingLine
 from napari_embryo.widgets._form import Note
 from napari_embryo.widgets._layers import (
     ROWS,
@@ -26,11 +24,9 @@ from napari_embryo.widgets._layers import (
 )
 
 FAR_APART = "Mask and regression are {} grades apart: look at the picture before you use either."
-SOON_MS = 150
-"""A stroke of the brush and a moved slider come as many events."""
 
 
-class MeasuredLine(QWidget):
+class MeasuredLine(FollowingLine):
     """Ratio and grade, or areas, of the frame that is looked at, in the labels chosen last.
 
     Labels that were corrected are measured again and the rows in their layer's metadata follow, one frame at a time,
@@ -43,34 +39,19 @@ class MeasuredLine(QWidget):
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = viewer
+        line, warning = Note(), Note()
+        super().__init__(viewer, line, warning)
+        self.line, self.warning = line, warning
+        warning.setStyleSheet("font-weight: bold")
         self._layer: Labels | None = None
         self._due: set[Index] = set()
         # Of every frame the checksum of the labels that its rows were measured on.
         self._known: WeakKeyDictionary[Labels, dict[Index, int]] = WeakKeyDictionary()
         # Those from a file without rows: each frame is measured when it is first looked at.
         self._unmeasured: WeakSet[Labels] = WeakSet()
-        self.line, self.warning = Note(), Note()
-        self.warning.setStyleSheet("font-weight: bold")
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        for note in (self.line, self.warning):
-            column.addWidget(note)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(SOON_MS)
-        self._timer.timeout.connect(self._look)
-        viewer.layers.selection.events.active.connect(self._follow_active)
         viewer.layers.events.removed.connect(self._follow_removed)
-        viewer.dims.events.current_step.connect(self._soon)
         self._show([])
         self._follow_active()
-
-    @property
-    def _alive(self) -> bool:
-        """Python may keep this object for longer than Qt does, and napari goes on calling it."""
-        return bool(isalive(self))  # type: ignore[no-untyped-call]
 
     def _follow_active(self, _: Any = None) -> None:
         layer = self._viewer.layers.selection.active if self._alive else None
@@ -122,10 +103,6 @@ class MeasuredLine(QWidget):
         if self._layer is not None and self._alive:
             self._due = {index for index in np.ndindex(self._layer.data.shape[:-2]) if rows_of(self._layer, index)}
             self._soon()
-
-    def _soon(self, _: Any = None) -> None:
-        if self._alive and not self._timer.isActive():
-            self._timer.start()
 
     def _look(self) -> None:
         """Measure the frame that is looked at, or one of those that are due, where it has changed."""

@@ -1,0 +1,57 @@
+"""A line below the form that follows the viewer: its slider, its layers, the brush."""
+
+from abc import abstractmethod
+from typing import Any
+
+from napari.viewer import Viewer
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_embryo.widgets._form import Note
+
+SOON_MS = 150
+"""A stroke of the brush and a moved slider come as many events."""
+
+
+class FollowingLine(QWidget):
+    """Notes that are looked over again soon after something has happened, once for many events.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers.
+    notes
+        One below the other.
+    """
+
+    def __init__(self, viewer: Viewer, *notes: Note) -> None:
+        super().__init__()
+        self._viewer = viewer
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for note in notes:
+            column.addWidget(note)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SOON_MS)
+        self._timer.timeout.connect(self._look)
+        viewer.layers.selection.events.active.connect(self._follow_active)
+        viewer.dims.events.current_step.connect(self._soon)
+
+    @property
+    def _alive(self) -> bool:
+        """Python may keep this object for longer than Qt does, and napari goes on calling it."""
+        return bool(isalive(self))  # type: ignore[no-untyped-call]
+
+    def _soon(self, _: Any = None) -> None:
+        if self._alive and not self._timer.isActive():
+            self._timer.start()
+
+    @abstractmethod
+    def _look(self) -> None:
+        """Say what is true now."""
+
+    @abstractmethod
+    def _follow_active(self, _: Any = None) -> None:
+        """Another layer was chosen."""
