@@ -367,7 +367,7 @@ def _ratio_cells(row: dict[str, Any]) -> dict[str, str]:
         "ratio": row["way"],
         "pictures": str(row["pictures"]),
         "MAE": _known(row["mae"]),
-        "95 %": f"{row['mae_low']:.3f}-{row['mae_high']:.3f}" if row["pictures"] else "",
+        "95 %": _interval(row, "mae"),
         "bias": _known(row["bias"], "+.3f"),
         "grades right": _known(row["grades_right"], ".2f"),
         "kappa": _known(row["kappa"], ".2f"),

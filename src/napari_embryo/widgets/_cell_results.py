@@ -20,8 +20,8 @@ from napari_embryo.widgets._cells import (
     count_layer,
     tracks_layer,
 )
-from napari_embryo.widgets._layers import Frame, Index, MapStack, Missed, Source, index_at, map_layer, missed_text
-from napari_embryo.widgets._results import Found, Started
+from napari_embryo.widgets._layers import Frame, MapStack, Missed, Source, map_layer, missed_text
+from napari_embryo.widgets._results import Found, Started, redraw
 from napari_embryo.widgets._run import add_layer
 
 CORRECT = "Correct each in its own layer with napari's brush."
@@ -84,7 +84,7 @@ class CellResults:
         if self.count is None:
             self.count = self._add(frame)
         else:
-            self._refresh(self.count, frame.index)
+            redraw(self.viewer, self.source, self._shown, frame.index)
 
     def _about(self) -> Mapping[str, Any]:
         if self._started is None:
@@ -100,13 +100,6 @@ class CellResults:
         count = add_layer(self.viewer, count_layer(self.source, self.overlap, about, self.run))
         self._shown.append(count)
         return count
-
-    def _refresh(self, count: Image, index: Index) -> None:
-        """Draw again what is looked at; the other frames are drawn when the slider comes to them."""
-        looked_at = index_at(count, self.viewer.dims.point, self.source.image)
-        if looked_at == index or self.viewer.dims.ndisplay == 3:
-            for layer in self._shown:
-                layer.refresh(extent=False)
 
     def _add_cells(self, cells: Cells) -> None:
         """The first cell comes last, so that it lies on top and is ready for the brush."""

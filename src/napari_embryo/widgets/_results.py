@@ -1,6 +1,6 @@
 """What a run of the Segment widget brings, as layers that appear with the first picture and fill up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +93,7 @@ class Results:
         if self.labels is None:
             self.labels = self._add(frame)
         else:
-            self._refresh(self.labels, frame.index)
+            redraw(self.viewer, self.source, self._layers, frame.index)
         put_rows(self.labels, frame.index, frame.rows)
 
     def _add(self, frame: Frame) -> Labels:
@@ -108,13 +108,6 @@ class Results:
         labels.metadata["failures"] = self._failures()
         self._layers.append(labels)
         return labels
-
-    def _refresh(self, labels: Labels, index: Index) -> None:
-        """Draw again what is looked at; the other frames are drawn when the slider comes to them."""
-        looked_at = index_at(labels, self.viewer.dims.point, self.source.image)
-        if looked_at == index or self.viewer.dims.ndisplay == 3:
-            for layer in self._layers:
-                layer.refresh(extent=False)
 
     def outcome(self, device: str) -> str:
         """How it went, in a line; what could not be done is shown."""
@@ -136,3 +129,10 @@ class Results:
         """Where mask and regression disagree, the user looks for himself."""
         if self.labels is not None and (apart := measure.far_apart_said(self.labels.metadata[ROWS])):
             show_warning(f"{self.source.image.name}: {apart}")
+
+
+def redraw(viewer: Viewer, source: Source, layers: Sequence[Layer], index: Index) -> None:
+    """Draw a frame again where it is looked at; the other frames are drawn when the slider comes to them."""
+    if index_at(layers[-1], viewer.dims.point, source.image) == index or viewer.dims.ndisplay == 3:
+        for layer in layers:
+            layer.refresh(extent=False)
