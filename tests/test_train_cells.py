@@ -337,7 +337,7 @@ def test_a_part_is_hidden_as_often_as_told(samples: list[Sample]) -> None:
     hidden = [share for share in shares if share]
     assert len(hidden) / 300 == pytest.approx(0.6, abs=0.1)
     assert min(hidden) > 0.05
-    assert max(hidden) <= 0.5
+    assert max(hidden) < 0.55, "a half, and what a box that cuts the cell off or a pixel's rounding adds"
 
 
 def rows(folder: Path) -> list[list[str]]:

@@ -11,12 +11,15 @@ from torch import Tensor
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample, Truth
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
+from napari_embryo.models.shapecode import GROW, grown
 from napari_embryo.settings import Augmentation, Preprocessing
 
 _ROOM = 0.5
 """Kept around a cell, as a share of its sides: a shaken box reaches no further."""
 _HIDDEN = (0.1, 0.5)
 """The least and the largest share of a cell that is hidden."""
+COMPLETED, COMPLETED_IOU = 0.5, 0.7
+"""How much of ``hide`` sees a cell in a box grown from what is seen, shaken so far, as shapecode.complete reads it."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -80,7 +83,8 @@ class Silhouettes(TrainingSet):
         Pixels of the square.
     augmentation
         ``flips``, quarter turns where ``rotation`` allows them, ``hide``; None: as the cell lies. The box is shaken in
-        any case (IoU 0.5 or more with the cell's own), as those that are proposed in use.
+        any case (IoU 0.5 or more with the cell's own), as those that are proposed in use; where parts are hidden, it
+        is also often one grown from the part that is seen, as :func:`napari_embryo.models.shapecode.complete` has it.
     seed
         Of the boxes and the augmentation.
     """
@@ -94,29 +98,35 @@ class Silhouettes(TrainingSet):
     def item(self, epoch: int, index: int) -> dict[str, Tensor]:
         """``image`` (1, side, side) float, what is seen; ``masks`` the whole cell; ``valid``; ``known`` (1,)."""
         rng = np.random.default_rng((self.seed, epoch, index))
-        squares = self._cut(self.read(index).cells, rng)
+        cells = self.read(index).cells
+        squares = self._cut(cells[0], self._seen(cells, rng), rng)
         if self.augmentation is not None:
             squares = _turned(squares, self.augmentation, rng)
-        cell = squares[:1]
+        seen, whole = squares[:1], squares[1:]
         return {
-            "image": self._seen(squares, rng),
-            "masks": cell.bool(),
-            "valid": torch.ones_like(cell, dtype=torch.bool),
+            "image": seen,
+            "masks": whole.bool(),
+            "valid": torch.ones_like(whole, dtype=torch.bool),
             "known": torch.ones(1, dtype=torch.bool),
         }
 
-    def _cut(self, cells: Bools, rng: np.random.Generator) -> Tensor:
-        """All cells (K, side, side) in a box of the first one."""
-        masks = torch.from_numpy(cells)
-        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        box = jitter(boxes_of(masks[:1]), chance)
-        return crop_masks(masks, box.expand(len(masks), 4), self.side)
+    def _seen(self, cells: Bools, rng: np.random.Generator) -> Bools:
+        """What is left of the first cell where a part is hidden."""
+        seen: Bools = cells[0]
+        return seen & ~_cover(cells, rng) if self._hides(rng, 1.0) else seen
 
-    def _seen(self, squares: Tensor, rng: np.random.Generator) -> Tensor:
-        cell = squares[:1]
-        if self.augmentation is None or rng.random() >= self.augmentation.hide:
-            return cell
-        return cell * (1 - _cover(squares.numpy() > 0, rng))
+    def _hides(self, rng: np.random.Generator, share: float) -> bool:
+        return self.augmentation is not None and rng.random() < share * self.augmentation.hide
+
+    def _cut(self, whole: Bools, seen: Bools, rng: np.random.Generator) -> Tensor:
+        """What is seen, and the whole (2, side, side), in a box of the whole, or as a user's mask is completed."""
+        masks = torch.from_numpy(np.stack((seen, whole)))
+        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        if self._hides(rng, COMPLETED):
+            box = jitter(grown(boxes_of(masks[:1]), GROW), chance, COMPLETED_IOU)
+        else:
+            box = jitter(boxes_of(masks[1:]), chance)
+        return crop_masks(masks, box.expand(2, 4), self.side)
 
 
 def _turned(squares: Tensor, how: Augmentation, rng: np.random.Generator) -> Tensor:
@@ -126,23 +136,20 @@ def _turned(squares: Tensor, how: Augmentation, rng: np.random.Generator) -> Ten
     return turned.flip(mirrored).contiguous()
 
 
-def _cover(squares: Bools, rng: np.random.Generator) -> Tensor:
-    """(side, side): what hides a part of the first cell: another cell half the time, where one hides enough."""
-    cell, others = squares[0], squares[1:]
+def _cover(cells: Bools, rng: np.random.Generator) -> Bools:
+    """(h, w): what hides a part of the first cell: another cell half the time, where one hides enough."""
+    cell, others = cells[0], cells[1:]
     least, most = _HIDDEN
-    fitting = [other for other in others if least <= (other & cell).sum() / max(1, cell.sum()) <= most]
+    fitting = [other for other in others if least <= (other & cell).sum() / cell.sum() <= most]
     if fitting and rng.random() < 0.5:
-        cover = fitting[rng.integers(len(fitting))]
-    else:
-        cover = _half_plane(cell, float(rng.uniform(least, most)), float(rng.uniform(0, 2 * np.pi)))
-    return torch.from_numpy(cover.astype(np.float32))
+        chosen: Bools = fitting[rng.integers(len(fitting))]
+        return chosen
+    return _half_plane(cell, float(rng.uniform(least, most)), float(rng.uniform(0, 2 * np.pi)))
 
 
 def _half_plane(cell: Bools, share: float, angle: float) -> Bools:
     """Beyond a straight line that cuts off this share of a cell."""
     ys, xs = np.indices(cell.shape)
     height = ys * np.sin(angle) + xs * np.cos(angle)
-    if not cell.any():
-        return np.zeros_like(cell)
     beyond: Bools = height > np.quantile(height[cell], 1 - share)
     return beyond
