@@ -281,6 +281,10 @@ class DataSettings(Settings):
         (),
         description="Names of folders to learn from only, never to judge by, such as drawn pictures.",
     )
+    only_validation: tuple[str, ...] = Field(
+        (),
+        description="Names of folders to judge by only, never to learn from, such as another clinic's.",
+    )
     repeats: dict[str, int] = Field(
         default_factory=dict, description="How many times an epoch visits the pictures of a folder of this name."
     )
@@ -293,6 +297,14 @@ class DataSettings(Settings):
             )
         if self.folds == 1 or (self.folds and self.fold >= self.folds):
             raise ValueError(f"fold {self.fold} of {self.folds} came; needed are two folds or more, counted from 0")
+        return self
+
+    @model_validator(mode="after")
+    def _a_folder_learns_or_judges(self) -> "DataSettings":
+        if both := sorted(set(self.only_train) & set(self.only_validation)):
+            raise ValueError(
+                f"only_train and only_validation both name {', '.join(both)}; a folder can be for one of them alone"
+            )
         return self
 
 

@@ -17,6 +17,7 @@ from napari_embryo.data.finding import are_cells, layout_doubts
 from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
 
 CLASSES = ("fragment",)
+PARTS = ("train", "test")
 
 
 def fill_folder(folder: Path, names: list[str]) -> Path:
@@ -107,6 +108,26 @@ def test_sources_are_told_apart_and_a_folder_counts_once(tmp_path: Path) -> None
     other = fill_folder(tmp_path / "other", ["b"])
     found = find(one, two, other, tmp_path / "x" / ".." / "x" / "train")
     assert [s.source for s in found.samples] == ["x/train", "y/train", "other"]
+
+
+@pytest.mark.parametrize(
+    ("files", "sources"),
+    [
+        (["x/train.csv"], ["x"]),
+        (["x/train.csv", "x/test.csv"], ["train.csv", "test.csv"]),
+        (["x/train.csv", "x"], ["x", "x"]),
+        (["x/train.csv", "x/test.csv", "y/train.csv"], ["train.csv", "test.csv", "y"]),
+        (["x/train.csv", "x/test.csv", "y/train.csv", "y/test.csv"], [f"{p}/{n}.csv" for p in "xy" for n in PARTS]),
+    ],
+)
+def test_files_of_one_folder_go_by_their_own_names(tmp_path: Path, files: list[str], sources: list[str]) -> None:
+    for folder in (tmp_path / "x", tmp_path / "y"):
+        folder.mkdir()
+        Image.fromarray(np.full((20, 30), 90, np.uint8)).save(folder / "a.png")
+        for name in PARTS if any((tmp_path / file).parent == folder for file in files) else ():
+            (folder / f"{name}.csv").write_text("image,grade\na,A\n")
+    found = find(*(tmp_path / file for file in files))
+    assert [s.source for s in found.samples] == sources
 
 
 def test_a_folder_of_annotated_folders(tmp_path: Path) -> None:
@@ -234,6 +255,27 @@ def test_the_report_counts_what_lies_there(tmp_path: Path) -> None:
     ):
         assert part in text
     assert "graded" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "notes"),
+    [
+        ({}, ["b: too few embryos of its own; none of them in validation."]),
+        ({"only_train": ("b",)}, []),
+        ({"only_validation": ("c",), "validation": 0}, ["b: 1 embryo of c, too; in validation, not learned from."]),
+        (
+            {"only_validation": ("c",), "only_train": ("b",), "validation": 0},
+            ["b: 1 embryo of c, too; left out, not learned from."],
+        ),
+    ],
+)
+def test_the_report_tells_what_is_not_as_asked_for(tmp_path: Path, changes: dict[str, Any], notes: list[str]) -> None:
+    names = {"a": ["e1", "e2", "e3"], "b": ["R13-0140a"], "c": ["R13-0140b", "f1", "f2"]}
+    folders = [fill_folder(tmp_path / source, stems) for source, stems in names.items()]
+    settings = DataSettings(folders=tuple(map(str, folders)), **changes)
+    found = data.find_samples(settings, CLASSES)
+    told = data.report(found, data.split(found.samples, settings), CLASSES, settings)
+    assert list(told.notes) == notes
 
 
 @pytest.mark.parametrize(

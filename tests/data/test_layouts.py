@@ -288,6 +288,130 @@ def test_coco_cells(tmp_path: Path, kind: str, place: tuple[str, str]) -> None:
         assert truth.visible is None
 
 
+KINS_FILES = {"train": "update_train_2020.json", "test": "update_test_2020.json"}
+BOTH = ("000000", "000001")
+IN_TESTING = ("000002",)
+"""KITTI's testing pictures are a few more than the training ones."""
+
+
+def write_kins(path: Path, names: tuple[str, ...], where: str = "ICM") -> None:
+    images = [{"id": i, "file_name": f"{n}.png", "height": 40, "width": 50} for i, n in enumerate(names)]
+    outline = {"a_segm": flat(BLOCKS[where]), "i_segm": run_lengths(MASKS[where]), "category_id": 4}
+    drawn = [{"id": i, "image_id": i, "a_bbox": [5, 5, 15, 10], **outline} for i in range(len(names))]
+    categories = [{"id": i, "name": name} for i, name in enumerate(("cyclist", "pedestrian", "rider", "tram", "car"))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": drawn, "categories": categories}))
+
+
+def kins(home: Path, files: tuple[str, str] = (KINS_FILES["train"], KINS_FILES["test"])) -> Path:
+    """As it is distributed: pictures of training are bright, its outlines ICM's; those of testing dark, and TE's."""
+    for part, names, level in (("training", BOTH, 200), ("testing", BOTH + IN_TESTING, 50)):
+        for name in names:
+            save(home / part / "image_2" / f"{name}.png", np.full(SHAPE, level, np.uint8))
+    write_kins(home / files[0], BOTH)
+    write_kins(home / files[1], BOTH + IN_TESTING, "TE")
+    return home
+
+
+TOLD_APART = ["train_000000", "train_000001", "test_000000", "test_000001", "000002"]
+
+
+def check_kins(found: Found) -> None:
+    assert sorted(s.name for s in found.samples) == sorted(TOLD_APART)
+    assert not found.skipped
+    for sample in found.samples:
+        where, level = ("ICM", 200) if sample.name.startswith("train") else ("TE", 50)
+        truth = sample.read()
+        np.testing.assert_array_equal(truth.cells, MASKS[where][None])
+        assert (truth.image == level).all()
+        assert sample.embryo == sample.name
+
+
+@pytest.mark.parametrize("layout", ["auto", "kins"])
+@pytest.mark.parametrize(
+    "files",
+    [
+        tuple(KINS_FILES.values()),
+        ("instances_train.json", "instances_val.json"),
+        ("annotations/train2020.json", "annotations/Validation.json"),
+    ],
+)
+def test_kins_as_it_is_distributed(tmp_path: Path, files: tuple[str, str], layout: str) -> None:
+    home = kins(tmp_path / "KINS", files)
+    check_kins(found_in(home, ("car",), layout))
+    both = DataSettings(folders=tuple(str(home / name) for name in files), layout=layout)
+    found = data.find_samples(both, ("car",))
+    check_kins(found)
+    assert [s.source for s in found.samples] == [Path(files[0]).name] * 2 + [Path(files[1]).name] * 3
+
+
+def test_the_official_split_of_kins(tmp_path: Path) -> None:
+    home, (learned, judged) = kins(tmp_path / "KINS"), KINS_FILES.values()
+    folders = (str(home / learned), str(home / judged))
+    settings = DataSettings(folders=folders, only_train=(learned,), only_validation=(judged,))
+    found = data.find_samples(settings, ("car",))
+    made = data.split(found.samples, settings)
+    assert [[s.name for s in part] for part in made.parts.values()] == [TOLD_APART[:2], TOLD_APART[2:], []]
+    assert data.report(found, made, (), settings).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("others", "names"),
+    [(["testing/a.png"], ["train_a", "test_a"]), (["training/3/a.png"], ["a"]), ([], ["a"])],
+)
+def test_kins_that_names_the_folders_of_its_pictures(tmp_path: Path, others: list[str], names: list[str]) -> None:
+    for picture in ("training/a.png", *others):
+        save(tmp_path / picture, GREY)
+    write_kins(tmp_path / "all.json", tuple(f"{name}/a" for name in ("training", "testing")[: len(names)]))
+    assert [s.name for s in found_in(tmp_path, ("car",)).samples] == names
+
+
+@pytest.mark.parametrize(
+    ("file", "pictures", "name", "reason"),
+    [
+        ("kins.json", ("training/a.png", "testing/a.png"), "", "2 pictures below"),
+        ("train.json", ("training/2/a.png", "training/3/a.png", "testing/2/a.png"), "", "3 pictures below"),
+        ("train.json", ("left/a.png", "right/a.png"), "", "2 pictures below"),
+        ("train.json", ("training/b.png", "testing/a.png"), "", "in test alone; looked for in train"),
+        ("train_val.json", ("training/a.png", "testing/a.png"), "", "2 pictures below"),
+        ("val.json", ("train/a.png", "val/a.png", "test/a.png"), "validation_a", ""),
+        ("val.json", ("train/a.png", "test/a.png"), "test_a", ""),
+        ("test.json", ("train/a.png", "val2017/a.png"), "validation_a", ""),
+        ("train.json", ("training/b.png", "testing/a.png", "c/a.png"), "a", ""),
+        ("val.json", ("training/a.png",), "a", ""),
+        ("train.json", ("training/a.png", "a.png"), "a", ""),
+    ],
+)
+def test_which_picture_a_part_of_kins_means(
+    tmp_path: Path, file: str, pictures: tuple[str, ...], name: str, reason: str
+) -> None:
+    save(tmp_path / "good.png", GREY)
+    for picture in pictures:
+        save(tmp_path / picture, GREY)
+    write_kins(tmp_path / file, ("good", "a"))
+    found = found_in(tmp_path / file, ("car",))
+    assert [s.name for s in found.samples] == ["good", *([name] if name else [])]
+    assert [reason in each.reason for each in found.skipped] == ([] if name else [True])
+
+
+def test_a_patient_in_both_parts_stays_one(tmp_path: Path) -> None:
+    """Where a name is known to tell the patient, another part does not make it another one."""
+    for part in ("train", "test"):
+        save(tmp_path / part / "stork_32176207_0_2BB-.png", GREY)
+        write_kins(tmp_path / f"{part}.json", ("stork_32176207_0_2BB-",))
+    samples = found_in(tmp_path, ("car",)).samples
+    assert [s.name.split("_")[0] for s in samples] == ["test", "train"]
+    assert {s.embryo for s in samples} == {"32176207"}
+
+
+def test_plain_coco_names_the_folder(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        save(tmp_path / part / "a.png", GREY)
+    write_coco(tmp_path / "train.json", [WHOLE])
+    with pytest.raises(ValueError, match="2 pictures below"):
+        found_in(tmp_path, ("fragment",))
+
+
 def test_coco_categories_named_as_classes_are_masks(tmp_path: Path) -> None:
     save(tmp_path / "a.png", GREY)
     write_coco(tmp_path / "a.json", [{"segmentation": flat(BLOCKS["ICM"])}, WHOLE], "Fragment")

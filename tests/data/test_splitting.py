@@ -1,5 +1,8 @@
 """No embryo on two sides, nothing lost, never an empty part, and what a start learned from never judges."""
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -107,9 +110,89 @@ def test_a_source_that_only_learns_never_judges_nor_gives_an_embryo_away() -> No
     assert len(both.train) == len(alone.train) + 24 - len(alone.validation)
 
 
-def test_a_source_that_is_not_there_cannot_only_learn() -> None:
-    with pytest.raises(ValueError, match="only_train names drwan, but the pictures come from a"):
-        split(samples_of([(i, "a") for i in range(5)]), DataSettings(only_train=("drwan",)))
+@pytest.mark.parametrize("side", ["only_train", "only_validation"])
+def test_a_source_that_is_not_there_has_no_side(side: str) -> None:
+    with pytest.raises(ValueError, match=f"{side} names drwan, but the pictures come from a"):
+        split(samples_of([(i, "a") for i in range(5)]), DataSettings(**{side: ("drwan",)}))
+
+
+@given(DRAWN, st.sampled_from(({}, {"validation": 0.0}, {"folds": 2, "fold": 1}, {"test": 0.2})))
+def test_a_source_that_only_judges_is_never_learned_from(drawn: list[tuple[int, str]], shares: dict[str, Any]) -> None:
+    """Nor are its embryos, wherever they lie; the others are split as if it were not there."""
+    samples = samples_of(drawn)
+    judging = embryos([s for s in samples if s.source == "b"])
+    others = [s for s in samples if s.embryo not in judging]
+    assume(judging and len(embryos(others)) >= 3)
+    settings = DataSettings(**shares)
+    made = split(samples, settings.model_copy(update={"only_validation": ("b",)}))
+    check_parts(made, samples, has_test="test" in shares)
+    alone = split(others, settings)
+    assert (made.train, made.test) == (alone.train, alone.test)
+    assert embryos(made.validation) == judging | embryos(alone.validation)
+
+
+OTHERS: dict[str, dict[str, tuple[int, ...]]] = {  # source -> its embryos; "judge" has 0 to 2
+    "strangers": {"own": (10, 11, 12)},
+    "one stranger": {"own": (10,)},
+    "one in both": {"own": (2, 10)},
+    "drawn": {"drawn": (10, 11, 12)},
+    "drawn, one in both": {"drawn": (2, 10)},
+    "one stranger and drawn": {"own": (10,), "drawn": (11, 12)},
+}
+
+
+@pytest.mark.parametrize(
+    ("others", "validation", "learned", "judged"),
+    [
+        ("strangers", 0.0, {10, 11, 12}, {"judge": 3}),
+        ("strangers", 0.34, None, {"judge": 3, "own": 1}),
+        ("one stranger", 0.2, {10}, {"judge": 3}),
+        ("one in both", 0.2, {10}, {"judge": 3, "own": 1}),
+        ("drawn", 0.2, {10, 11, 12}, {"judge": 3}),
+        ("drawn, one in both", 0.2, {10}, {"judge": 3}),
+        ("one stranger and drawn", 0.2, {10, 11, 12}, {"judge": 3}),
+    ],
+)
+def test_who_learns_beside_a_source_that_only_judges(
+    others: str, validation: float, learned: set[int] | None, judged: dict[str, int]
+) -> None:
+    drawn = [*((i, "judge") for i in range(3)), *((i, source) for source, each in OTHERS[others].items() for i in each)]
+    only_train = ("drawn",) if "drawn" in OTHERS[others] else ()
+    settings = DataSettings(validation=validation, only_train=only_train, only_validation=("judge",))
+    made = split(samples_of(drawn), settings)
+    assert Counter(s.source for s in made.validation) == judged
+    assert embryos(made.train).isdisjoint(embryos(made.validation))
+    assert learned is None or embryos(made.train) == {f"e{i}" for i in learned}
+
+
+def test_what_the_start_learned_from_judges_where_that_is_asked_for() -> None:
+    """The report tells that the scores flatter."""
+    samples = samples_of([*((i, "judge") for i in range(3)), *((i, "own") for i in range(5, 9))])
+    kept = {digest(f"e{i}"): "train" for i in range(9)}
+    made = split(samples, DataSettings(validation=0, only_validation=("judge",)), kept)
+    assert embryos(made.validation) == {"e0", "e1", "e2"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"only_validation": ("a", "b")}, "nothing is left to train on: every embryo is one of a, b, which"),
+        ({"only_validation": ("b",)}, "nothing is left to train on: every embryo is one of b, which"),
+        ({"only_validation": ("c",), "only_train": ("a", "b"), "test": 0.2}, "^0 embryos came.*needs at least 2"),
+        ({"only_validation": ("c",), "folds": 4}, "^3 embryos came; 4-fold cross-validation needs at least 4"),
+    ],
+)
+def test_too_little_beside_a_source_that_only_judges_is_refused(settings: dict[str, Any], message: str) -> None:
+    samples = samples_of([(i, source) for i in range(3) for source in "ab"])
+    if "c" in settings["only_validation"]:
+        samples.append(blank("c", "c", "c"))
+    with pytest.raises(ValueError, match=message):
+        split(samples, DataSettings(**settings))
+
+
+def test_a_source_cannot_both_learn_alone_and_judge_alone() -> None:
+    with pytest.raises(ValueError, match="only_train and only_validation both name b; a folder can be for one"):
+        DataSettings(only_train=("a", "b"), only_validation=("b", "c"))
 
 
 def test_the_shares_count_embryos() -> None:

@@ -501,7 +501,10 @@ RECIPES = [
             preprocessing=Preprocessing(height=224, width=300, fit="stretch"),
             start="imagenet",
             backbone="/w/resnet50.safetensors",
-            data=DataSettings(folders=("/a", "/b c"), validation=1 / 3, repeats={"a": 3}, embryo_pattern="(.)"),
+            data=DataSettings(
+                folders=("/a", "/b c"), validation=1 / 3, repeats={"a": 3}, embryo_pattern="(.)",
+                only_train=("a",), only_validation=("b c", "d.json"),
+            ),
             augmentation=Augmentation(flips=False, rotation=12.5, zoom_in=1, wells=0),
             training=TrainSettings(learning_rate=3e-5, weight_decay=1e-8, loss_weights={"dice": 1, "edge": 0.125}),
         ),

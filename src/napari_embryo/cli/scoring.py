@@ -241,7 +241,7 @@ def _usual_part(given: Given) -> tuple[Part, str]:
 def _data_settings(given: Given, trained: dict[str, Any] | None, needs_table: bool) -> DataSettings:
     """As trained with, on these folders."""
     folders = [str(folder) for folder in given.folders]
-    said = {**(trained or {}), "folders": folders, "repeats": {}, "only_train": ()}
+    said = {**(trained or {}), "folders": folders, "repeats": {}, "only_train": (), "only_validation": ()}
     if given.layout is not None:
         said["layout"] = given.layout
     if given.table is not None:
@@ -411,7 +411,8 @@ def reproduce(
         typer.Argument(
             metavar="TABLE",
             help="resanet-table1: U-Net and ResA-Net, one per class; regdeeplab-table2: the stages A to E of "
-            "AttnRegDeepLab and what it is compared with.",
+            "AttnRegDeepLab and what it is compared with; vqamodal-table1, -table2, -table3: Mask R-CNN's mask head "
+            "against shape codes, the same beside ASN, and what each part adds.",
         ),
     ],
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of annotated pictures; repeatable.")] = None,
@@ -426,17 +427,24 @@ def reproduce(
     encoder: Annotated[
         Literal["v1", "v1.5"], typer.Option(help="Whose: torchvision's (v1.5), or He et al.'s own (v1).")
     ] = "v1.5",
+    seeds: Annotated[
+        int, typer.Option(min=1, max=20, help="Every network so many times, for the spread: vqamodal's tables.")
+    ] = 1,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="At most so many epochs of each network: less than the paper's protocol.")
+    ] = None,
 ) -> None:
     """Train what a paper's table compares, by the paper's protocol, and print ours beside the published numbers.
 
-    The same command goes on where it was stopped.
+    The same command goes on where it was stopped. Tables of vqamodal that are given the same --out share networks.
     """
     from napari_embryo import reproduce as papers
 
     folder = out or REPRODUCTIONS / (f"{what}-fast" if fast else what)
     with readable_errors():
         check_out_folder(folder)
-        protocol = papers.protocol(what, [str(d.absolute()) for d in data or []], folder, fast, device)
+        named = [str(d.absolute()) for d in data or []]
+        protocol = papers.protocol(what, named, folder, fast, device, seeds, epochs)
         protocol = papers.from_imagenet(protocol, backbone.absolute(), encoder) if backbone else protocol
         try:
             scores = _reproduced(papers.run(protocol))
@@ -448,7 +456,10 @@ def reproduce(
     print_table(rows)
     with readable_errors(), writing(folder):
         io.write_csv_atomic(folder / "table.csv", rows)
-    told = (papers.FAST_NOTE if fast else "", "" if backbone else paper.without_backbone, *paper.notes)
+    short = (
+        "" if epochs is None else f"A shorter schedule than the protocol's: at most {epochs} epochs of each network."
+    )
+    told = (papers.FAST_NOTE if fast else "", short, "" if backbone else paper.without_backbone, *paper.notes)
     for note in filter(None, told):
         console.print(note, markup=False)
     console.print(f"networks, splits, scores and table.csv are in {folder.resolve()}", markup=False)

@@ -1,13 +1,14 @@
 """COCO JSON: complete (amodal) outlines as polygons or run lengths, and the visible parts where they are told.
 
-KINS-style files, whose amodal and visible outlines have names of their own, are read by the same code.
+KINS-style files, whose amodal and visible outlines have names of their own, are read by the same code. KINS itself is
+two files in one folder, of which KITTI's ``training/`` and ``testing/`` below hold pictures of the same names.
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy.typing as npt
 
 from napari_embryo import io
 from napari_embryo.data import rle
-from napari_embryo.data.embryos import reduced
+from napari_embryo.data.embryos import known_embryo, reduced
+from napari_embryo.data.parts import part_meant, part_of
 from napari_embryo.data.pictures import Entry, check_size, pictures, read_grey, refuse, subfolders
 from napari_embryo.data.polygons import fill
 from napari_embryo.data.sample import Bools, Truth
@@ -46,12 +48,12 @@ class Names:
 
 def fits(folder: Path, classes: Sequence[str]) -> bool:
     """Whether a COCO file lies in the folder."""
-    return any(_parsed(path) is not None for path in _json_files(folder))
+    return any(_parsed(path) is not None for path in json_files(folder))
 
 
 def fits_kins(folder: Path, classes: Sequence[str]) -> bool:
     """Whether a COCO file in the folder has KINS' names for outlines."""
-    found = (_parsed(path) for path in _json_files(folder))
+    found = (_parsed(path) for path in json_files(folder))
     return any(_is_kins(content) for content in found if content is not None)
 
 
@@ -60,7 +62,8 @@ def _is_kins(content: Mapping[str, Any]) -> bool:
     return isinstance(first, dict) and bool({"a_segm", "i_segm", "inmodal_seg"} & first.keys())
 
 
-def _json_files(folder: Path) -> list[Path]:
+def json_files(folder: Path) -> list[Path]:
+    """Those that may be COCO: in the folder and its annotations/; the file itself, where one is named."""
     return sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")]) if folder.is_dir() else [folder]
 
 
@@ -75,7 +78,7 @@ def _parsed(path: Path) -> dict[str, Any] | None:
 
 def entries(folder: Path, classes: Sequence[str], kins: bool = False) -> Iterator[Entry]:
     """Every picture that the JSON files of the folder name."""
-    for path in _json_files(folder):
+    for path in json_files(folder):
         content = _parsed(path)
         if content is not None:
             yield from _file_entries(path, content, classes, kins or _is_kins(content))
@@ -91,9 +94,11 @@ def _file_entries(path: Path, content: Mapping[str, Any], classes: Sequence[str]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a COCO file: {error!r} is missing or of another kind") from error
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-    lying = _Pictures(folder)
+    lying = _PicturesOfParts(folder, part_of(path.stem)) if kins else _Pictures(folder)
     for image, file_name, annotations in about:
-        yield _entry(lying.find(file_name), file_name, image, annotations, names, tuple(classes))
+        picture = lying.find(file_name)
+        entry = _entry(picture, file_name, image, annotations, names, tuple(classes))
+        yield _named_by_part(entry, lying.part(picture))
 
 
 def _entry(
@@ -114,12 +119,18 @@ def _entry(
     return Entry(name, partial(read, picture, size, annotations, names, classes, index), told)
 
 
+def _named_by_part(entry: Entry, part: str | None) -> Entry:
+    """Another picture of this name lies in another part: neither the picture nor, unless it is known, its embryo."""
+    if part is None:
+        return entry
+    return replace(entry, name=f"{part}_{entry.name}", embryo=entry.embryo or known_embryo(entry.name))
+
+
 class _Pictures:
     """Where the pictures lie that a JSON file names: beside it, in a sub-folder, or anywhere below by its name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._below: dict[str, list[Path]] | None = None
 
     def find(self, file_name: str) -> Path | str:
         """The file, or why there is none."""
@@ -128,15 +139,62 @@ class _Pictures:
         found = next((path for path in direct if path.is_file()), None)
         return found or self._search(told.name)
 
+    def part(self, picture: Path | str) -> str | None:
+        """Where pictures of the same name lie in several parts, that of this one."""
+        return None
+
+    @cached_property
+    def _below(self) -> dict[str, list[Path]]:
+        return _all_below(self._folder)
+
     def _search(self, name: str) -> Path | str:
-        if self._below is None:
-            self._below = _all_below(self._folder)
         lying = self._below.get(name, [])
         if len(lying) == 1:
             return lying[0]
         if lying:
             return f"{len(lying)} pictures below {self._folder} have this name; name its folder in file_name"
         return f"{name} does not lie in {self._folder} or below it"
+
+
+class _PicturesOfParts(_Pictures):
+    """Those of a file that is one part of a data set, beside others whose pictures have the same names.
+
+    Parameters
+    ----------
+    folder
+        Where the file lies.
+    part
+        What its name tells; None: nothing.
+    """
+
+    def __init__(self, folder: Path, part: str | None) -> None:
+        super().__init__(folder)
+        self._part = part
+
+    def part(self, picture: Path | str) -> str | None:
+        if isinstance(picture, str) or len({self._told(path) for path in self._below.get(picture.name, ())}) < 2:
+            return None
+        return self._told(picture)
+
+    @cached_property
+    def _meant(self) -> str | None:
+        """The part to look in, where a folder tells it."""
+        return part_meant(self._part, (self._told(path) for paths in self._below.values() for path in paths))
+
+    def _told(self, picture: Path) -> str | None:
+        return part_of(*picture.relative_to(self._folder).parent.parts)
+
+    def _search(self, name: str) -> Path | str:
+        lying = self._below.get(name, [])
+        if self._meant is None or not lying:
+            return super()._search(name)
+        mine = [path for path in lying if self._told(path) == self._meant]
+        mine = mine or [path for path in lying if self._told(path) is None]
+        if len(mine) == 1:
+            return mine[0]
+        if mine:
+            return super()._search(name)
+        return f"{name} lies below {self._folder} in {self._told(lying[0])} alone; looked for in {self._meant}"
 
 
 def _all_below(folder: Path, depth: int = 3) -> dict[str, list[Path]]:

@@ -31,9 +31,21 @@ def embryo_of(name: str) -> str:
     >>> embryo_of("Blast_PCRM_R13-0140b"), embryo_of("stork_32176207_0_2BB-"), embryo_of("my embryo [1]")
     ('R13-0140', '32176207', 'my_embryo')
     """
-    plain = _COPY.sub("", name).replace(" ", "_")
-    embryo = _first_match(_EMBRYO_PATTERNS, plain) or plain
-    return embryo.upper() if _PATIENT.fullmatch(embryo) else embryo
+    return known_embryo(name) or _plain(name)
+
+
+def known_embryo(name: str) -> str | None:
+    """The same, but None where no pattern is known.
+
+    >>> known_embryo("Blast_PCRM_R13-0140b"), known_embryo("my embryo [1]")
+    ('R13-0140', None)
+    """
+    embryo = _first_match(_EMBRYO_PATTERNS, _plain(name))
+    return embryo.upper() if embryo and _PATIENT.fullmatch(embryo) else embryo
+
+
+def _plain(name: str) -> str:
+    return _COPY.sub("", name).replace(" ", "_")
 
 
 def digest(embryo: str) -> str:

@@ -158,8 +158,9 @@ def _doubt(path: Path, classes: Sequence[str]) -> str:
 
 
 def _sources(paths: Sequence[Path]) -> dict[Path, str]:
-    """The shortest end of each path that no other one has; a file goes by its folder."""
-    folders = {path: path.parent if path.is_file() else path for path in paths}
+    """The shortest end of each path that no other one has; a file goes by its folder, unless that has two of them."""
+    homes = [path.parent for path in paths if path.is_file()]
+    folders = {path: path.parent if path.is_file() and homes.count(path.parent) == 1 else path for path in paths}
     names: dict[Path, str] = {}
     for path, folder in folders.items():
         others = [other for other in folders.values() if other != folder]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_embryo.data.sample import Contents, Found, Sample, Skipped
-from napari_embryo.data.splitting import Split
+from napari_embryo.data.splitting import Split, judging_alone
+from napari_embryo.settings import DataSettings
 
 _SHOWN_NAMES = 3
 _WIDEST_REASON = 160
+_USUAL = DataSettings()
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Report:
         return "\n".join([*_table(self.rows), *self.notes, *skipped_lines(self.skipped)])
 
 
-def report(found: Found, split: Split, classes: Sequence[str]) -> Report:
-    """Count images, embryos and drawn classes of every source on every side of the split."""
+def report(found: Found, split: Split, classes: Sequence[str], settings: DataSettings = _USUAL) -> Report:
+    """Count images, embryos and drawn classes of every source on every side of the split that the settings made."""
     everything = [sample for part in split.parts.values() for sample in part]
     contents = {s: found.contents.get(s) or Contents.of(s.read(), classes) for s in everything}
     sources = sorted({sample.source for sample in contents})
@@ -48,7 +50,7 @@ def report(found: Found, split: Split, classes: Sequence[str]) -> Report:
         if samples
     ]
     totals = [_row("all", part, samples, contents, classes) for part, samples in split.parts.items() if samples]
-    return Report(tuple(rows + totals if len(sources) > 1 else rows), found.skipped, _notes(sources, split))
+    return Report(tuple(rows + totals if len(sources) > 1 else rows), found.skipped, _notes(found, split, settings))
 
 
 def counted(number: int, thing: str) -> str:
@@ -71,13 +73,28 @@ def _row(
     }
 
 
-def _notes(sources: Sequence[str], split: Split) -> tuple[str, ...]:
+def _notes(found: Found, split: Split, settings: DataSettings) -> tuple[str, ...]:
+    judging = judging_alone(found.samples, settings)
+    by_source: dict[str, set[str]] = defaultdict(set)
+    for sample in found.samples:
+        by_source[sample.source].add(sample.embryo)
     notes = []
-    for source in sources:
-        lacking = [name for name, part in split.parts.items() if part and all(s.source != source for s in part)]
-        if lacking:
+    for source in sorted(by_source.keys() - set(settings.only_validation)):
+        has_own, shared = bool(by_source[source] - judging), by_source[source] & judging
+        if has_own and source not in settings.only_train and (lacking := _lacking(source, split, settings)):
             notes.append(f"{source}: too few embryos of its own; none of them in {' and '.join(lacking)}.")
+        if shared:
+            where = "left out" if source in settings.only_train else "in validation"
+            judges = ", ".join(settings.only_validation)
+            notes.append(f"{source}: {counted(len(shared), 'embryo')} of {judges}, too; {where}, not learned from.")
     return tuple(notes)
+
+
+def _lacking(source: str, split: Split, settings: DataSettings) -> list[str]:
+    """Parts in which nothing of the source is, although a share of it was asked for."""
+    no_share = settings.only_validation and not (settings.validation or settings.folds)
+    asked = {name: part for name, part in split.parts.items() if part and not (name == "validation" and no_share)}
+    return [name for name, part in asked.items() if all(s.source != source for s in part)]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -48,7 +48,8 @@ def split(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, 
     A source with too few embryos of its own goes to training as a whole. Without a validation share all embryos learn
     that are not kept aside for the test. A source in ``settings.only_train`` learns, except for embryos that judge
     elsewhere. With ``settings.folds``, all embryos that are not kept aside for the test are dealt into so many parts,
-    and part ``settings.fold`` validates.
+    and part ``settings.fold`` validates. A source in ``settings.only_validation`` validates, whatever the share and the
+    fold, and so do its embryos where they lie in other sources; those that only learn leave them out.
 
     Parameters
     ----------
@@ -62,11 +63,18 @@ def split(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, 
     Raises
     ------
     ValueError
-        When there are fewer embryos than parts.
+        When there are fewer embryos than parts, or a source is named that is not there.
     """
     _check_named(samples, settings)
-    if settings.only_train:
-        return _with_learners(samples, settings, kept)
+    return (_with_judges if settings.only_validation else _with_learners)(samples, settings, kept)
+
+
+def judging_alone(samples: Iterable[Sample], settings: DataSettings) -> set[str]:
+    """The embryos of sources that are only for validation."""
+    return {s.embryo for s in samples if s.source in settings.only_validation}
+
+
+def _by_shares(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str]) -> Split:
     validated = settings.folds > 0 or settings.validation > 0
     parts = (settings.folds or 1 + validated) + (settings.test > 0)
     embryos = {s.embryo for s in samples}
@@ -98,15 +106,42 @@ def _free(groups: Mapping[str, Sequence[str]], held: Mapping[str, str]) -> dict[
 
 def _check_named(samples: Sequence[Sample], settings: DataSettings) -> None:
     sources = {s.source for s in samples}
-    if unknown := sorted(set(settings.only_train) - sources):
+    for field in ("only_train", "only_validation"):
+        if unknown := sorted(set(getattr(settings, field)) - sources):
+            raise ValueError(
+                f"{field} names {', '.join(unknown)}, but the pictures come from {', '.join(sorted(sources))}"
+            )
+
+
+def _with_judges(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str]) -> Split:
+    judging = judging_alone(samples, settings)
+    rest = [s for s in samples if s.embryo not in judging]
+    if not rest:
         raise ValueError(
-            f"only_train names {', '.join(unknown)}, but the pictures come from {', '.join(sorted(sources))}"
+            f"nothing is left to train on: every embryo is one of {', '.join(settings.only_validation)}, which "
+            f"only_validation names; {_REMEDY}"
         )
+    made = _beside_judges(rest, settings, kept)
+    validating = {id(s) for s in made.validation} | {
+        id(s) for s in samples if s.embryo in judging and s.source not in settings.only_train
+    }
+    return Split(made.train, tuple(s for s in samples if id(s) in validating), made.test)
+
+
+def _beside_judges(rest: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str]) -> Split:
+    """Others judge, so that no embryo of these has to."""
+    embryos = {s.embryo for s in rest if s.source not in settings.only_train}
+    if not (embryos or settings.test or settings.folds):
+        return Split(tuple(rest), ())
+    enough = len(embryos) > 1 + (settings.test > 0)
+    return _with_learners(rest, settings if enough else settings.model_copy(update={"validation": 0.0}), kept)
 
 
 def _with_learners(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str]) -> Split:
+    if not settings.only_train:
+        return _by_shares(samples, settings, kept)
     judged = [s for s in samples if s.source not in settings.only_train]
-    made = split(judged, settings.model_copy(update={"only_train": ()}), kept)
+    made = _by_shares(judged, settings, kept)
     aside = {s.embryo for s in (*made.validation, *made.test)}
     learners = {id(s) for s in made.train} | {
         id(s) for s in samples if s.source in settings.only_train and s.embryo not in aside

@@ -1,7 +1,7 @@
 """Recipes: whole training runs as YAML, read, checked against the data and run."""
 
 from napari_embryo.recipes.files import IMAGENET, RANDOM, SUFFIXES, changed, names, parse, read, text, write
-from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, kept_by_start, prepare, with_start
+from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, check_backbone, kept_by_start, prepare, with_start
 from napari_embryo.recipes.running import check_is_new, first_model, provenance, run
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "SUFFIXES",
     "Prepared",
     "changed",
+    "check_backbone",
     "check_is_new",
     "first_model",
     "kept_by_start",

@@ -72,7 +72,7 @@ def prepare(recipe: Recipe) -> Prepared:
     _check_something_is_drawn(found, started)
     kept = kept_by_start(started)
     split = data.split(found.samples, started.data, kept)
-    report = data.report(found, split, () if of_cells else started.model.classes)
+    report = data.report(found, split, () if of_cells else started.model.classes, started.data)
     doubts = layout_doubts(started.data, started.model.classes)
     return Prepared(started, split, found, report, (*doubts, *notes, *_flattered(split, kept)))
 
@@ -138,7 +138,7 @@ def _with_weights(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     if recipe.start == RANDOM:
         return recipe, (f"starts from random weights: {_described(recipe)}",)
     if recipe.start == IMAGENET:
-        _check_backbone(recipe)
+        check_backbone(recipe)
         return recipe, (f"the encoder starts from {recipe.backbone}: {_described(recipe)}",)
     path = library.find(recipe.start, recipe.model.family)
     model, preprocessing = _settings_of(path)
@@ -164,7 +164,16 @@ def _with_additions(model: Any, asked: Any) -> tuple[Any, tuple[str, ...]]:
     return grown, (f"added to the start, beginning at zero: {', '.join(added)}",)
 
 
-def _check_backbone(recipe: Recipe) -> None:
+def check_backbone(recipe: Recipe) -> None:
+    """Whether the file that start: imagenet needs is there.
+
+    Raises
+    ------
+    ValueError
+        When the network has no such encoder, or the recipe names no file.
+    FileNotFoundError
+        When there is no such file.
+    """
     if not hasattr(recipe.model, "encoder"):
         raise ValueError(
             f"start: imagenet came with the family {recipe.model.family}, which has no such encoder; random"

@@ -1,7 +1,7 @@
 """What every table needs: its jobs one after the other, none of them twice, going on where it stopped."""
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,10 @@ class Job:
         Trains and judges it: yields progress in epochs of this job, returns one row per picture.
     said
         The rows in a few words.
+    can_be_shorter
+        Whether a schedule that is asked to be short may cut its epochs.
+    pretrained
+        What changes in its recipe where its encoder begins with ImageNet's weights.
     """
 
     network: str
@@ -44,6 +48,8 @@ class Job:
     out: Path
     work: "Callable[[Job], Generator[Progress, None, pd.DataFrame]]"
     said: "Callable[[pd.DataFrame], str]"
+    can_be_shorter: bool = True
+    pretrained: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class PaperTable:
         What has to be known to read it.
     without_backbone
         And where no ImageNet weights were given.
+    has_spread
+        Whether the table tells the spread over several seeds.
     """
 
     needed: str
@@ -72,6 +80,7 @@ class PaperTable:
     table: "Callable[[pd.DataFrame], pd.DataFrame]"
     notes: tuple[str, ...]
     without_backbone: str = ""
+    has_spread: bool = False
 
 
 def from_imagenet(jobs: Sequence[Job], backbone: Path, encoder: str) -> tuple[Job, ...]:
@@ -82,18 +91,20 @@ def from_imagenet(jobs: Sequence[Job], backbone: Path, encoder: str) -> tuple[Jo
     FileNotFoundError
         When there is no such file.
     """
-    changed = [replace(job, recipe=_with_imagenet(job.recipe, backbone, encoder)) for job in jobs]
+    changed = [replace(job, recipe=_with_imagenet(job, backbone, encoder)) for job in jobs]
     for job in changed:
         if job.recipe.start == recipes.IMAGENET:
-            recipes.with_start(job.recipe)  # now, not after hours of the others
+            recipes.check_backbone(job.recipe)  # now, not after hours of the others
     return tuple(changed)
 
 
-def _with_imagenet(recipe: Recipe, backbone: Path, encoder: str) -> Recipe:
+def _with_imagenet(job: Job, backbone: Path, encoder: str) -> Recipe:
+    recipe = job.recipe
     if not hasattr(recipe.model, "encoder"):
         return recipe
-    start = {"start": recipes.IMAGENET, "backbone": str(backbone.absolute())}
-    return recipes.changed(recipe, {"model.encoder": encoder, **(start if recipe.start == recipes.RANDOM else {})})
+    begins = recipe.start == recipes.RANDOM
+    start = {"start": recipes.IMAGENET, "backbone": str(backbone.absolute()), **job.pretrained} if begins else {}
+    return recipes.changed(recipe, {"model.encoder": encoder, **start})
 
 
 def run(jobs: Sequence[Job]) -> "Generator[Progress, None, pd.DataFrame]":

@@ -89,8 +89,9 @@ class RecipeForm:
         self.shape_code = WeightsEditor(OWN_SHAPE_CODE, SHAPE_CODES)
         self.folders, self.device = FolderList(), DeviceEditor(look_for_devices)
         table = {"embryo_table": PathEditor("Table with the columns image and embryo", "Tables (*.csv)")}
-        named: dict[str, Editor] = {"folders": self.folders, "only_train": NamesEditor(), "repeats": TableEditor()}
-        self.data = _form(DataSettings, ("folders",), {**named, **table})
+        sides = {name: NamesEditor() for name in ("only_train", "only_validation")}
+        named: dict[str, Editor] = {"folders": self.folders, "repeats": TableEditor()}
+        self.data = _form(DataSettings, ("folders",), {**named, **sides, **table})
         self.training = _form(
             TrainSettings, ("epochs", "parts", "device"), {"device": self.device, "loss_weights": TableEditor()}
         )
