@@ -14,13 +14,15 @@ With --visible every row is followed by one that learned half of its silhouettes
 
     python benchmarks/shape_prior.py --data DIR
     python benchmarks/shape_prior.py --data DIR --grids 4 --codes 128 --visible
+    python benchmarks/shape_prior.py --data DIR --weights bundled   # one that is learned already
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import cos, pi
 from pathlib import Path
 
@@ -30,8 +32,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from napari_embryo import completion, library
 from napari_embryo.data import Sample, find_samples, split
-from napari_embryo.models import shapecode
+from napari_embryo.models import checkpoint, shapecode
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
 from napari_embryo.models.shapecode import GROW, ShapeCode, grown
 from napari_embryo.settings import DataSettings, ShapeCodeSettings
@@ -61,15 +64,30 @@ def main() -> None:
     options = parse()
     learned, unseen = read(options)
     tell(f"{len(learned.whole)} silhouettes to learn, {len(unseen.whole)} unseen")
-    table = Table(*HEADINGS, title=f"{options.steps} steps of {options.batch}, side {options.side}")
-    for grid in options.grids:
-        for codes in options.codes:
-            for with_parts in (False, True) if options.visible else (False,):
-                settings = ShapeCodeSettings(side=options.side, grid=grid, codes=codes)
-                row = measure(settings, learned, unseen, options, with_parts)
-                tell(" ".join(row))
-                table.add_row(*row)
+    title = options.weights or f"{options.steps} steps of {options.batch}, side {options.side}"
+    table = Table(*HEADINGS, title=title)
+    rows = of_weights(options.weights, unseen) if options.weights else of_table(options, learned, unseen)
+    for row in rows:
+        tell(" ".join(row))
+        table.add_row(*row)
     Console(width=120).print(table)
+
+
+def of_table(options: argparse.Namespace, learned: Silhouettes, unseen: Silhouettes) -> Iterator[list[str]]:
+    """A row for every shape code, which learns here."""
+    for grid, codes in product(options.grids, options.codes):
+        for with_parts in (False, True) if options.visible else (False,):
+            settings = ShapeCodeSettings(side=options.side, grid=grid, codes=codes)
+            start = time.perf_counter()
+            model = learn(settings, learned, options, with_parts)
+            pace = (time.perf_counter() - start) / options.steps
+            yield [*measure(model, unseen, "whole, parts" if with_parts else "whole"), f"{pace:.2f}"]
+
+
+def of_weights(weights: str, unseen: Silhouettes) -> Iterator[list[str]]:
+    """A row for the shape code of a file, or of a detector."""
+    path = library.find(weights, completion.FAMILY)
+    yield [*measure(completion.shape_code_of(checkpoint.load(path), path), unseen, path.stem), ""]
 
 
 def parse() -> argparse.Namespace:
@@ -83,6 +101,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--drawn", type=int, default=80, help="drawn embryos to learn from")
     parser.add_argument("--visible", action="store_true", help="also learn from parts what the whole is")
+    parser.add_argument("--weights", help="a shape code that is learned, instead of the table")
     return parser.parse_args()
 
 
@@ -157,25 +176,23 @@ def hidden_by_others(whole: Tensor, left: Tensor, generator: torch.Generator) ->
     return best
 
 
-def measure(
-    settings: ShapeCodeSettings,
-    learned: Silhouettes,
-    unseen: Silhouettes,
-    options: argparse.Namespace,
-    with_parts: bool,
-) -> list[str]:
-    """One row."""
-    start = time.perf_counter()
-    model = learn(settings, learned, options, with_parts)
-    pace = (time.perf_counter() - start) / options.steps
+def measure(model: ShapeCode, unseen: Silhouettes, kind: str) -> list[str]:
+    """A row without the pace."""
+    settings = model.settings
     whole, indices = reconstruct(model, unseen)
     share, perplexity = shapecode.codes_in_use(indices, settings.codes)
     seen, part, completed = from_parts(model, unseen)
     kept = np.mean([iou(shapecode.complete(model, mask.numpy()) >= 0.5, mask.numpy()) for mask in unseen.whole])
     numbers = [f"{n:.3f}" for n in (seen, part, completed, kept)]
-    kind = "whole, parts" if with_parts else "whole"
-    use = [f"{whole:.4f}", f"{share:.0%}", f"{perplexity:.0f}"]
-    return [str(settings.grid), str(settings.codes), kind, *use, *numbers, f"{pace:.2f}"]
+    return [
+        str(settings.grid),
+        str(settings.codes),
+        kind,
+        f"{whole:.4f}",
+        f"{share:.0%}",
+        f"{perplexity:.0f}",
+        *numbers,
+    ]
 
 
 def learn(
@@ -244,7 +261,9 @@ def reconstruct(model: ShapeCode, unseen: Silhouettes, times: int = 4) -> tuple[
 def from_parts(model: ShapeCode, unseen: Silhouettes) -> tuple[float, float, float]:
     """Mean IoU with the whole: of the part, of what it is drawn as in the box of the whole, and completed alone."""
     generator = torch.Generator().manual_seed(3)
-    seen, part, completed = [], [], []
+    seen: list[float] = []
+    part: list[float] = []
+    completed: list[float] = []
     for parts in unseen.parts.unbind(1):
         seen += ious(parts, unseen.whole)
         boxes = jitter(BOX.expand(len(parts), 4), generator)

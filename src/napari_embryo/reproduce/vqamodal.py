@@ -26,7 +26,7 @@ FULL = "+ occlusion map"
 _FULL_RECIPE, _ASN_RECIPE = "vqamodal-from-imagenet", "vqamodal-asn"
 _FCN_HEAD = {"model.head": "fcn", "model.refine": False}
 RECIPES: dict[str, tuple[str, Mapping[str, Any]]] = {
-    SHAPE_CODE: ("shapecode", {}),
+    SHAPE_CODE: ("shapecode", {"augmentation.hide": 0}),
     FCN: ("vqamodal-fcn", {}),
     VQ: (_FULL_RECIPE, {}),
     ASN_FCN: (_ASN_RECIPE, _FCN_HEAD),
