@@ -249,7 +249,8 @@ def drawn_back(model: ShapeCode, shown: Tensor, boxes: Tensor) -> tuple[Tensor, 
 def reconstruct(model: ShapeCode, unseen: Silhouettes, times: int = 4) -> tuple[float, Tensor]:
     """Mean IoU of whole silhouettes in shaken boxes, and their codes."""
     generator = torch.Generator().manual_seed(2)
-    overlaps, codes = [], []
+    overlaps: list[float] = []
+    codes: list[Tensor] = []
     for _ in range(times):
         boxes = jitter(BOX.expand(len(unseen.whole), 4), generator)
         found, indices = drawn_back(model, unseen.whole, boxes)
