@@ -23,6 +23,7 @@ from napari_embryo.settings import (
     Recipe,
     RegDeepLabSettings,
     SegmentSettings,
+    ShapeCodeSettings,
     UNetSettings,
 )
 
@@ -279,6 +280,24 @@ def test_ratios_are_written_beside_the_masks_scores(tmp_path: Path, monkeypatch:
     expected = evaluate.score_ratios(samples, lambda image: next(predictor.predict([image])).segmentation)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s_ratios.csv"), expected, check_dtype=False)
     assert {row["class"] for row in scored(tmp_path / "s.csv")} == set(FRAGMENT_CLASSES)
+
+
+def test_a_shape_code_is_scored_by_what_it_draws_back(tmp_path: Path) -> None:
+    """One row per cell; with the codes of each replaced by the first one, every cell is drawn alike."""
+    drawing.draw_cleavages(tmp_path / "cells", 2, (64, 64))
+    model = models.build(ShapeCodeSettings(codes=8, dimension=4))
+    model.codebook.codes.copy_(torch.arange(8.0)[:, None].expand(8, 4) * 1e6 + 1e9)
+    weights = tmp_path / "shapes.safetensors"
+    checkpoint.save(weights, model, checkpoint.CheckpointInfo(model=model.settings, preprocessing=PRE))
+    words = ("evaluate", "--weights", weights, "--data", tmp_path / "cells", "--out", tmp_path / "s.csv")
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    rows = scored(tmp_path / "s.csv")
+    pictures = data.find_samples(DataSettings(folders=(str(tmp_path / "cells"),)), ("cell",)).samples
+    assert len(rows) == sum(len(picture.read().cells) for picture in pictures)
+    line = next(line for line in done.output.splitlines() if line.split()[:1] == [str(len(rows))]).split()
+    ious = np.array([float(row["iou"]) for row in rows])
+    assert line == [str(len(rows)), "2", f"{ious.mean():.3f}", line[3], "12%", "1"]
 
 
 def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

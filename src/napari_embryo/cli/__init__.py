@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from napari_embryo import __version__
-from napari_embryo.cli import about, drawing, scoring, segmenting, training
+from napari_embryo.cli import about, drawing, reproducing, scoring, segmenting, training
 from napari_embryo.cli.terminal import console
 
 __all__ = ["app", "main"]
@@ -31,7 +31,7 @@ for command in (
     training.preview,
     training.train,
     scoring.evaluate,
-    scoring.reproduce,
+    reproducing.reproduce,
     drawing.draw,
     about.info,
 ):

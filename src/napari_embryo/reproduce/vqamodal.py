@@ -173,30 +173,10 @@ def _train_shapes(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
 
 def _score_shapes(prepared: recipes.Prepared, loaded: "Checkpoint", device: Device) -> "pd.DataFrame":
     """One row per silhouette: IoU in a shaken box with what it is drawn back as; and how many codes that takes."""
-    import pandas as pd
-    import torch
+    from napari_embryo.train.silhouettes import draw_back
 
-    from napari_embryo.models import shapecode
-    from napari_embryo.train.items import items_for, visits_of
-
-    model: Any = loaded.model.cpu().eval()
-    samples = visits_of(model, prepared.split.validation)
-    items = items_for(model, samples, prepared.recipe.preprocessing)
-    batch = {name: torch.stack([items[i][name] for i in range(len(items))]) for name in ("image", "masks", "valid")}
-    with torch.inference_mode():
-        outputs = model(batch["image"])
-    share, perplexity = shapecode.codes_in_use(outputs["indices"], model.settings.codes)
-    return pd.DataFrame(
-        {
-            "image": [sample.name for sample in samples],
-            "embryo": [sample.embryo for sample in samples],
-            "source": [sample.source for sample in samples],
-            "iou": shapecode.score(outputs, batch, ("cell",))["IoU"].numpy(),
-            "in_use": share,
-            "perplexity": perplexity,
-            "seed": prepared.recipe.training.seed,
-        }
-    )
+    cells, share, perplexity = draw_back(loaded.model, prepared.split.validation)
+    return cells.assign(in_use=share, perplexity=perplexity, seed=prepared.recipe.training.seed)
 
 
 def _shapes_said(scores: "pd.DataFrame") -> str:

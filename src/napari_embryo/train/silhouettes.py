@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,11 @@ from torch import Tensor
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample, Truth
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
-from napari_embryo.models.shapecode import GROW, grown
+from napari_embryo.models.shapecode import GROW, codes_in_use, grown, score
 from napari_embryo.settings import Augmentation, Preprocessing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ROOM = 0.5
 """Kept around a cell, as a share of its sides: a shaken box reaches no further."""
@@ -20,6 +24,8 @@ _HIDDEN = (0.1, 0.5)
 """The least and the largest share of a cell that is hidden."""
 COMPLETED, COMPLETED_IOU = 0.5, 0.7
 """How much of ``hide`` sees a cell in a box grown from what is seen, shaken so far, as shapecode.complete reads it."""
+
+_AT_ONCE = 256
 
 Bools = npt.NDArray[np.bool_]
 
@@ -153,3 +159,44 @@ def _half_plane(cell: Bools, share: float, angle: float) -> Bools:
     height = ys * np.sin(angle) + xs * np.cos(angle)
     beyond: Bools = height > np.quantile(height[cell], 1 - share)
     return beyond
+
+
+@torch.no_grad()
+def draw_back(model: Any, samples: Sequence[Sample]) -> "tuple[pd.DataFrame, float, float]":
+    """How exactly a shape code draws silhouettes that lie in shaken boxes.
+
+    Parameters
+    ----------
+    model
+        A :class:`~napari_embryo.models.shapecode.ShapeCode`, on any device.
+    samples
+        Pictures with cells.
+
+    Returns
+    -------
+    tuple
+        One row per cell (``image``, ``embryo``, ``source``, ``iou``); the share of the codes that they take, and the
+        perplexity of these.
+
+    Raises
+    ------
+    ValueError
+        When no cell is drawn.
+    """
+    import pandas as pd
+
+    cells = of_cells(samples)
+    if not cells:
+        raise ValueError(f"no cell is drawn on the {len(samples)} pictures that came; give pictures of outlined cells")
+    items = Silhouettes(cells, model.settings.side)
+    device = model.codebook.codes.device
+    ious, indices = [], []
+    for first in range(0, len(cells), _AT_ONCE):
+        each = [items[i] for i in range(first, min(first + _AT_ONCE, len(cells)))]
+        batch = {name: torch.stack([item[name] for item in each]).to(device) for name in ("image", "masks", "valid")}
+        outputs = model.eval()(batch["image"])
+        ious.append(score(outputs, batch, ("cell",))["IoU"].cpu())
+        indices.append(outputs["indices"].cpu())
+    rows = [{"image": cell.name, "embryo": cell.embryo, "source": cell.source} for cell in cells]
+    share, perplexity = codes_in_use(torch.cat(indices), model.settings.codes)
+    return pd.DataFrame(rows).assign(iou=torch.cat(ious).numpy()), share, perplexity
