@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from napari.layers import Labels, Tracks
+from napari.layers import Labels, Shapes, Tracks
 from napari.utils.notifications import notification_manager
+from skimage.measure import regionprops
 
 from napari_embryo import render
 from napari_embryo.image import EmbryoImage, Progress, Segmentation
@@ -151,6 +152,25 @@ def test_overlap_is_counted_and_the_occlusion_map_is_shown(qtbot, docked) -> Non
     assert occlusion.visible
     assert occlusion.contrast_limits == [0, 1]
     assert not any(isinstance(layer, Tracks) for layer in viewer.layers)
+
+
+def test_boxes_tell_scores(qtbot, docked) -> None:
+    """Hidden at first; around each cell of each frame, where the image lies."""
+    viewer, widget = docked(*DIVIDING, **PLACED)
+    run(qtbot, widget)
+    (boxes,) = (layer for layer in viewer.layers if isinstance(layer, Shapes))
+    assert not boxes.visible
+    assert tuple(boxes.scale) == PLACED["scale"]
+    assert len(boxes.data) == sum(len(found.masks) for found in DIVIDING)
+    told = {
+        (round(corners[0, 0]), *corners[:, 1:].min(0), *corners[:, 1:].max(0)): score
+        for corners, score in zip(boxes.data, boxes.features["score"], strict=True)
+    }
+    for frame, found in enumerate(DIVIDING):
+        for mask, score in zip(found.masks, found.scores, strict=True):
+            top, left, bottom, right = regionprops(mask.astype(np.uint8))[0].bbox
+            assert told[frame, top - 0.5, left - 0.5, bottom - 0.5, right - 0.5] == pytest.approx(score)
+    assert list(boxes.text.values[:2]) == [f"{score:.2f}" for score in boxes.features["score"][:2]]
 
 
 def test_number_and_scores_are_said(qtbot, docked) -> None:

@@ -15,6 +15,7 @@ from napari_embryo.widgets._cells import (
     CellFrame,
     Cells,
     Overlap,
+    boxes_layer,
     cell_layer,
     cells_of,
     count_layer,
@@ -104,8 +105,9 @@ class CellResults:
     def _add_cells(self, cells: Cells) -> None:
         """The first cell comes last, so that it lies on top and is ready for the brush."""
         self.cells, about = cells, self._about()
-        if (paths := tracks_layer(self.source, cells, about, self.run)) is not None:
-            add_layer(self.viewer, paths)
+        for more in (boxes_layer, tracks_layer):
+            if (layer := more(self.source, cells, about, self.run)) is not None:
+                add_layer(self.viewer, layer)
         self.layers = [self._add_cell(cell_layer(self.source, cell, about, self.run)) for cell in cells.cells[::-1]]
         self.layers.reverse()
         if self.count is not None:

@@ -22,6 +22,8 @@ OVERLAP = "overlap count"
 """Kind of result: how many cells cover each pixel."""
 TRACKS = "cell tracks"
 """Kind of result: where the cells went and how they divided."""
+BOXES = "cell boxes"
+"""Kind of result: the smallest box around each cell, with its score."""
 RUN = "run"
 """Key in a layer's metadata: layers of one run have the same."""
 CELL = "cell"
@@ -110,11 +112,14 @@ class Cell:
         The image's shape: ``number`` within the cell, 0 elsewhere.
     rows
         What it measures, a row per picture in which it was found.
+    boxes
+        And there the corners (4, 2: y, x in pixels) of the smallest box around it, and its score.
     """
 
     number: int
     labels: Numbers
     rows: list[Row]
+    boxes: list[tuple[Index, npt.NDArray[np.float64], float]]
 
     @property
     def name(self) -> str:
@@ -198,13 +203,22 @@ def _gathered(
 ) -> tuple[Cell, ...]:
     last = max((number for frame in numbers for number in frame), default=0)
     # Pages of zeros take no memory until they are written.
-    cells = [Cell(number, np.zeros(shape, np.min_scalar_type(last)), []) for number in range(1, last + 1)]
+    cells = [Cell(number, np.zeros(shape, np.min_scalar_type(last)), [], []) for number in range(1, last + 1)]
     for frame, of_frame in zip(frames, numbers, strict=True):
         for place, (number, mask) in enumerate(zip(of_frame, frame.masks, strict=True)):
             cell = cells[number - 1]
             cell.labels[frame.index][mask] = number
             cell.rows.append(_row_of(frame, place, number))
+            if mask.any():
+                cell.boxes.append((frame.index, _corners(mask), frame.scores[place]))
     return tuple(cells)
+
+
+def _corners(mask: Bools) -> npt.NDArray[np.float64]:
+    """Around the pixels, whose centers are whole numbers."""
+    ys, xs = np.nonzero(mask)
+    top, bottom, left, right = ys.min() - 0.5, ys.max() + 0.5, xs.min() - 0.5, xs.max() + 0.5
+    return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
 
 
 def _row_of(frame: CellFrame, place: int, number: int) -> Row:
@@ -276,6 +290,28 @@ def cell_layer(source: Source, cell: Cell, about: Mapping[str, Any], run: str) -
         "metadata": metadata,
     }
     return cell.labels, keywords, "labels"
+
+
+def boxes_layer(source: Source, cells: Cells, about: Mapping[str, Any], run: str) -> LayerData | None:
+    """A Shapes layer of each cell's box with its score, hidden at first; None where there is no cell."""
+    each = [(cell.number, *box) for cell in cells.cells for box in cell.boxes]
+    if not each:
+        return None
+    numbers, indices, boxes, scores = zip(*each, strict=True)
+    keywords = {
+        **source.placed,
+        "name": f"{source.image.name} boxes",
+        "shape_type": "rectangle",
+        "edge_color": [[part / 255 for part in render.cell_colour(number)] for number in numbers],
+        "edge_width": 1,
+        "face_color": "transparent",
+        "features": {"cell": numbers, "score": scores},
+        "text": {"string": "{score:.2f}", "color": "white", "anchor": "upper_left", "size": 10},
+        "visible": False,
+        "metadata": {**origin(source, about), RESULT: BOXES, RUN: run},
+    }
+    corners = [np.column_stack((np.tile(index, (4, 1)), box)) for index, box in zip(indices, boxes, strict=True)]
+    return corners, keywords, "shapes"
 
 
 def tracks_layer(source: Source, cells: Cells, about: Mapping[str, Any], run: str) -> LayerData | None:
