@@ -53,8 +53,8 @@ def segmented_sample(weights: str) -> napari.Viewer:
     return viewer
 
 
-def fragmented_sample() -> napari.Viewer:
-    """The sample cleavage-stage embryo: its fragments, their share, and the attention gate beside them."""
+def cleavage_sample(family: str) -> napari.Viewer:
+    """The sample cleavage-stage embryo: its fragments, their share and the attention gate; or a layer for every cell."""
     viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
     viewer.open_sample("napari-embryo", "cleavage")
@@ -63,7 +63,7 @@ def fragmented_sample() -> napari.Viewer:
         viewer.layers.remove(layer)
     viewer.layers.selection.active = picture
     _, widget = viewer.window.add_plugin_dock_widget("napari-embryo", "Segment")
-    run(widget, SegmentSettings(family="regdeeplab"))
+    run(widget, SegmentSettings.model_validate({"family": family}))
     viewer.reset_view()
     wait(1)
     return viewer
@@ -146,7 +146,8 @@ def colours(unit: np.ndarray) -> np.ndarray:
 def main(weights: str = "bundled") -> None:
     overlay(weights)
     shoot(segmented_sample(weights), "segment.png")
-    shoot(fragmented_sample(), "fragments.png")
+    shoot(cleavage_sample("regdeeplab"), "fragments.png")
+    shoot(cleavage_sample("vqamodal"), "cells.png")
     with tempfile.TemporaryDirectory() as folder:
         shoot(trained_sample(Path(folder)), "train.png")
 

@@ -6,6 +6,9 @@ Each picture is seen in eight mirrored and turned views. Where these agree (mean
 over the classes that are always there), the mean's masks are written to OUT/images and OUT/masks, a folder that
 ``napari-embryo train`` reads; name it under ``only_train`` in the recipe, so that nothing is judged by it. Embryos that
 the network was validated on are left out.
+
+Of a network that finds single cells, one view is looked at, and a picture is kept where it is sure (--sure) of every
+cell that it finds at all; their complete outlines are written to OUT/annotations.json (COCO).
 """
 
 import argparse
@@ -16,11 +19,14 @@ from typing import Any
 import numpy as np
 
 from napari_embryo import data, io, library, measure, pipeline, predict
+from napari_embryo.data import coco_writing
 from napari_embryo.image import Segmentation
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import SegmentSettings
+from napari_embryo.settings import OF_CELLS, SegmentSettings
 
+DOUBTFUL = 0.15
+"""A cell that is found with less is none."""
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
 
 
@@ -30,13 +36,40 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--weights", default="bundled")
     parser.add_argument("--agreement", type=float, default=0.82)
+    parser.add_argument("--sure", type=float, default=0.7)
     args = parser.parse_args()
     family: Any = checkpoint.read_info(library.find(args.weights)).model.family
-    predictor = pipeline.load_predictor(SegmentSettings(family=family, weights=args.weights, maps=(), one_embryo=False))
+    settings = SegmentSettings(family=family, weights=args.weights, maps=(), one_embryo=family in OF_CELLS)
     aside = judged(args.weights)
+    if family in OF_CELLS:
+        predictor = Predictor(checkpoint.load(args.weights, family), settings, least_score=DOUBTFUL)
+        label_cells([path for folder in args.folders for path in pictures(folder, aside)], predictor, args)
+        return
+    predictor = pipeline.load_predictor(settings)
     for folder in args.folders:
         kept = [path for path in pictures(folder, aside) if label(path, predictor, args)]
         print(f"{folder}: {len(kept)} pictures kept")
+
+
+def label_cells(paths: list[Path], predictor: Predictor, args: argparse.Namespace) -> None:
+    """Write the pictures and cells that the network is sure of."""
+    images: list[dict[str, Any]] = []
+    cells: list[dict[str, Any]] = []
+    (args.out / "images").mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        picture = np.asarray(io.read_image(path).data)
+        found = next(predictor.predict([picture])).segmentation
+        if found.scores is None or not len(found.scores) or found.scores.min() < args.sure:
+            continue
+        name = f"{path.parent.name}_{path.stem}.png".replace(" ", "_")
+        io.write_png(args.out / "images" / name, picture.astype(np.uint8))
+        height, width = picture.shape
+        embryo = data.embryo_of(path.stem)
+        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width, "embryo": embryo})
+        cells += [coco_writing.annotation(len(cells) + i, len(images), mask) for i, mask in enumerate(found.masks, 1)]
+    with io.replacing(args.out / "annotations.json") as draft:
+        coco_writing.write(draft, images, cells)
+    print(f"{len(images)} of {len(paths)} pictures kept, {len(cells)} cells")
 
 
 def judged(weights: str) -> set[str]:
