@@ -54,7 +54,7 @@ def segmented_sample(weights: str) -> napari.Viewer:
 
 
 def cleavage_sample(family: str) -> napari.Viewer:
-    """The sample cleavage-stage embryo: its fragments, their share and the attention gate; or a layer for every cell."""
+    """The sample cleavage-stage embryo: its fragments, their share and the attention gate, or a layer per cell."""
     viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
     viewer.open_sample("napari-embryo", "cleavage")
