@@ -512,6 +512,43 @@ def test_the_closer_look_is_at_all_cells_of_the_embryo() -> None:
     assert left < 30 < 74 < right < 100
 
 
+class Unsure(nn.Module):
+    """Finds two cells beside each other, and of the second one is hardly sure at the first look."""
+
+    def __init__(self, sure: float) -> None:
+        super().__init__()
+        self.looks: list[Tensor] = []
+        self.sure = sure
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        self.looks.append(images)
+        boxes = torch.tensor([[8.0, 24, 20, 36], [20, 24, 32, 36]])
+        scores = torch.tensor([0.9, self.sure if len(self.looks) == 1 else 0.9])
+        return {"boxes": boxes[None], "scores": scores[None], "cell_logits": torch.full((1, 2, 4, 4), 9.0)}
+
+
+@pytest.mark.parametrize(("sure", "is_in_it"), [(0.9, True), (0.3, True), (0.1, False)])
+@pytest.mark.parametrize("least_score", [None, 0.001])
+def test_a_cell_that_is_hardly_sure_is_looked_at_again(sure: float, is_in_it: bool, least_score: float | None) -> None:
+    """The same whatever is shown."""
+    info = CheckpointInfo(
+        model=VQAmodalSettings(), preprocessing=Preprocessing(height=64, width=64, look_again_below=0.6)
+    )
+    settings = SegmentSettings(family="vqamodal", device="cpu", precision="float32", maps=())
+    predictor = Predictor(Checkpoint(Unsure(sure), info, "fake"), settings, least_score=least_score)
+    (found,) = predictor.predict([np.eye(64)])
+    _, left, _, right = found.geometry.box
+    assert left < 8
+    assert (right > 32) is is_in_it
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_the_closer_look_is_at_all_embryos_where_all_are_kept(everything: bool) -> None:
+    box = embryo_box(cells_of(cell(50, 40), cell(20, 150, 4)), 1.0, everything)
+    assert box is not None
+    assert (box[3] > 150) is everything
+
+
 def test_views_of_single_cells_are_refused() -> None:
     info = CheckpointInfo(model=VQAmodalSettings(), preprocessing=Preprocessing(height=SIDE, width=SIDE))
     with pytest.raises(ValueError, match="views: 4 came; single cells"):

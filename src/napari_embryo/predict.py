@@ -26,6 +26,8 @@ VIEWS = ((0, False), (0, True), (2, False), (2, True), (1, False), (1, True), (3
 
 _AVERAGED = ("logits", "ratio")
 
+_PERHAPS = 0.2
+"""Least score of a cell that the closer look takes in (our decision)."""
 _NEAR = 0.25
 """Cells whose gap is less than twice this share of a cell's diameter belong to one embryo (our decision)."""
 
@@ -147,7 +149,8 @@ class Predictor:
         """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
         found = self._look(planes, [None] * len(planes))
         below = self.info.preprocessing.look_again_below
-        boxes = [embryo_box(p.segmentation, below) if self._tells_the_embryo(p) else None for p in found]
+        everything = not self.settings.one_embryo
+        boxes = [embryo_box(self._perhaps(p), below, everything) if self._tells_the_embryo(p) else None for p in found]
         small = [i for i, box in enumerate(boxes) if box is not None]
         if small:
             again = self._look([planes[i] for i in small], [boxes[i] for i in small])
@@ -159,6 +162,15 @@ class Predictor:
     def _tells_the_embryo(self, prediction: Prediction) -> bool:
         """One part alone does not tell where the embryo ends; its cells do."""
         return len(self.classes) > 1 or prediction.segmentation.scores is not None
+
+    def _perhaps(self, prediction: Prediction) -> Segmentation:
+        """Also cells that it is hardly sure of, whatever is shown: a closer look cuts off what it leaves out."""
+        if prediction.segmentation.scores is None:
+            return prediction.segmentation
+        decode = models.DECODERS[self.info.model.family]
+        return decode(
+            prediction.outputs, prediction.geometry, self.classes, self.settings.threshold, least_score=_PERHAPS
+        )
 
     def _look(self, planes: Sequence[Plane], boxes: Sequence[Box | None]) -> list[Prediction]:
         pre = self.info.preprocessing
@@ -206,16 +218,19 @@ def _ratio_of(prediction: Prediction) -> dict[str, float]:
     return {name: prediction.segmentation.numbers[name]}
 
 
-def embryo_box(segmentation: Segmentation, below: float) -> Box | None:
-    """Box around the largest connected thing, or group of cells, with a margin; None where it is not worth a look."""
+def embryo_box(segmentation: Segmentation, below: float, everything: bool = False) -> Box | None:
+    """Box around the largest connected thing, or group of cells, with a margin; None where it is not worth a look.
+
+    Around all that was found where ``everything`` is kept.
+    """
     if below <= 0:
         return None
-    largest = _largest_group(segmentation)
-    if not largest.any():
+    inside = segmentation.masks.any(axis=0) if everything else _largest_group(segmentation)
+    if not inside.any():
         return None
-    rows, columns = ndimage.find_objects(largest.astype(np.uint8))[0]
+    rows, columns = ndimage.find_objects(inside.astype(np.uint8))[0]
     box = (rows.start, columns.start, rows.stop, columns.stop)
-    return geometry.closer_look(box, _hw(largest), below)
+    return geometry.closer_look(box, _hw(inside), below)
 
 
 def _largest_group(segmentation: Segmentation) -> npt.NDArray[np.bool_]:

@@ -182,9 +182,17 @@ class VQAmodalSettings(Settings):
     reduction: Literal["mean", "sum"] = Field(
         "mean", description="Of the losses; sum: the paper's literal equations, with its weight 0.01 of the occlusion."
     )
+    smallest_anchor: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Side of the finest level's anchors as a share of the picture's; each next one's is twice that.",
+    )
     score_threshold: float = Field(0.05, ge=0, le=1, description="Least score of a cell that is kept.")
     box_nms: float = Field(0.8, gt=0, le=1, description="Boxes that overlap more are one; 0.5 deletes real cells.")
-    mask_nms: float = Field(0.8, gt=0, le=1, description="Masks that overlap more are one.")
+    mask_nms: float = Field(
+        0.6, gt=0, le=1, description="Masks that overlap more are one; at 0.8 many cells are found twice."
+    )
     detections: int = Field(20, ge=1, le=300, description="Most cells of a picture.")
 
 

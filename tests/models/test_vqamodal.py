@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, box_iou
 from torchvision.ops.poolers import LevelMapper
 
 from napari_embryo.geometry import Geometry, normalise, plan
@@ -22,7 +22,7 @@ from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.shapecode import FrozenShapeCode, ShapeCode
 from napari_embryo.models.vqamodal import VQAmodal, detection, found, losses, proposals, silhouettes, truth
-from napari_embryo.models.vqamodal.proposals import ANCHOR_RATIOS, ANCHOR_SHARES, anchors_of
+from napari_embryo.models.vqamodal.proposals import ANCHOR_RATIOS, ANCHOR_SCALES, anchors_of
 from napari_embryo.models.vqamodal.pyramid import Occlusion, box_levels, occlusion_loss, pool
 from napari_embryo.settings import Preprocessing, ShapeCodeSettings, VQAmodalSettings
 from napari_embryo.synthetic import draw_cleavage
@@ -381,20 +381,37 @@ def test_features_of_boxes_are_torchvision_s_but_for_the_half_pixel() -> None:
 
 
 def test_anchors_are_torchvision_s() -> None:
-    """At a side where they are whole pixels; torchvision rounds the others."""
-    sizes = tuple((round(320 * share),) for share in ANCHOR_SHARES)
-    theirs = AnchorGenerator(sizes, (ANCHOR_RATIOS,) * 5)
+    """At sides that are whole pixels; torchvision rounds the others, and tells its ratios before its sizes."""
+    sides = [(32.0 * 2**i, 32.0 * 2**i * ANCHOR_SCALES[1]) for i in range(5)]
+    theirs = AnchorGenerator(tuple(sides), (ANCHOR_RATIOS,) * 5)
     grids = [[80, 80], [40, 40], [20, 20], [10, 10], [5, 5]]
     steps = [[torch.tensor(s), torch.tensor(s)] for s in (4, 8, 16, 32, 64)]
     for i, expected in enumerate(theirs.grid_anchors(grids, steps)):
-        own = anchors_of((grids[i][0], grids[i][1]), 4 << i, i, (320, 320))
-        torch.testing.assert_close(own, expected.float(), atol=0.5, rtol=0)
-        torch.testing.assert_close(own[1::3], expected[1::3].float(), atol=1e-4, rtol=0)
+        by_size = expected.float().view(-1, 3, 2, 4).transpose(1, 2).reshape(-1, 4)
+        own = anchors_of((grids[i][0], grids[i][1]), 4 << i, sides[i][0])
+        torch.testing.assert_close(own, by_size, atol=0.5, rtol=0)
+        torch.testing.assert_close(own[1::6], by_size[1::6], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("side", [256, 320])
+def test_nearly_every_blastomere_has_an_anchor_that_fits(side: int) -> None:
+    """Of drawn ones; by 0.7, from which an anchor learns that it lies on a cell."""
+    smallest = side * VQAmodalSettings().smallest_anchor
+    levels = [anchors_of((-(-side // s), -(-side // s)), s, smallest * 2**i) for i, s in enumerate((4, 8, 16, 32, 64))]
+    pictures = (draw_cleavage(seed, shape=(side, side)).cells for seed in range(12))
+    cells = torch.cat([boxes_of(torch.from_numpy(cells)) for cells in pictures])
+    best = box_iou(cells, torch.cat(levels)).amax(1)
+    assert float((best >= 0.7).float().mean()) > 0.8
 
 
 def test_anchors_grow_with_the_input() -> None:
-    small, large = anchors_of((4, 4), 16, 2, (160, 160)), anchors_of((4, 4), 16, 2, (320, 320))
-    torch.testing.assert_close(large[:, 2:] - large[:, :2], 2 * (small[:, 2:] - small[:, :2]))
+    levels = [torch.zeros(1, 256, *hw) for hw in ((8, 8), (4, 4), (2, 2), (1, 1), (1, 1))]
+    sizes = []
+    for hw in ((32, 32), (64, 64)):
+        anchors = proposals.Proposals(0.8, 0.1)(levels, hw).anchors
+        sizes.append(anchors[:, 2:] - anchors[:, :2])
+    torch.testing.assert_close(sizes[1], 2 * sizes[0])
+    assert float(sizes[0][1].prod().sqrt()) == pytest.approx(0.1 * 32)
 
 
 # The shape code.

@@ -69,6 +69,7 @@ _AS_KINS_IS: dict[str, Any] = {
     "preprocessing.width": 1248,
     "preprocessing.look_again_below": 0,
     "model.translucent": False,
+    "model.smallest_anchor": 0.04,
     "model.detections": 100,
     "augmentation.flips": False,
     "augmentation.rotation": 0,

@@ -21,6 +21,8 @@ SIDE = 7
 VECTOR = 1024
 SAMPLED, POSITIVE = 64, 0.25
 """Boxes of a picture that are learned from, and the largest share of those on a cell: at most 16 masks a picture."""
+SPARE = 3
+"""How many times more boxes get a mask than cells are kept: masks tell which of them are the same cell."""
 OCCLUDED_WEIGHT = 8.0
 """Of the occluded cells in KINS' released settings."""
 
@@ -115,7 +117,7 @@ def _kept(boxes: Tensor, scores: Tensor, hw: tuple[int, int], settings: VQAmodal
     boxes = clip_boxes_to_image(boxes, hw)
     at = torch.nonzero(scores >= settings.score_threshold)[:, 0]
     at = at[remove_small_boxes(boxes[at], 1.0)]
-    at = at[nms(boxes[at], scores[at], settings.box_nms)[: settings.detections]]
+    at = at[nms(boxes[at], scores[at], settings.box_nms)[: SPARE * settings.detections]]
     return boxes[at], scores[at]
 
 

@@ -45,7 +45,7 @@ class VQAmodal(nn.Module):
         self.encoder = Encoder(settings.encoder)
         self.pyramid = Pyramid()
         self.occlusion = Occlusion() if settings.occlusion == "branch" else None
-        self.proposals = Proposals(settings.box_nms)
+        self.proposals = Proposals(settings.box_nms, settings.smallest_anchor)
         self.box = BoxHead(deep=settings.occlusion == "asn")
         self.asn = ASN() if settings.occlusion == "asn" else None
         self.head: CodedHead | FCNHead = CodedHead(settings) if settings.head == "vq" else FCNHead()
@@ -131,8 +131,9 @@ class VQAmodal(nn.Module):
         sizes = [len(own) for own in boxes]
         named = {"boxes": boxes, "scores": scores, **{name: of.split(sizes) for name, of in drawn.items()}}
         each = zip(named["boxes"], named["cell_logits"], strict=True)
-        kept = [distinct(box, logits, hw, self.settings.mask_nms) for box, logits in each]
-        return {name: _stacked(pictures, kept, self.settings.detections) for name, pictures in named.items()}
+        most = self.settings.detections
+        kept = [distinct(box, logits, hw, self.settings.mask_nms)[:most] for box, logits in each]
+        return {name: _stacked(pictures, kept, most) for name, pictures in named.items()}
 
 
 def _pairs(cells: Sequence[Cells], chosen: Chosen) -> list[tuple[Cells, Tensor]]:
