@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_embryo import data, measure
+from napari_embryo import completion, data, measure
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings, SegmentSettings
@@ -59,13 +59,50 @@ def test_finds_the_embryo_that_experts_drew(fragments: Predictor, data_dir: Path
         assert measure.iou(found.masks[1], sample.masks[1]) > USABLE
 
 
-@pytest.mark.parametrize("family", ["resanet", "regdeeplab"])
+@pytest.fixture(scope="module")
+def cells() -> Predictor:
+    return Predictor(checkpoint.load(family="vqamodal"), SegmentSettings(family="vqamodal", maps=()))
+
+
+def best_ious(found: np.ndarray, drawn: np.ndarray) -> list[float]:
+    """Of every drawn cell with the found one that fits it best."""
+    return [max((measure.iou(mask, cell) for mask in found), default=0.0) for cell in drawn]
+
+
+@pytest.mark.parametrize("style", ["microscope", "incubator"])
+@pytest.mark.parametrize("seed", [901, 902])
+def test_finds_the_cells_of_drawn_embryos(cells: Predictor, seed: int, style: str) -> None:
+    """Each as a whole, also where others cover it."""
+    embryo = draw_cleavage(seed, 4, style=style)
+    found = next(cells.predict([embryo.image])).segmentation
+    assert np.mean(best_ious(found.masks, embryo.cells)) > USABLE
+
+
+def test_finds_the_cells_that_experts_drew(cells: Predictor, data_dir: Path) -> None:
+    settings = DataSettings(folders=(str(data_dir / "cleavage" / "expert"),))
+    for sample in (s.read() for s in data.find_samples(settings, ("cell",)).samples):
+        found = next(cells.predict([sample.image])).segmentation
+        assert np.mean(best_ious(found.masks, sample.cells)) > USABLE
+
+
+@pytest.mark.parametrize("seed", range(911, 915))
+def test_complete_what_is_cut_off(seed: int) -> None:
+    """Two thirds of a drawn cell become more of the whole than they are."""
+    whole = draw_cleavage(seed, 2).cells[0]
+    rows = np.flatnonzero(whole.any(1))
+    part = whole.copy()
+    part[rows[len(rows) * 2 // 3] :] = False
+    completed = completion.complete(part) >= 0.5
+    assert measure.iou(completed, whole) > measure.iou(part, whole)
+
+
+@pytest.mark.parametrize("family", ["resanet", "regdeeplab", "vqamodal"])
 def test_say_where_they_come_from(family: str) -> None:
     info = checkpoint.read_info(checkpoint.bundled(family))
     assert {"data", "split", "metrics", "stages"} <= info.provenance.keys()
 
 
-@pytest.mark.parametrize("family", ["resanet", "regdeeplab"])
+@pytest.mark.parametrize("family", ["resanet", "regdeeplab", "vqamodal"])
 def test_have_a_model_card(family: str) -> None:
     card = checkpoint.bundled(family).with_suffix(".md").read_text(encoding="utf-8")
     for part in ("Data", "Split", "Metrics", "Licence", "Intended use"):

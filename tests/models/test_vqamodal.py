@@ -528,19 +528,31 @@ def test_true_boxes_and_true_codes_reach_what_the_shape_code_can_do(learned: Sha
 
 
 @pytest.mark.parametrize(
-    ("overlaps", "most", "kept"),
+    ("overlaps", "scores", "expected"),
     [
-        ([[1.0, 0.9], [0.9, 1.0]], 0.8, [0]),
-        ([[1.0, 0.8], [0.8, 1.0]], 0.8, [0, 1]),
-        # the third overlaps only the second, which is not there any more
-        ([[1.0, 0.9, 0.5], [0.9, 1.0, 0.9], [0.5, 0.9, 1.0]], 0.8, [0, 2]),
-        ([], 0.8, []),
+        ([[1.0, 0.9], [0.9, 1.0]], [0.8, 0.6], [0.8, 0.06]),
+        ([[1.0, 0.5], [0.5, 1.0]], [0.8, 0.6], [0.8, 0.6]),
+        # the third overlaps only the second, whose score is hardly one any more: 0.1 of 0.7, behind the third's 0.5
+        ([[1.0, 0.9, 0.2], [0.9, 1.0, 0.8], [0.2, 0.8, 1.0]], [0.9, 0.7, 0.5], [0.9, 0.07 * 0.2, 0.5]),
+        ([[1.0, 0.6, 0.6], [0.6, 1.0, 0.6], [0.6, 0.6, 1.0]], [0.9, 0.8, 0.7], [0.9, 0.32, 0.7 * 0.4 * 0.4]),
+        ([[1.0, 0.9], [0.9, 1.0]], [0.3, 0.9], [0.03, 0.9]),
+        ([], [], []),
     ],
-    ids=["the better one stays", "at most is not more", "a removed one removes none", "none"],
+    ids=[
+        "the better one stays",
+        "at most is not more",
+        "in order of what is left",
+        "once for each",
+        "any order",
+        "none",
+    ],
 )
-def test_repeated_cells_are_removed_by_score(overlaps: list[list[float]], most: float, kept: list[int]) -> None:
+def test_repeated_cells_lose_their_score(
+    overlaps: list[list[float]], scores: list[float], expected: list[float]
+) -> None:
+    """By hand, after Bodla et al. 2017: s times 1 - IoU where the IoU is more than 0.5."""
     table = torch.tensor(overlaps, dtype=torch.float64).reshape(len(overlaps), len(overlaps))
-    assert found.greedy(table, most).tolist() == kept
+    assert found.softened(table, torch.tensor(scores), 0.5).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @given(st.integers(0, 80), st.floats(0.1, 0.95))
@@ -551,8 +563,10 @@ def test_shifted_squares_are_one_cell_by_their_iou(shift: int, most: float) -> N
     if abs(iou_of_both - most) < 0.03:
         return
     boxes = torch.tensor([[10.0, 10, 90, 90], [10.0 + shift, 10, 90 + shift, 90]])
-    kept = found.distinct(boxes, torch.full((2, 28, 28), 9.0), (100, 200), most)
-    assert len(kept) == (1 if iou_of_both > most else 2)
+    scores = torch.tensor([0.9, 0.8])
+    left = found.rescored(boxes, torch.full((2, 28, 28), 9.0), scores, (100, 200), most)
+    assert left[0] == scores[0]
+    assert float(left[1]) == pytest.approx(0.8 * (1 - iou_of_both if iou_of_both > most else 1), abs=0.02)
 
 
 def test_overlap_is_counted_exactly_in_mixed_precision() -> None:

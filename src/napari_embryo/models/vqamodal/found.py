@@ -19,24 +19,31 @@ NMS_STRIDE = 2
 """Masks are compared at half the input's size, which moves an IoU of cells by a hundredth at most."""
 
 
-def distinct(boxes: Tensor, logits: Tensor, hw: tuple[int, int], most: float) -> Tensor:
-    """Which cells, highest score first, overlap none kept before by an IoU of more than ``most``.
+def rescored(boxes: Tensor, logits: Tensor, scores: Tensor, hw: tuple[int, int], most: float) -> Tensor:
+    """Scores (n,), lower for cells that lie where one of a higher score does; see :func:`softened`.
 
     Of boxes (n, 4) and the logits (n, S, S) in them.
     """
     small = -(-hw[0] // NMS_STRIDE), -(-hw[1] // NMS_STRIDE)
     masks = paste(torch.sigmoid(logits.float()), boxes / NMS_STRIDE, small) >= 0.5
-    return greedy(ious(masks, masks), most)
+    return softened(ious(masks, masks), scores, most)
 
 
-def greedy(overlaps: Tensor, most: float) -> Tensor:
-    """Indices of those (n,) whose overlap (n, n) with every one kept before is ``most`` at most."""
-    table = (overlaps > most).tolist()
-    kept: list[int] = []
-    for i, row in enumerate(table):
-        if not any(row[j] for j in kept):
-            kept.append(i)
-    return torch.tensor(kept, dtype=torch.long, device=overlaps.device)
+def softened(overlaps: Tensor, scores: Tensor, most: float) -> Tensor:
+    """Linear Soft-NMS (Bodla et al. 2017) on overlaps (n, n) of masks.
+
+    The highest score stays; of all others that overlap it by an IoU of more than ``most`` the share that does not is
+    left; then the highest of these, and so on. So a cell that was found twice is shown once, and real cells that lie
+    upon each other are not deleted, as a hard limit would (our decision).
+    """
+    table, left = overlaps.double().cpu().numpy(), scores.double().cpu().numpy().copy()
+    waiting = np.ones(len(left), bool)
+    for _ in range(len(left)):
+        best = int(np.argmax(np.where(waiting, left, -1.0)))
+        waiting[best] = False
+        lower = waiting & (table[best] > most)
+        left[lower] *= 1 - table[best][lower]
+    return torch.from_numpy(left).to(scores)
 
 
 def ious(masks: Tensor, others: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.shapecode import FrozenShapeCode
 from napari_embryo.models.vqamodal import detection
 from napari_embryo.models.vqamodal.detection import ASN, BoxHead, Chosen, choose
-from napari_embryo.models.vqamodal.found import distinct
+from napari_embryo.models.vqamodal.found import rescored
 from napari_embryo.models.vqamodal.proposals import Proposals
 from napari_embryo.models.vqamodal.pyramid import Occlusion, Pyramid, occlusion_loss, pool
 from napari_embryo.models.vqamodal.silhouettes import CodedHead, Drawn, FCNHead, code_loss, encode, mask_loss
@@ -129,10 +129,12 @@ class VQAmodal(nn.Module):
         boxes, scores = self.box.found(told, proposed, hw, self.settings)
         drawn = _named(self._draw(levels, boxes))
         sizes = [len(own) for own in boxes]
-        named = {"boxes": boxes, "scores": scores, **{name: of.split(sizes) for name, of in drawn.items()}}
-        each = zip(named["boxes"], named["cell_logits"], strict=True)
+        named = {name: of.split(sizes) for name, of in drawn.items()}
+        each = zip(boxes, named["cell_logits"], scores, strict=True)
+        scores = [rescored(*own, hw, self.settings.mask_nms) for own in each]
+        named |= {"boxes": boxes, "scores": scores}
         most = self.settings.detections
-        kept = [distinct(box, logits, hw, self.settings.mask_nms)[:most] for box, logits in each]
+        kept = [torch.argsort(own, descending=True, stable=True)[:most] for own in scores]
         return {name: _stacked(pictures, kept, most) for name, pictures in named.items()}
 
 
