@@ -3,8 +3,8 @@
 The other is torchvision's ``maskrcnn_resnet50_fpn`` on the same picture at the same size, with random weights as all
 here, no score too low for either, and as many boxes that get a mask; its other settings are its own, so it looks at up
 to 1000 proposals where ours looks at 200. A second row gives it as few. All networks run once per round, one after the
-other, so that a slow minute of the machine hits all alike; medians and ranges of the rounds' own ratios are printed. With
-``--clock processor`` the time of this process alone is counted, for a machine that does other work as well.
+other, so that a slow minute of the machine hits all alike; medians and ranges of the rounds' own ratios are printed.
+With ``--clock processor`` the time of this process alone is counted, for a machine that does other work as well.
 """
 
 import argparse
