@@ -35,8 +35,8 @@ from torch import Tensor
 from napari_embryo import completion, library
 from napari_embryo.data import Sample, find_samples, split
 from napari_embryo.models import checkpoint, shapecode
-from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
-from napari_embryo.models.shapecode import GROW, ShapeCode, grown
+from napari_embryo.models.boxes import boxes_of, crop_masks, grown, jitter
+from napari_embryo.models.shapecode import GROW, ShapeCode
 from napari_embryo.settings import DataSettings, ShapeCodeSettings
 from napari_embryo.synthetic import draw_cleavage
 

@@ -547,9 +547,3 @@ def test_the_closer_look_is_at_all_embryos_where_all_are_kept(everything: bool) 
     box = embryo_box(cells_of(cell(50, 40), cell(20, 150, 4)), 1.0, everything)
     assert box is not None
     assert (box[3] > 150) is everything
-
-
-def test_views_of_single_cells_are_refused() -> None:
-    info = CheckpointInfo(model=VQAmodalSettings(), preprocessing=Preprocessing(height=SIDE, width=SIDE))
-    with pytest.raises(ValueError, match="views: 4 came; single cells"):
-        Predictor(Checkpoint(Told(0), info, "fake"), SegmentSettings(device="cpu", views=4))

@@ -16,7 +16,8 @@ from napari_embryo import geometry, models
 from napari_embryo.geometry import Box, Geometry, network_input
 from napari_embryo.image import Segmentation
 from napari_embryo.models.checkpoint import Checkpoint
-from napari_embryo.settings import OF_CELLS, Device, Precision, SegmentSettings
+from napari_embryo.models.vqamodal import views
+from napari_embryo.settings import Device, Precision, SegmentSettings
 
 Plane = npt.NDArray[Any]
 
@@ -72,7 +73,7 @@ class Predictor:
     Raises
     ------
     ValueError
-        When the device cannot be used, does not compute in the precision, or views were asked for of single cells.
+        When the device cannot be used, or does not compute in the precision.
     """
 
     def __init__(
@@ -86,10 +87,6 @@ class Predictor:
         self.info, self.sha256, self.settings = checkpoint.info, checkpoint.sha256, settings
         self.quantifier, self.role = quantifier, role
         self._how = {} if least_score is None else {"least_score": least_score}
-        if settings.views > 1 and self.info.model.family in OF_CELLS:
-            raise ValueError(
-                f"views: {settings.views} came; single cells, unlike parts, cannot be averaged over views: say 1"
-            )
         self.device = choose_device(settings.device)
         check_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size
@@ -178,7 +175,7 @@ class Predictor:
         inputs = torch.from_numpy(np.stack([network_input(p, g, pre) for p, g in zip(planes, plans, strict=True)]))
         outputs = self._forward(inputs)
         if self.settings.views > 1:
-            outputs |= self._averaged(inputs, outputs)
+            outputs |= self._merged(inputs, outputs) if "cell_logits" in outputs else self._averaged(inputs, outputs)
         return [self._prediction(planes[i], outputs, i, plan, inputs) for i, plan in enumerate(plans)]
 
     def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -188,11 +185,25 @@ class Predictor:
             )
         return {name: tensor.float().cpu() for name, tensor in outputs.items()}
 
+    def _merged(self, inputs: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The single cells of mirrored and turned views."""
+        seen = [outputs, *(self._forward(viewed(inputs, *view)) for view in VIEWS[1 : self.settings.views])]
+        hw, described = (int(inputs.shape[-2]), int(inputs.shape[-1])), self.info.model
+        pictures = [
+            views.merged(
+                [views.turned_back(views.of_picture(o, i), *v, hw) for o, v in zip(seen, VIEWS, strict=False)],
+                hw,
+                getattr(described, "mask_nms", 1.0),
+            )
+            for i in range(len(inputs))
+        ]
+        return views.stacked(pictures, outputs["scores"].shape[1])
+
     def _averaged(self, inputs: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean probability, and ratio, over mirrored and turned views, as logits again."""
         totals = {name: torch.sigmoid(outputs[name]) for name in _AVERAGED if name in outputs}
         for turns, mirrored in VIEWS[1 : self.settings.views]:
-            seen = self._forward(torch.rot90(inputs.flip(-1) if mirrored else inputs, turns, (-2, -1)))
+            seen = self._forward(viewed(inputs, turns, mirrored))
             back = torch.rot90(seen["logits"], -turns, (-2, -1))
             seen["logits"] = back.flip(-1) if mirrored else back
             totals = {name: total + torch.sigmoid(seen[name]) for name, total in totals.items()}
@@ -213,6 +224,11 @@ class Predictor:
         return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
 
 
+def viewed(inputs: Tensor, turns: int, mirrored: bool) -> Tensor:
+    """(..., h, w) mirrored left-right or not, then turned by so many quarters."""
+    return torch.rot90(inputs.flip(-1) if mirrored else inputs, turns, (-2, -1))
+
+
 def _ratio_of(prediction: Prediction) -> dict[str, float]:
     name = "ratio_regressed"
     return {name: prediction.segmentation.numbers[name]}
@@ -225,7 +241,7 @@ def embryo_box(segmentation: Segmentation, below: float, everything: bool = Fals
     """
     if below <= 0:
         return None
-    inside = segmentation.masks.any(axis=0) if everything else _largest_group(segmentation)
+    inside = np.asarray(segmentation.masks.any(axis=0)) if everything else _largest_group(segmentation)
     if not inside.any():
         return None
     rows, columns = ndimage.find_objects(inside.astype(np.uint8))[0]

@@ -116,6 +116,12 @@ def _ends(lines: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(end > 0, first, 0), end
 
 
+def grown(boxes: Tensor, share: float) -> Tensor:
+    """Boxes (N, 4) larger by ``share`` of their size on each side."""
+    more = share * (boxes[:, 2:] - boxes[:, :2])
+    return torch.cat((boxes[:, :2] - more, boxes[:, 2:] + more), 1)
+
+
 def jitter(boxes: Tensor, generator: torch.Generator, least_iou: float = 0.5) -> Tensor:
     """Boxes (N, 4) as a detector proposes them: every edge moved, some by little, some as far as ``least_iou`` lets it.
 

@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, one_hot
 
 from napari_embryo.models.blocks import MapInfo
-from napari_embryo.models.boxes import boxes_of, crop_masks, paste
+from napari_embryo.models.boxes import boxes_of, crop_masks, grown, paste
 from napari_embryo.settings import ShapeCodeSettings
 
 MAPS: Mapping[str, MapInfo] = {}
@@ -373,9 +373,3 @@ def complete(model: ShapeCode, mask: npt.NDArray[np.bool_], grow: float = GROW) 
     pasted = paste(torch.sigmoid(logits.float())[:, 0], boxes, (mask.shape[0], mask.shape[1]))
     picture: npt.NDArray[np.float32] = pasted[0].cpu().numpy()
     return picture
-
-
-def grown(boxes: Tensor, share: float) -> Tensor:
-    """Boxes (N, 4) larger by ``share`` of their size on each side."""
-    more = share * (boxes[:, 2:] - boxes[:, :2])
-    return torch.cat((boxes[:, :2] - more, boxes[:, 2:] + more), 1)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample, Truth
-from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
-from napari_embryo.models.shapecode import GROW, codes_in_use, grown, score
+from napari_embryo.models.boxes import boxes_of, crop_masks, grown, jitter
+from napari_embryo.models.shapecode import GROW, codes_in_use, score
 from napari_embryo.settings import Augmentation, Preprocessing
 
 if TYPE_CHECKING:
