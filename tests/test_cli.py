@@ -185,6 +185,40 @@ def test_a_broken_frame_is_named_and_the_others_are_done(weights: Path, tmp_path
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
+def test_maps_of_a_run_before_do_not_stay_beside_other_masks(weights: Path, embryos: Path, tmp_path: Path) -> None:
+    assert segment(weights, tmp_path, embryos).exit_code == 0
+    assert segment(weights, tmp_path, embryos / "late.png", "--maps", "").exit_code == 0
+    assert files(tmp_path) == [name for name in results("early", "late") if name != "late_attention.ome.tif"]
+
+
+def test_the_table_keeps_the_rows_of_other_images(weights: Path, embryos: Path, tmp_path: Path) -> None:
+    """Also of a time-lapse, which has columns of its own; measured again, an image's rows are replaced."""
+    done = segment(weights, tmp_path / "out", embryos / "early.png", incubator(tmp_path / "in", 2))
+    assert "keeps the rows" not in done.output
+    before = table(tmp_path / "out")
+    done = segment(weights, tmp_path / "out", embryos)
+    assert "measurements.csv keeps the rows of 1 other image measured before" in done.output
+    rows = table(tmp_path / "out")
+    film = [row for row in before if row["frame"]]
+    assert [row for row in rows if row["frame"]] == film != []
+    assert [row["image"] for row in rows[len(film) :]] == ["early"] * 3 + ["late"] * 3
+
+
+@pytest.mark.parametrize(("text", "is_said"), [("name;area\n", True), ("\xff", True), ("image,class\n", False)])
+def test_a_table_that_is_not_ours(weights: Path, embryos: Path, tmp_path: Path, text: str, is_said: bool) -> None:
+    (tmp_path / "measurements.csv").write_text(text, encoding="latin-1")
+    done = segment(weights, tmp_path, embryos / "late.png")
+    assert ("was no table of images; it is replaced" in done.output) == is_said
+    assert {row["image"] for row in table(tmp_path)} == {"late"}
+
+
+def test_six_digits_are_enough(weights: Path, embryos: Path, tmp_path: Path) -> None:
+    assert segment(weights, tmp_path, embryos, "--pixel-size", "0.3141592653589793").exit_code == 0
+    for row in table(tmp_path):
+        assert float(row["area_um2"]) == pytest.approx(int(row["area_px"]) * 0.3141592653589793**2, rel=1e-5)
+        assert len(row["area_um2"].replace(".", "").strip("0")) <= 6
+
+
 @pytest.mark.parametrize("names", [("embryo.png", "embryo.png"), ("Embryo.png", "embryo.png")])
 def test_images_of_one_name_do_not_overwrite_each_other(weights: Path, tmp_path: Path, names: tuple[str, str]) -> None:
     """Nor where the system does not tell capital letters apart."""
@@ -432,6 +466,10 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
         (("--device", "toaster"), ("toaster", "cuda")),
         (("--pixel-size", "-1"), ("pixel-size",)),
         (("--grouping", "pairs"), ("pairs", "separate")),
+        (
+            ("--family", "vqamodal", "--ratio-weights", "bundled"),
+            ("error: ratio_weights came with the family vqamodal, which tells no ratio; leave it empty\n",),
+        ),
     ],
 )
 def test_a_wrong_option_is_explained_before_anything_is_done(

@@ -1,6 +1,7 @@
 """Scores and reproductions from the command line."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -191,6 +192,32 @@ def test_pictures_without_a_class_of_the_network_are_no_score(tmp_path: Path) ->
     done = run("evaluate", "--weights", tmp_path / "w.safetensors", "--data", tmp_path / "graded", "--device", "cpu")
     assert done.exit_code == 2
     assert "none of fragment is drawn on the 2 pictures that came" in " ".join(done.output.split())
+
+
+def test_pictures_for_other_families_name_them(tmp_path: Path) -> None:
+    folder = drawing.draw_cleavages(tmp_path / "drawn", 2, (64, 64), fragmentation=(0.2, 0.4))
+    done = run("evaluate", "--weights", "bundled", "--data", folder, "--device", "cpu")
+    assert done.exit_code == 2
+    for words in (
+        "none of ICM, TE, ZP",
+        "cells (--family vqamodal) and fragments (--family regdeeplab); name the family",
+    ):
+        assert words in done.output
+    only_cells = json.loads((folder / "annotations.json").read_text())
+    only_cells["categories"] = [each for each in only_cells["categories"] if each["name"] == "cell"]
+    (folder / "annotations.json").write_text(json.dumps(only_cells))
+    done = run("evaluate", "--weights", "bundled", "--data", folder, "--device", "cpu")
+    assert "Drawn on these pictures are single cells (--family vqamodal); name the family" in done.output
+
+
+def test_one_embryo_has_no_interval(trained: Path, other: Path, tmp_path: Path) -> None:
+    names = ("drawn0", "drawn1", "drawn2")
+    (tmp_path / "t.csv").write_text("image,embryo\n" + "".join(f"{name},mine\n" for name in names))
+    words = ("--weights", trained, "--data", other, "--device", "cpu", "--split", "all")
+    done = run("evaluate", *words, "--embryo-table", tmp_path / "t.csv")
+    (line,) = [text.split() for text in done.output.splitlines() if text.startswith("ICM")]
+    assert (line[2:4], len(line)) == (["3", "1"], 8)
+    assert "nan" not in done.output
 
 
 def test_several_folders_are_told_apart(trained: Path, drawn: Path, other: Path) -> None:

@@ -95,10 +95,11 @@ def test_the_average_precision_is_that_of_pycocotools(seed: int) -> None:
 def test_a_perfect_answer_scores_one_however_much_the_cells_overlap() -> None:
     cells = ellipses(np.random.default_rng(0), 6)
     assert (cells.sum(0) > 2).any()
-    summary = cell_summary([judge_cells(sample(), cells, found(cells, np.linspace(0.9, 0.6, 6)))])
+    two = [judge_cells(sample(embryo=name), cells, found(cells, np.linspace(0.9, 0.6, 6))) for name in "ab"]
+    summary = cell_summary(two)
     for name in ("ap", "ap_low", "ap_high", "ap50", "ap75", "best_iou", "count_right"):
         assert summary[name] == pytest.approx(1), name
-    assert (summary["cells"], summary["few"], isnan(summary["few_right"])) == (6, 0, True)
+    assert (summary["cells"], summary["few"], isnan(summary["few_right"])) == (12, 0, True)
 
 
 def strip(start: int, length: int) -> np.ndarray:
@@ -147,8 +148,9 @@ def test_every_true_cell_counts_alike_and_every_picture() -> None:
     assert summary["best_iou"] == pytest.approx((2 + 0 + 3) / 8)
     assert summary["count_right"] == pytest.approx(1 / 3)
     assert summary["few_right"] == pytest.approx(1 / 2)
-    for name in ("ap", "best_iou", "count_right", "few_right"):
+    for name in ("ap", "best_iou", "count_right"):
         assert summary[f"{name}_low"] <= summary[name] <= summary[f"{name}_high"], name
+    assert isnan(summary["few_right_low"])  # both are of one embryo
 
 
 def test_pictures_of_one_embryo_do_not_narrow_the_interval() -> None:
@@ -156,6 +158,13 @@ def test_pictures_of_one_embryo_do_not_narrow_the_interval() -> None:
     once = cell_summary(judged)
     often = cell_summary(judged * 4)
     assert (often["ap_low"], often["ap_high"]) == pytest.approx((once["ap_low"], once["ap_high"]), abs=0.02)
+
+
+def test_one_embryo_tells_nothing_of_others() -> None:
+    told = cell_summary([judge_cells(sample(name), TWO, found(TWO, (0.9, 0.8))) for name in "ab"])
+    assert (told["ap"], told["best_iou"], told["count_right"], told["few_right"]) == (1, 1, 1, 1)
+    ends = [told[f"{name}_{end}"] for name in ("ap", "best_iou", "count_right", "few_right") for end in ("low", "high")]
+    assert np.isnan(ends).all()
 
 
 @pytest.mark.parametrize(("cells", "ap"), [(TWO, 0.0), (EMPTY, None)])

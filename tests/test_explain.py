@@ -22,7 +22,7 @@ from napari_embryo.explain import (
 from napari_embryo.geometry import plan
 from napari_embryo.models.baselines import UNet
 from napari_embryo.models.resanet import ResANet
-from napari_embryo.settings import BLASTOCYST_CLASSES, ResANetSettings, UNetSettings
+from napari_embryo.settings import BLASTOCYST_CLASSES, ResANetSettings, UNetSettings, VQAmodalSettings
 
 NET_HW = (64, 96)
 GEOMETRY = plan((97, 131), NET_HW)
@@ -259,6 +259,12 @@ def test_a_network_that_sees_nothing_gives_zeros(one_class: UNet) -> None:
 def test_an_unknown_layer_is_answered_with_the_known(resanet: ResANet) -> None:
     with pytest.raises(ValueError, match="no layer 'layer4'; Grad-CAM can look at " + ", ".join(RESANET_LAYERS)):
         grad_cam(resanet, IMAGE, 0, GEOMETRY, "layer4")
+
+
+def test_a_family_without_layers_says_so() -> None:
+    cells = models.build(VQAmodalSettings()).eval()
+    with pytest.raises(ValueError, match="'encoder 1/32': networks of this family have none that Grad-CAM can look at"):
+        check_names(cells, (), "encoder 1/32")
 
 
 def test_grad_cam_leaves_the_network_as_it_was(one_class: UNet) -> None:

@@ -11,7 +11,7 @@ import tracemalloc
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -347,6 +347,77 @@ def test_one_table_of_stills_and_films(tmp_path: Path) -> None:
     ]
 
 
+# --- where the pictures lie ---
+
+
+def opened(folder: Path, pixels: dict[str, np.ndarray], focus: Literal["best", "edf"] = "best") -> EmbryoImage:
+    """The one image that a folder of such files is."""
+    for name, grey in pixels.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        io.write_png(folder / name, grey)
+    (planned,) = io.plan_folder(folder).edited(io.OpenChoices(focus=focus)).images
+    return pipeline.with_files(io.open_image(planned), planned)
+
+
+def images_said(image: EmbryoImage, out: Path) -> list[dict[str, Any]]:
+    out.mkdir(exist_ok=True)
+    drain(segment_to_files(image, predictor_of(maps=()), out))
+    said: list[dict[str, Any]] = content(out, image.name)["images"]
+    return said
+
+
+ONE, TWO = picture(LEFT, RIGHT), picture(MIDDLE)
+WELL = "D2013.01.28_S0717_I132_WELL7"
+MANY_EDGES = ONE // 2 + 60 * (np.indices(HW).sum(0) % 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "shown", "embryo"),
+    [
+        ({f"{WELL}_RUN5.png": ONE, f"{WELL}_RUN6.png": TWO}, slice(None), "S0717_I132_WELL7"),
+        ({"1.png": ONE, "2.png": TWO}, slice(None), "film"),
+        ({"R13-0140_1.png": ONE, "R13-0140_2.png": TWO}, slice(None), "R13-0140"),
+        ({"F-15/a.png": ONE, "F0/a.png": MANY_EDGES}, slice(1, 2), "film"),
+    ],
+)
+def test_every_picture_of_a_folder_names_its_own_file(
+    tmp_path: Path, pixels: dict[str, np.ndarray], shown: slice, embryo: str
+) -> None:
+    """Of focal planes that of the sharpest one, in its folder."""
+    said = images_said(opened(tmp_path / "film", pixels), tmp_path / "out")
+    assert [image["file_name"] for image in said] == [*pixels][shown]
+    assert {image["embryo"] for image in said} == {embryo}
+    assert [image.get("frame") for image in said] == ([0, 1] if len(said) > 1 else [None])
+    assert not any("index" in image for image in said)
+
+
+@pytest.mark.parametrize("focus", ["best", "edf"])
+def test_a_frame_of_several_planes_has_no_file_of_its_own(tmp_path: Path, focus: Literal["best", "edf"]) -> None:
+    pixels = {f"F{plane}/{WELL}_RUN{run}.png": picture(LEFT) for plane in (-15, 0) for run in (1, 2)}
+    said = images_said(opened(tmp_path / "film", pixels, focus), tmp_path / "out")
+    assert [image["index"] for image in said] == [[0], [1]]
+    assert {image["embryo"] for image in said} == {"S0717_I132_WELL7"}
+
+
+def test_the_frames_of_a_folder_can_be_learned_from(tmp_path: Path) -> None:
+    """With the outlines beside them; as one embryo."""
+    home = tmp_path / "film"
+    image = opened(home, {f"{WELL}_RUN{run}.png": grey for run, grey in ((5, ONE), (6, TWO), (7, picture()))})
+    images_said(image, tmp_path / "out")
+    (tmp_path / "out" / f"{image.name}_cells.json").rename(home / "cells.json")
+    samples = data.find_samples(DataSettings(folders=(str(home),)), ("cell",)).samples
+    assert {sample.embryo for sample in samples} == {"S0717_I132_WELL7"} == {data.embryo_of(s.name) for s in samples}
+    for sample, grey, cells in zip(samples, (ONE, TWO), ((LEFT, RIGHT), (MIDDLE,)), strict=True):
+        np.testing.assert_array_equal(sample.read().image, grey)
+        np.testing.assert_array_equal(sample.read().cells, cells)
+
+
+def test_no_maps_of_a_run_before_stay(tmp_path: Path) -> None:
+    drain(segment_to_files(still(LEFT), predictor_of(), tmp_path))
+    drain(segment_to_files(still(LEFT), predictor_of(maps=()), tmp_path))
+    assert files(tmp_path) == ["still_cells.json", "still_cells.ome.tif", "still_overlay.png"]
+
+
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
@@ -381,6 +452,17 @@ def test_segment_counts_the_cells_of_every_image(tmp_path: Path) -> None:
         ("one", "cells", "1"),
         ("two", "cells", "2"),
     ]
+
+
+@pytest.mark.usefixtures("_fake_weights")
+def test_segment_names_the_frames_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "well").mkdir()
+    for name in ("1.png", "2.png"):
+        io.write_png(tmp_path / "well" / name, ONE)
+    done = run("segment", tmp_path / "well", "--family", "vqamodal", "--maps", "", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    said = content(tmp_path / "out", "well")["images"]
+    assert [(image["file_name"], image["embryo"]) for image in said] == [("1.png", "well"), ("2.png", "well")]
 
 
 @pytest.fixture

@@ -83,6 +83,10 @@ def check_names(model: nn.Module, names: Sequence[str], layer: str = "") -> None
 
 def _cam_layer(model: nn.Module, layer: str) -> nn.Module:
     layers: dict[str, nn.Module] = model.cam_layers()  # type: ignore[operator]
+    if not layers:
+        raise ValueError(
+            f"no layer {layer!r}: networks of this family have none that Grad-CAM can look at; ask for none"
+        )
     if layer not in layers:
         raise ValueError(f"no layer {layer!r}; Grad-CAM can look at {', '.join(layers)}")
     return layers[layer]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_embryo.data.reporting import counted
-from napari_embryo.settings import DataSettings, Layout
+from napari_embryo.settings import FRAGMENT_CLASSES, DataSettings, Layout
 
 if TYPE_CHECKING:
     from napari_embryo.data import Found, Sample
@@ -106,8 +106,29 @@ def _found(settings: DataSettings, given: Given) -> tuple["Found", tuple[str, ..
     from napari_embryo.data.finding import layout_doubts
     from napari_embryo.data.reporting import skipped_lines
 
-    found = data.find_samples(settings, given.classes)
+    try:
+        found = data.find_samples(settings, given.classes)
+    except ValueError as error:
+        raise ValueError("\n".join((str(error), *_others_said(settings, given.classes)))) from error
     return found, (*layout_doubts(settings, given.classes), *skipped_lines(found.skipped))
+
+
+def _others_said(settings: DataSettings, asked: Sequence[str]) -> tuple[str, ...]:
+    """A line on the families that could be scored on pictures which were of no use for the classes asked for."""
+    from napari_embryo import data
+
+    classes = ("cell", *FRAGMENT_CLASSES)
+    try:
+        contents = data.find_samples(settings, classes, cells=False).contents.values()
+    except ValueError:
+        return ()
+    drawn = {
+        "cell": ("single cells (--family vqamodal)", any(one.cells for one in contents)),
+        "fragment": ("fragments (--family regdeeplab)", any(one.known[classes.index("fragment")] for one in contents)),
+    }
+    there = [said for name, (said, is_there) in drawn.items() if is_there and name not in asked]
+    said = f"Drawn on these pictures are {' and '.join(there)}; name the family whose weights to score"
+    return (said,) if there else ()
 
 
 def _split_anew(given: Given, part: Part | None) -> Choice:

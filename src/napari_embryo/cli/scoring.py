@@ -199,7 +199,7 @@ class DrawnBack:
             "silhouettes": str(len(ious)),
             "embryos": str(len(set(embryos))),
             "IoU": f"{ious.mean():.3f}",
-            "95 %": f"{low:.3f}-{high:.3f}",
+            "95 %": _interval({"iou_low": low, "iou_high": high}, "iou"),
             "codes in use": f"{self.in_use:.0%}",
             "perplexity": f"{self.perplexity:.0f}",
         }
@@ -259,7 +259,9 @@ def _cells_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:
-    return "" if row[name] != row[name] else f"{row[f'{name}_low']:.3f}-{row[f'{name}_high']:.3f}"
+    """Empty where there is nothing to tell it from, or one embryo alone."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if low != low else f"{low:.3f}-{high:.3f}"
 
 
 def _always(answer: T) -> Callable[[Any], T]:
@@ -315,7 +317,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "pictures": str(row["images"]),
         "embryos": str(row["embryos"]),
         "IoU": f"{row['iou']:.3f}",
-        "95 %": f"{row['iou_low']:.3f}-{row['iou_high']:.3f}",
+        "95 %": _interval(row, "iou"),
         "IoU pooled": f"{row['iou_pooled']:.3f}",
         "Dice": f"{row['dice']:.3f}",
         "Dice pooled": f"{row['dice_pooled']:.3f}",

@@ -1,9 +1,10 @@
 """``segment`` and ``demo``: from images to masks, maps and a table."""
 
+import csv
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -100,6 +101,8 @@ def segment(
     """Segment images; write masks, attention maps, an overlay picture each and one table of measurements.
 
     Single cells come as complete masks and COCO JSON; in a time-lapse they keep their number, and divisions are told.
+
+    Results of images of the same name are replaced; measurements.csv keeps its rows of all other images.
     """
     names = {} if maps is None else {"maps": tuple(name.strip() for name in maps.split(",") if name.strip())}
     with readable_errors():
@@ -174,19 +177,45 @@ def _segment_all(
         failures.append(str(error))
     finally:
         rows = [row for result in done for row in result.rows]
-        _write_table(out, rows, failures)
-        _report(out, len(done), rows, failures, predictor.notes)
+        said = _write_table(out / "measurements.csv", rows, failures)
+        _report(out, len(done), rows, failures, (*predictor.notes, *said))
     return failures
 
 
-def _write_table(out: Path, rows: "Sequence[Row]", failures: list[str]) -> None:
-    """Of what was measured; where it cannot be written, that is named like any other failure."""
+def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tuple[str, ...]:
+    """Of what was measured, below what it had of other images; where that fails, it is named like any other failure."""
+    if not rows:
+        return ()
     try:
-        if rows:
-            with writing(out / "measurements.csv"):
-                io.write_csv_atomic(out / "measurements.csv", rows)
+        kept, said = _rows_of_others(path, {str(row["image"]) for row in rows})
+        with writing(path):
+            io.write_csv_atomic(path, [*kept, *map(_rounded, rows)])
     except OSError as error:
         failures.append(str(error))
+        return ()
+    return said
+
+
+def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """What a table that lies there has of images of other names, and a line to say so."""
+    if not path.exists():
+        return [], ()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error):
+        columns, rows = (), []
+    if "image" not in columns:
+        return [], (f"the {path.name} that lay there was no table of images; it is replaced",)
+    kept = [{name: row[name] for name in columns} for row in rows if row["image"] not in names]
+    count = len({row["image"] for row in kept})
+    return kept, (f"{path.name} keeps the rows of {counted(count, 'other image')} measured before",) if count else ()
+
+
+def _rounded(row: "Row") -> "Row":
+    """Six digits of what is no count; no measurement has more."""
+    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 class _Names:
@@ -206,6 +235,8 @@ def _images(
     paths: Sequence[Path], grouping: Grouping, choices: OpenChoices, failures: list[str], names: _Names, bar: Bar
 ) -> Iterator[EmbryoImage]:
     """Every image that can be opened; the others are named in ``failures``."""
+    from napari_embryo.pipeline import with_files
+
     task = bar.add_task("images", total=None)
     planned: list[io.PlannedImage] = []
     for path in paths:
@@ -224,7 +255,7 @@ def _images(
             failures.append(str(error))
             bar.advance(task)
         else:
-            yield image.with_data(image.data, name=names.free(image.name))
+            yield with_files(image.with_data(image.data, name=names.free(image.name)), one)
 
 
 def _edited(image: io.PlannedImage, choices: OpenChoices) -> io.PlannedImage:

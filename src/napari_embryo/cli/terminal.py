@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from napari_embryo.settings import Device
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(highlight=False, soft_wrap=True, stderr=True)
@@ -42,11 +45,19 @@ def complain(text: str) -> None:
 
 def _wrong_options(error: ValidationError) -> str:
     """In the words of the command line: "--threshold: 2.0 came; input should be less than 1"."""
-    return "; ".join(
-        f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['input']!r} came; "
-        f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
-        for problem in error.errors()
-    )
+    return "; ".join(_option_said(problem) + _said(problem) for problem in error.errors())
+
+
+def _option_said(problem: "ErrorDetails") -> str:
+    """Nothing where options do not fit each other: the message says which."""
+    if not problem["loc"]:
+        return ""
+    return f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['input']!r} came; "
+
+
+def _said(problem: "ErrorDetails") -> str:
+    said = problem["msg"].removeprefix("Value error, ")
+    return said[:1].lower() + said[1:]
 
 
 def make_folder(path: Path) -> None:

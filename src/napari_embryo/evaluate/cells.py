@@ -258,7 +258,7 @@ def cell_summary(judged: Sequence[Judged]) -> dict[str, float]:
         ``pictures``, ``embryos``, ``cells``; ``ap``, ``ap50``, ``ap75`` (:func:`average_precision`); ``best_iou``: mean
         over true cells of the best IoU with one found for sure; ``count_right``: share of the pictures with as many
         cells as there are, ``few_right`` of the ``few`` pictures with up to 4. ``ap``, ``best_iou``, ``count_right``
-        and ``few_right`` with ``_low`` and ``_high``; NaN where there is nothing to tell it from.
+        and ``few_right`` with ``_low`` and ``_high``; NaN where there is nothing to tell it from, or one embryo alone.
     """
     embryos = np.array([one.embryo for one in judged], str)
     best = np.concatenate([one.best for one in judged]) if judged else np.zeros(0)
@@ -286,7 +286,7 @@ def _mean(name: str, values: Floats, embryos: npt.NDArray[np.str_]) -> Mapping[s
 
 
 def _precision_interval(judged: Sequence[Judged], embryos: npt.NDArray[np.str_]) -> Mapping[str, float]:
-    if not any(one.truth for one in judged):
+    if not any(one.truth for one in judged) or len(np.unique(embryos)) < 2:
         return {"ap_low": nan, "ap_high": nan}
     matched = [_Matched.of(one) for one in judged]
     drawn = [_mean_precision([matched[i] for i in places]) for places in drawn_embryos(embryos)]

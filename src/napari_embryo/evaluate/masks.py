@@ -55,7 +55,8 @@ def _row(sample: Sample, name: str, found: Masks, truth: Masks) -> dict[str, obj
 def summary(scores: pd.DataFrame, by: Sequence[str] = ("source", "class")) -> pd.DataFrame:
     """Macro (mean over images) and micro (pooled pixels) IoU and Dice, with spread and interval, per source and class.
 
-    Micro is 1 where neither the network nor the drawing has a pixel, like the IoU of an image.
+    Micro is 1 where neither the network nor the drawing has a pixel, like the IoU of an image. Of one embryo alone the
+    interval is NaN.
     """
     rows = []
     for key, part in scores.groupby(list(by), sort=True):

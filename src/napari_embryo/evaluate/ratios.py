@@ -97,9 +97,9 @@ def _grade(ratio: float) -> str | None:
 def ratio_summary(ratios: pd.DataFrame, usual: float | None = None) -> pd.DataFrame:
     """How near the ratios come, one row for each of :data:`WAYS` that there is.
 
-    ``mae`` is the mean absolute error with a 95 % bootstrap interval over embryos, ``bias`` the mean difference (Bland
-    and Altman), of ``pictures`` with a true ratio; ``grades_right`` and ``kappa`` (Cohen's, quadratic weights) are of
-    ``graded`` pictures.
+    ``mae`` is the mean absolute error with a 95 % bootstrap interval over embryos (NaN of one alone), ``bias`` the mean
+    difference (Bland and Altman), of ``pictures`` with a true ratio; ``grades_right`` and ``kappa`` (Cohen's, quadratic
+    weights) are of ``graded`` pictures.
 
     Parameters
     ----------

@@ -1,5 +1,7 @@
 """How sure a mean over pictures is, where pictures of one embryo are alike."""
 
+from math import nan
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,9 +9,11 @@ import numpy.typing as npt
 def bootstrap_interval(
     values: npt.NDArray[np.float64], groups: npt.NDArray[np.str_], seed: int = 0, draws: int = 2000
 ) -> tuple[float, float]:
-    """95 % interval of the mean, drawing whole embryos with replacement."""
+    """95 % interval of the mean, drawing whole embryos with replacement; NaN from one embryo alone, or none."""
     rng = np.random.default_rng(seed)
     members = [values[groups == g] for g in np.unique(groups)]
+    if len(members) < 2:
+        return nan, nan
     sums = np.array([m.sum() for m in members])
     counts = np.array([len(m) for m in members])
     drawn = rng.integers(0, len(members), (draws, len(members)))

@@ -6,6 +6,7 @@ from napari_embryo.pipeline.loading import load_predictor
 from napari_embryo.pipeline.origin import provenance
 from napari_embryo.pipeline.parts import drawn
 from napari_embryo.pipeline.results import ImageResult, Index, PlaneFailure, PlaneResult, Row
+from napari_embryo.pipeline.sources import with_files
 from napari_embryo.pipeline.writing import SHEET_FRAMES, segment_all_to_files, segment_to_files
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "provenance",
     "segment_all_to_files",
     "segment_to_files",
+    "with_files",
 ]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from napari_embryo import io, measure, render, tracking
 from napari_embryo.data import coco_writing, rle
-from napari_embryo.data.embryos import embryo_of, image_stem
 from napari_embryo.image import EmbryoImage
+from napari_embryo.pipeline import sources
 from napari_embryo.pipeline.results import Index, PlaneResult, Row, picture_said
 from napari_embryo.render import Rgb
 from napari_embryo.tracking import Tracks
@@ -130,24 +130,28 @@ class CellsFiles:
         coco_writing.write(draft, self._images(), self._annotations(named), **more)
 
     def _images(self) -> list[dict[str, Any]]:
-        file_name = Path(str(self.image.metadata.get("source") or f"{self.image.name}.png")).name
         size = self.image.pixel_size_um
-        about: dict[str, Any] = {"file_name": file_name, "height": self._hw[0], "width": self._hw[1]}
+        about: dict[str, Any] = {"height": self._hw[0], "width": self._hw[1]}
         about |= {} if size is None else {"um_per_px": size[0] if size[0] == size[1] else list(size)}
-        if self.image.n_planes > 1:
-            about["embryo"] = embryo_of(image_stem(file_name))
+        files = sources.file_names(self.image)
         return [
-            {"id": i + 1, **about, "n_cells": len(frame.runs), **self._place(i)} for i, frame in enumerate(self.frames)
+            {"id": i + 1, **self._origin(i, file), **about, "n_cells": len(frame.runs), **self._time(i)}
+            for i, (frame, file) in enumerate(zip(self.frames, files, strict=True))
         ]
 
-    def _place(self, number: int) -> dict[str, Any]:
-        """Which picture of the file it is, and when it was taken."""
-        leading = self.image.shape[:-2]
-        if not leading:
-            return {}
-        index = [int(i) for i in np.unravel_index(number, leading)]
-        row = measure.where(self.image, index)
-        return {"index": index, **{name: value for name, value in row.items() if name != "image"}}
+    def _origin(self, number: int, file: str | None) -> dict[str, Any]:
+        """The picture's own file, or which picture of the image's file it is; and whose it is."""
+        name = file or sources.file_name(self.image)
+        embryo = {"embryo": sources.embryo(self.image, name)} if file or self._index(number) else {}
+        index = {} if file or not self._index(number) else {"index": self._index(number)}
+        return {"file_name": name, **embryo, **index}
+
+    def _time(self, number: int) -> dict[str, Any]:
+        row = measure.where(self.image, self._index(number))
+        return {name: value for name, value in row.items() if name != "image"}
+
+    def _index(self, number: int) -> list[int]:
+        return [int(i) for i in np.unravel_index(number, self.image.shape[:-2])]
 
     def _annotations(self, named: Tracks) -> Iterator[dict[str, Any]]:
         number = 0

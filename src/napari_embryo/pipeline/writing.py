@@ -33,7 +33,8 @@ def segment_to_files(
     """Analyse one image or time-lapse and write what was found; memory does not grow with its length.
 
     Writes ``<name>_labels.ome.tif`` (uint8: 0 background, i + 1 for class i), ``<name>_attention.ome.tif`` (float32, a
-    channel per map, in the map's own range) and ``<name>_overlay.png``. A file appears when it is whole, or not at all.
+    channel per map, in the map's own range; without maps that of a run before goes) and ``<name>_overlay.png``. A file
+    appears when it is whole, or not at all.
 
     Of single cells, instead of labels: ``<name>_cells.ome.tif`` (uint8, a channel of 0 and 1 per cell, or per track of
     a time-lapse; none where no cell was found) and ``<name>_cells.json`` (COCO: complete outlines as polygons and run
@@ -175,6 +176,8 @@ class _Files:
             return []
         rows, pictures = self.found.finish()
         io.write_png(self._path("overlay.png"), render.tiled(pictures, columns=min(4, len(pictures))))
+        if self.attention is None:  # those of a run before would be of other masks
+            self._path("attention.ome.tif").unlink(missing_ok=True)
         return rows
 
     def _path(self, ending: str) -> Path:

@@ -184,3 +184,8 @@ def trained(
     finally:
         training.close()
     return score(prepared, checkpoint.load(last), job.recipe.training.device)
+
+
+def span(low: float, high: float, form: str = ".3f") -> str:
+    """An interval as text; empty where one embryo tells none."""
+    return "" if low != low else f"{format(low, form)}-{format(high, form)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_embryo import drawing, evaluate, handcrafted, recipes
 from napari_embryo.image import Progress, Segmentation
-from napari_embryo.reproduce.engine import LAST, Job, PaperTable, trained
+from napari_embryo.reproduce.engine import LAST, Job, PaperTable, span, trained
 from napari_embryo.settings import FRAGMENT_CLASSES, Device, Recipe
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def _dice(part: "pd.DataFrame") -> dict[str, str]:
     pixels = drawn["found"].sum() + drawn["truth"].sum()
     return {
         "Dice": f"{drawn['dice'].mean():.3f}",
-        "Dice 95 %": f"{low:.3f}-{high:.3f}",
+        "Dice 95 %": span(low, high),
         "non-empty": _number(drawn.loc[drawn["truth"] > 0, "dice"].mean()),
         "pooled": f"{2 * drawn['intersection'].sum() / pixels if pixels else 1.0:.3f}",
     }
@@ -331,7 +331,7 @@ def _dice(part: "pd.DataFrame") -> dict[str, str]:
 def _ratio(way: Mapping[str, Any]) -> dict[str, str]:
     if not way:
         return {}
-    interval = f"{way['mae_low']:.3f}-{way['mae_high']:.3f}" if way["pictures"] else ""
+    interval = span(way["mae_low"], way["mae_high"]) if way["pictures"] else ""
     return {"MAE": _number(way["mae"]), "MAE 95 %": interval}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_embryo import drawing, evaluate, recipes
 from napari_embryo.image import Progress
-from napari_embryo.reproduce.engine import Job, PaperTable, trained
+from napari_embryo.reproduce.engine import Job, PaperTable, span, trained
 from napari_embryo.settings import Device, Recipe
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _row(
         "network": network,
         "region": region,
         "IoU": _percent(own.get("iou")),
-        "95 %": f"{own['iou_low']:.1f}-{own['iou_high']:.1f}" if "iou_low" in own else "",
+        "95 %": span(own["iou_low"], own["iou_high"], ".1f") if "iou_low" in own else "",
         "pooled": _percent(own.get("iou_pooled")),
         "F1": _percent(own.get("dice")),
         "F1 pooled": _percent(own.get("dice_pooled")),

@@ -9,7 +9,7 @@ from napari_embryo import drawing, recipes
 from napari_embryo.data import coco
 from napari_embryo.data.parts import part_of
 from napari_embryo.image import Progress
-from napari_embryo.reproduce.engine import LAST, Job, PaperTable, trained
+from napari_embryo.reproduce.engine import LAST, Job, PaperTable, span, trained
 from napari_embryo.settings import Device, SegmentSettings
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _network_row(name: str, rows: "pd.DataFrame | None", published: float) -> di
     }
     numbers = {title: _over_seeds(seeds[column]) for title, column in named.items()}
     if len(seeds) == 1:
-        numbers["mAP 95 %"] = f"{100 * seeds['all_ap_low'].iloc[0]:.1f}-{100 * seeds['all_ap_high'].iloc[0]:.1f}"
+        numbers["mAP 95 %"] = span(*(100 * seeds[["all_ap_low", "all_ap_high"]].iloc[0]), ".1f")
     return _row(name, {**numbers, "published mAP": f"{published:.1f}"})
 
 
