@@ -221,7 +221,8 @@ def _network_row(name: str, rows: "pd.DataFrame | None", published: float) -> di
     }
     numbers = {title: _over_seeds(seeds[column]) for title, column in named.items()}
     if len(seeds) == 1:
-        numbers["mAP 95 %"] = span(*(100 * seeds[["all_ap_low", "all_ap_high"]].iloc[0]), ".1f")
+        low, high = (100 * float(seeds[f"all_ap_{end}"].iloc[0]) for end in ("low", "high"))
+        numbers["mAP 95 %"] = span(low, high, ".1f")
     return _row(name, {**numbers, "published mAP": f"{published:.1f}"})
 
 
