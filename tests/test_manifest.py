@@ -67,7 +67,10 @@ def test_leaves_alone_what_others_read_as_well(plugins: PluginManager, name: str
     [
         (["image"], "napari-embryo.write_image"),
         (["labels"], "napari-embryo.write_labels"),
+        (["labels"] * 2, "napari-embryo.write_cells"),
+        (["labels"] * 40, "napari-embryo.write_cells"),
         (["image", "labels"], None),
+        (["image", "labels", "labels"], None),
         (["points"], None),
     ],
 )

@@ -122,3 +122,66 @@ def test_labels_come_back_in_their_classes_colours(tmp_path: Path) -> None:
     layer = Layer.create(*read_layers(str(path))[0])
     np.testing.assert_allclose(layer.colormap.map(2)[:3], np.array(COLOURS["TE"]) / 255, atol=1e-6)
     assert list(layer.features["class"]) == ["background", "ICM", "TE"]
+
+
+# --- single cells -----------------------------------------------------------------------------------------------------
+
+
+def cells_file(path: Path, numbers: list[int], axes: str, **about: Any) -> np.ndarray:
+    """What ``napari-embryo segment`` writes: masks that overlap; returns them, a channel each in front."""
+    leading = {"CYX": (), "TCYX": (3,), "TFCYX": (3, 2)}[axes]
+    masks = (np.random.default_rng(0).random((len(numbers), *leading, 6, 8)) > 0.4).astype("uint8")
+    names = [f"cell {number}" for number in numbers]
+    write_ome_tiff(path, np.moveaxis(masks, 0, -3), axes, kind="labels", names=names, pixel_size_um=(0.5, 0.4), **about)
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("numbers", "axes", "about", "scale", "units"),
+    [
+        ([1, 2, 3], "CYX", {}, (0.5, 0.4), ("um", "um")),
+        ([1], "TCYX", {"hours": (1, 3, 5)}, (2, 0.5, 0.4), ("hour", "um", "um")),
+        ([1, 4], "TCYX", {"hours": (1, 3, 9)}, (1, 0.5, 0.4), ("pixel", "um", "um")),
+        ([2, 300], "TFCYX", {"focus_um": (-3, 0)}, (1, 3, 0.5, 0.4), ("pixel", "um", "um", "um")),
+    ],
+)
+def test_single_cells_come_back_as_labels(
+    tmp_path: Path, numbers: list[int], axes: str, about: dict[str, Any], scale: tuple[float, ...], units: Any
+) -> None:
+    masks = cells_file(tmp_path / "day 2_cells.ome.tif", numbers, axes, **about)
+    layers = read(str(tmp_path / "day 2_cells.ome.tif"))[::-1]
+    assert [attributes["name"] for _, attributes, _ in layers] == [f"cell {number}" for number in numbers]
+    for (labels, attributes, kind), number, mask in zip(layers, numbers, masks, strict=True):
+        assert kind == "labels"
+        np.testing.assert_array_equal(labels, number * mask.astype(int))
+        assert (attributes["scale"], attributes["units"]) == (scale, units)
+        metadata = attributes["metadata"]
+        assert (metadata["result"], metadata["cell"], metadata["classes"]) == ("cells", number, ("cell",))
+        assert metadata["source_layer"] == {"name": "day 2"}
+        assert metadata["napari_embryo"]["hours"] == about.get("hours")
+    assert len({attributes["metadata"]["run"] for _, attributes, _ in layers}) == 1
+
+
+def test_a_file_opened_twice_is_two_runs(tmp_path: Path) -> None:
+    cells_file(tmp_path / "a.ome.tif", [1], "CYX")
+    runs = {read(str(tmp_path / "a.ome.tif"))[0][1]["metadata"]["run"] for _ in range(2)}
+    assert len(runs) == 2
+
+
+def test_single_cells_come_back_in_their_colours(tmp_path: Path) -> None:
+    from napari.layers import Layer
+
+    from napari_embryo.render import cell_colour
+
+    cells_file(tmp_path / "a.ome.tif", [1, 9], "CYX")
+    for data in read(str(tmp_path / "a.ome.tif")):
+        layer = Layer.create(*data)
+        number = layer.metadata["cell"]
+        np.testing.assert_allclose(layer.get_color(number)[:3], np.divide(cell_colour(number), 255), atol=1e-6)
+        assert list(layer.features["class"]) == ["background", f"cell {number}"]
+
+
+@pytest.mark.parametrize(("names", "kind"), [(("cell 1", "nucleus"), "labels"), (("cell 1", "cell 2"), "image")])
+def test_other_channels_are_no_cells(tmp_path: Path, names: tuple[str, ...], kind: Any) -> None:
+    write_ome_tiff(tmp_path / "a.ome.tif", np.ones((2, 6, 8), "uint8"), "CYX", names=names, kind=kind)
+    assert [kind for _, _, kind in read(str(tmp_path / "a.ome.tif"))] == ["image"] * 2

@@ -77,8 +77,7 @@ def read_layers(path: PathOrPaths) -> "list[LayerData]":
     """
     from napari_embryo.io import open_plan, to_napari
 
-    own = _written_by_us(path)
-    return [own] if own is not None else [to_napari(image) for image in open_plan(_plan(path))]
+    return _written_by_us(path) or [to_napari(image) for image in open_plan(_plan(path))]
 
 
 def _plan(path: PathOrPaths) -> Any:
@@ -89,21 +88,35 @@ def _plan(path: PathOrPaths) -> Any:
     return plan_path(path)
 
 
-def _written_by_us(path: PathOrPaths) -> "LayerData | None":
-    """A layer as it was written; None for every other file."""
-    from napari_embryo.io import written_layer
+def _written_by_us(path: PathOrPaths) -> "list[LayerData]":
+    """The layers as they were written; none for every other file."""
+    from napari_embryo.io import written_layers
 
     one = path if isinstance(path, str | Path) else path[0] if len(path) == 1 else None
-    layer = None if one is None else written_layer(one)
-    return None if layer is None else _with_classes(layer)
+    return [] if one is None else [_with_colours(layer) for layer in written_layers(one)]
 
 
-def _with_classes(layer: "LayerData") -> "LayerData":
-    """Labels of ours show their classes' colours and names again."""
+def _with_colours(layer: "LayerData") -> "LayerData":
+    """Labels of ours show their classes' colours and names again, a cell those of its number."""
+    from napari_embryo.io.cells import CELL, CELLS, RESULT
     from napari_embryo.render import label_colours, label_names
 
     data, about, kind = layer
     classes = about["metadata"].get("classes")
-    if kind == "labels" and classes:
+    if kind == "labels" and about["metadata"].get(RESULT) == CELLS:
+        about |= _look_of_cell(int(about["metadata"][CELL]))
+    elif kind == "labels" and classes:
         about |= {"colormap": label_colours(classes), "features": label_names(classes)}
     return data, about, kind
+
+
+def _look_of_cell(number: int) -> dict[str, Any]:
+    """As in the Segment widget: a fixed colour for each number, so that another label stands out by its own."""
+    from napari_embryo.render import CELL_COLOURS, cell_colour
+
+    numbers = range(1, max(number, len(CELL_COLOURS)) + 1)
+    colours = {each: (*(part / 255 for part in cell_colour(each)), 1.0) for each in numbers}
+    return {
+        "colormap": {0: (0.0, 0.0, 0.0, 0.0), None: (0.6, 0.6, 0.6, 1.0), **colours},
+        "features": {"index": [0, number], "class": ["background", f"cell {number}"]},
+    }

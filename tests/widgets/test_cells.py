@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -226,6 +227,92 @@ def test_a_second_run_leaves_corrected_cells_alone(qtbot, docked) -> None:
     np.testing.assert_array_equal(viewer.layers["day 2 cell 1 [1]"].data, TWO[0])
     assert viewer.layers["day 2 cell 1 [1]"].metadata["run"] != corrected.metadata["run"]
     says(qtbot, widget, "2 cells")
+
+
+def test_pixels_of_other_labels_are_said(qtbot, docked) -> None:
+    viewer, widget = docked(segmentation(*TWO))
+    run(qtbot, widget)
+    first, area = viewer.layers["day 2 cell 1"], f"cell 1 {TWO[0].sum():,} px (score 0.90)"
+    first.data_setitem((np.array([0, 0, 1]), np.array([0, 1, 0])), 2)
+    says(qtbot, widget, area, "cell 1 has 3 pixels of other labels, not counted: paint with label 1.")
+    first.undo()
+    qtbot.waitUntil(lambda: "other labels" not in widget.cells.line.text(), timeout=10_000)
+    says(qtbot, widget, area)
+
+
+def test_a_duplicate_is_called_by_its_layer(qtbot, docked) -> None:
+    """A cell that was missed may be painted in one; it is outlined as the others are."""
+    from napari.layers._layer_actions import _duplicate_layer
+
+    viewer, widget = docked(segmentation(*TWO))
+    run(qtbot, widget)
+    says(qtbot, widget, "2 cells: cell 1")
+    viewer.layers.selection = {viewer.layers["day 2 cell 2"]}
+    _duplicate_layer(viewer.layers)
+    second = f"{TWO[1].sum():,} px (score 0.80)"
+    says(qtbot, widget, "3 cells: cell 1", f"cell 2 {second}, day 2 cell 2 copy {second}.")
+    copied = viewer.layers["day 2 cell 2 copy"]
+    assert (copied.contour, copied.selected_label) == (2, 2)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def reopened(viewer: Any, path: Path) -> list[Labels]:
+    """As File > Open does; the first cell comes first."""
+    viewer.layers.clear()
+    return list(viewer.open(path, plugin="napari-embryo"))[::-1]
+
+
+def placed(layers: Sequence[Labels]) -> list[tuple[Any, ...]]:
+    """Where layers lie."""
+    return [(tuple(layer.scale), tuple(layer.translate), layer.units, layer.axis_labels) for layer in layers]
+
+
+@pytest.mark.parametrize(
+    ("found", "about", "said"),
+    [
+        ([segmentation(*TWO)], {"scale": (0.5, 0.4), "translate": (3, 4), "units": ("um", "um")}, "(score 0.80)"),
+        (DIVIDING, PLACED, "2 cells"),
+    ],
+    ids=["picture", "film"],
+)
+def test_corrected_cells_are_saved_together_and_come_back(
+    qtbot, docked, tmp_path: Path, found: Sequence[Segmentation], about: dict[str, Any], said: str
+) -> None:
+    """Twice; the second time what was saved is what came back."""
+    viewer, widget = docked(*found, **about)
+    run(qtbot, widget)
+    cells = [layer for layer in viewer.layers if "cell" in layer.metadata][::-1]
+    cells[1].data[..., :2, :2] = 2
+    drawn, where = [cell.data.copy() for cell in cells], placed(cells)
+    for name in ("x", "again"):
+        viewer.layers.selection = set(cells)
+        paths = viewer.layers.save(str(tmp_path / f"{name}.ome.tif"), selected=True)
+        assert [Path(path).name for path in paths] == [f"{name}.ome.tif", f"{name}_cells.json"]
+        cells = reopened(viewer, tmp_path / f"{name}.ome.tif")
+        assert [cell.name for cell in cells] == list(cell_names(len(drawn)))
+        for cell, data in zip(cells, drawn, strict=True):
+            np.testing.assert_array_equal(cell.data, data)
+        assert placed(cells) == where
+        viewer.dims.set_point(0, 0)
+        says(qtbot, widget, said)
+
+
+def test_cells_from_a_file_are_outlined_measured_and_painted(qtbot, docked, tmp_path: Path) -> None:
+    """The command line's file does not tell the scores."""
+    from napari_embryo.io import write_ome_tiff
+
+    viewer, widget = docked(segmentation())
+    masks, names = np.stack(TWO).astype(np.uint8), cell_names(2)
+    path = write_ome_tiff(tmp_path / "day 2_cells.ome.tif", masks, "CYX", kind="labels", names=names)
+    cells = reopened(viewer, path)
+    assert [(cell.contour, cell.selected_label) for cell in cells] == [(2, 1), (2, 2)]
+    says(qtbot, widget, f"2 cells: cell 1 {TWO[0].sum():,} px, cell 2 {TWO[1].sum():,} px.")
+    cells[1].paint((2, 2), cells[1].selected_label)
+    assert (cells[1].data == 2).sum() > TWO[1].sum()
+    says(qtbot, widget, f"cell 2 {(cells[1].data == 2).sum():,} px.")
+    assert cells[1].metadata["measurements"][0]["image"] == "day 2"
 
 
 # --- films ------------------------------------------------------------------------------------------------------------

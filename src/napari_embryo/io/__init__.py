@@ -1,6 +1,7 @@
 """Read and write images, stacks, folders and tables; nothing here knows torch or a window."""
 
 from napari_embryo.io.atomic import replacing, write_csv_atomic, write_png
+from napari_embryo.io.cells import written_layers
 from napari_embryo.io.errors import ImageError, MissingImageError
 from napari_embryo.io.focus import best_focus, embryo_focus, extended_depth_of_field, focus_image, sharpness
 from napari_embryo.io.folders import list_images, plan_files, plan_folder, plan_path
@@ -47,4 +48,5 @@ __all__ = [
     "write_ome_tiff",
     "write_png",
     "written_layer",
+    "written_layers",
 ]

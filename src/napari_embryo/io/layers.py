@@ -196,7 +196,7 @@ def write_layer(path: Path | str, data: Any, attributes: Mapping[str, Any], kind
     """
     array = data[0] if attributes.get("multiscale") or isinstance(data, list | tuple) else data
     axes = _written_axes(attributes, array.shape)
-    values = _plain(dict(attributes.get("metadata") or {}).get(NAMESPACE) or {})
+    values = plain(dict(attributes.get("metadata") or {}).get(NAMESPACE) or {})
     return write_ome_tiff(
         path,
         array,
@@ -206,9 +206,14 @@ def write_layer(path: Path | str, data: Any, attributes: Mapping[str, Any], kind
         pixel_size_um=layer_pixel_size_um(attributes),
         hours=_along(attributes, axes, array.shape, "T", "hours"),
         focus_um=_along(attributes, axes, array.shape, "F", "focus_um"),
-        metadata=_plain(attributes.get("metadata") or {}) | ({NAMESPACE: values} if values else {}),
-        layer={key: _plain_sequence(attributes[key]) for key in _COPIED if attributes.get(key) is not None},
+        metadata=plain(attributes.get("metadata") or {}) | ({NAMESPACE: values} if values else {}),
+        layer=placed_keywords(attributes),
     )
+
+
+def placed_keywords(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a layer lies, as JSON has it."""
+    return {key: _plain_sequence(attributes[key]) for key in _COPIED if attributes.get(key) is not None}
 
 
 def _written_axes(attributes: Mapping[str, Any], shape: Sequence[int]) -> str:
@@ -234,7 +239,7 @@ def _plain_sequence(values: Any) -> list[Any]:
     return [float(value) if isinstance(value, float | int | np.number) else str(value) for value in values]
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """What JSON can hold of a layer's metadata; arrays, such as an image's original colours, are not written again."""
     return {str(key): value for key, value in values.items() if _is_plain(value)}
 
@@ -257,14 +262,23 @@ def written_layer(path: Path | str) -> LayerData | None:
     tuple or None
         None for a file that another program wrote, and for channels that are better opened as one layer each.
     """
+    ome = written(path)
+    return None if ome is None else layer_of(ome)
+
+
+def written(path: Path | str) -> OmeTiff | None:
+    """What an OME-TIFF of ours holds; None for a file that another program wrote."""
     path = Path(path)
-    if path.suffix.lower() not in TIFF or path.is_dir() or not is_ours(path):
-        return None
-    ome = read_ome_tiff(path)
+    is_one = path.suffix.lower() in TIFF and not path.is_dir() and is_ours(path)
+    return read_ome_tiff(path) if is_one else None
+
+
+def layer_of(ome: OmeTiff) -> LayerData | None:
+    """The one layer that was written; None for channels."""
     if "C" in ome.axes and not ome.layer:
         return None
     about: dict[str, Any] = {"name": ome.name, "metadata": dict(ome.metadata)}
-    about |= {key: tuple(value) for key, value in ome.layer.items()} or _placed(ome)
+    about |= {key: tuple(value) for key, value in ome.layer.items()} or placed(ome, ome.axes.removesuffix("S"))
     if ome.kind == "image":
         about["rgb"] = ome.axes.endswith("S")
     elif ome.names:
@@ -272,7 +286,6 @@ def written_layer(path: Path | str) -> LayerData | None:
     return ome.data, about, ome.kind
 
 
-def _placed(ome: OmeTiff) -> dict[str, Any]:
-    axes = ome.axes.removesuffix("S")
-    places = [_place(ome, axis) for axis in axes]
-    return _keywords(axes, places)
+def placed(ome: OmeTiff, axes: str) -> dict[str, Any]:
+    """Scale, translate, units and axis labels of a layer with some of a file's axes."""
+    return _keywords(axes, [_place(ome, axis) for axis in axes])

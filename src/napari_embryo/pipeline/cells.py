@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari_embryo import io, measure, render, tracking
 from napari_embryo.data import coco_writing, rle
 from napari_embryo.image import EmbryoImage
+from napari_embryo.io.cells import SCORES
 from napari_embryo.pipeline import sources
 from napari_embryo.pipeline.results import Index, PlaneResult, Row, picture_said
 from napari_embryo.render import Rgb
@@ -109,13 +110,22 @@ class CellsFiles:
             return
         names = [f"cell {number}" for number in range(1, named.count + 1)]
         shape = (*self.image.shape[:-2], named.count, *self._hw)
+        about = {**self.about, "metadata": {**self.about["metadata"], SCORES: self._scores(named)}}
         writer = io.OmeTiffStackWriter(
-            path, shape, "uint8", self.image.axes[:-2] + "CYX", kind="labels", names=names, **self.about
+            path, shape, "uint8", self.image.axes[:-2] + "CYX", kind="labels", names=names, **about
         )
         stack = self.open_files.enter_context(writer)
         for frame, ids in zip(self.frames, named.ids, strict=True):
             for number in range(1, named.count + 1):
                 stack.write(self._mask_of(frame, ids, number))
+
+    def _scores(self, named: Tracks) -> list[float]:
+        """Of each cell, or track, the mean over the frames in which it is."""
+        told: list[list[float]] = [[] for _ in range(named.count)]
+        for frame, ids in zip(self.frames, named.ids, strict=True):
+            for number, score in zip(ids, frame.scores, strict=True):
+                told[number - 1].append(float(score))
+        return [round(float(np.mean(scores)), 4) for scores in told]
 
     def _mask_of(self, frame: _Frame, ids: Sequence[int], number: int) -> npt.NDArray[np.uint8]:
         if number not in ids:

@@ -10,24 +10,20 @@ from napari.layers import Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_embryo import measure, render
+from napari_embryo.data.reporting import counted
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.io import LayerData
+from napari_embryo.io.cells import CELL, CELLS, RESULT, ROWS, RUN
 from napari_embryo.io.pixels import LazyPlanes
 from napari_embryo.tracking import link
-from napari_embryo.widgets._layers import RESULT, ROWS, Index, Map, Source, embryo_of_labels, origin, put_rows, rows_of
+from napari_embryo.widgets._layers import Index, Map, Source, embryo_of_labels, origin, put_rows, rows_of
 
-CELLS = "cells"
-"""Kind of result: one cell's layer."""
 OVERLAP = "overlap count"
 """Kind of result: how many cells cover each pixel."""
 TRACKS = "cell tracks"
 """Kind of result: where the cells went and how they divided."""
 BOXES = "cell boxes"
 """Kind of result: the smallest box around each cell, with its score."""
-RUN = "run"
-"""Key in a layer's metadata: layers of one run have the same."""
-CELL = "cell"
-"""Key in a cell layer's metadata: its number, which is also its label."""
 
 FOLLOWED = ("TYX", "FYX")
 """Stacks through which a cell keeps its identity; in focal planes of a film it could only keep it along one axis."""
@@ -349,14 +345,43 @@ def is_cell(layer: Layer | None) -> bool:
 
 def cells_of(layers: Iterable[Layer], run: str) -> list[Labels]:
     """The cells of one run, by number."""
-    found = [layer for layer in layers if isinstance(layer, Labels) and is_cell(layer) and layer.metadata[RUN] == run]
+    cells = (layer for layer in layers if isinstance(layer, Labels) and is_cell(layer))
+    found = [layer for layer in cells if layer.metadata.get(RUN) == run]
     return sorted(found, key=lambda layer: int(layer.metadata[CELL]))
+
+
+def names_of(layers: Iterable[Labels]) -> list[str]:
+    """What cells are called: by their number, or by their layer where a cell before has that, as duplicates have."""
+    names: list[str] = []
+    for layer in layers:
+        name = f"cell {layer.metadata[CELL]}"
+        names.append(layer.name if name in names else name)
+    return names
 
 
 def drawn(layers: Iterable[Labels], index: Index) -> Iterator[Bools]:
     """(H, W) of each cell in one picture."""
     for layer in layers:
         yield np.asarray(layer.data[index]) == layer.metadata[CELL]
+
+
+def others_said(layers: Sequence[Labels], planes: Iterable[npt.NDArray[Any]]) -> str:
+    """Where something is painted in cells' layers that is not the cell; empty where nothing is.
+
+    Parameters
+    ----------
+    layers
+        Of cells.
+    planes
+        (H, W) labels of each in one picture.
+    """
+    said = []
+    for layer, name, plane in zip(layers, names_of(layers), planes, strict=True):
+        number = layer.metadata[CELL]
+        if others := int(((plane != 0) & (plane != number)).sum()):
+            pixels = counted(others, "pixel")
+            said.append(f"{name} has {pixels} of other labels, not counted: paint with label {number}")
+    return "; ".join(said)
 
 
 def measure_cells_again(layers: Sequence[Labels], index: Index) -> None:
@@ -367,8 +392,8 @@ def measure_cells_again(layers: Sequence[Labels], index: Index) -> None:
     scores = np.array([_score_at(layer, index) for layer in layers], np.float32)
     found = Segmentation(names, masks, masks.astype(np.float32), scores=scores)
     rows = {str(row["class"]): row for row in measure.measure_all(found, embryo.pixel_size_um)}
-    for layer, name, mask in zip(layers, names, masks, strict=True):
-        own = {"class": f"cell {layer.metadata[CELL]}", "label": layer.metadata[CELL], "score": _score_at(layer, index)}
+    for layer, called, name, mask in zip(layers, names_of(layers), names, masks, strict=True):
+        own = {"class": called, "label": layer.metadata[CELL], "score": _score_at(layer, index)}
         put_rows(layer, index, [{**measure.where(embryo, index), **rows[name], **own}] if mask.any() else [])
 
 

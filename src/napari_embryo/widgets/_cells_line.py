@@ -7,18 +7,21 @@ from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
 from napari_embryo.data.reporting import counted
+from napari_embryo.io.cells import CELL, RESULT, RUN
+from napari_embryo.widgets._cell_results import OUTLINE
 from napari_embryo.widgets._cells import (
     OVERLAP,
-    RUN,
     cells_of,
     covering,
     drawn,
     is_cell,
     measure_cells_again,
+    names_of,
+    others_said,
 )
 from napari_embryo.widgets._following import FollowingLine
 from napari_embryo.widgets._form import Note
-from napari_embryo.widgets._layers import RESULT, Index, embryo_of_labels, index_at, rows_of
+from napari_embryo.widgets._layers import Index, embryo_of_labels, index_at, rows_of
 from napari_embryo.widgets._measured import checksum
 
 
@@ -41,9 +44,11 @@ class CellsLine(FollowingLine):
         self._layers: list[Labels] = []
         # What every frame that was looked at was measured on.
         self._known: dict[Index, tuple[int, ...]] = {}
-        viewer.layers.events.inserted.connect(self._follow_list)
+        viewer.layers.events.inserted.connect(self._follow_inserted)
         viewer.layers.events.removed.connect(self._follow_list)
         self._show("")
+        for layer in viewer.layers:
+            _dress(layer)
         self._follow_active()
 
     def _follow_active(self, _: Any = None) -> None:
@@ -55,6 +60,11 @@ class CellsLine(FollowingLine):
             self._follow_list()
         elif isinstance(layer, Labels):
             self._run = ""
+            self._follow_list()
+
+    def _follow_inserted(self, event: Any) -> None:
+        if self._alive:
+            _dress(event.value)
             self._follow_list()
 
     def _follow_list(self, _: Any = None) -> None:
@@ -82,7 +92,10 @@ class CellsLine(FollowingLine):
         if self._has_changed(layers, index):
             measure_cells_again(layers, index)
             self._count_again(layers, index)
-        self._show(_said([row for layer in layers for row in rows_of(layer, index)]))
+        named = zip(names_of(layers), layers, strict=True)
+        cells = _said([(name, row) for name, layer in named for row in rows_of(layer, index)])
+        others = others_said(layers, [np.asarray(layer.data[index]) for layer in layers])
+        self._show(f"{cells} {others}." if others else cells)
 
     def _has_changed(self, layers: list[Labels], index: Index) -> bool:
         """Since it was last looked at; at first, whether a cell is as large as when it was measured."""
@@ -110,12 +123,23 @@ def _counts(layer: Layer, run: str) -> bool:
     return isinstance(layer, Image) and layer.metadata.get(RESULT) == OVERLAP and layer.metadata.get(RUN) == run
 
 
-def _said(rows: list[dict[str, Any]]) -> str:
+def _dress(layer: Layer) -> None:
+    """Outline and label of a cell from a file or of a duplicate: neither is kept by napari."""
+    if is_cell(layer) and not layer.contour:
+        layer.contour, layer.selected_label = OUTLINE, layer.metadata[CELL]
+
+
+def _said(named: list[tuple[str, dict[str, Any]]]) -> str:
     """Such as: 2 cells: cell 1 5,120 px (score 0.98), cell 2 4,870 px (score 0.95)."""
-    if not rows:
+    if not named:
         return "No cell here."
-    each = [f"{row['class']} {_area_said(row)} (score {row['score']:.2f})" for row in rows]
-    return f"{counted(len(rows), 'cell')}: {', '.join(each)}."
+    each = [f"{name} {_area_said(row)}{_score_said(row)}" for name, row in named]
+    return f"{counted(len(named), 'cell')}: {', '.join(each)}."
+
+
+def _score_said(row: dict[str, Any]) -> str:
+    """A file need not tell how sure the network was."""
+    return "" if np.isnan(row["score"]) else f" (score {row['score']:.2f})"
 
 
 def _area_said(row: dict[str, Any]) -> str:

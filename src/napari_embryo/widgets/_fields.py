@@ -25,9 +25,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_embryo import library
+from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import Device
 from napari_embryo.widgets._form import Note, guard_wheel, tooltip
-from napari_embryo.widgets._layers import RESULT
 
 DEVICES: dict[Device, str] = {
     "auto": "the fastest there is",

@@ -13,6 +13,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari_embryo import measure, render
 from napari_embryo.image import AXES, EmbryoImage
 from napari_embryo.io import LayerData, from_napari, to_grey
+from napari_embryo.io.cells import RESULT, ROWS
 from napari_embryo.io.layers import NAMESPACE
 from napari_embryo.io.pixels import LazyPlanes
 from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
@@ -22,12 +23,6 @@ Grey = npt.NDArray[np.float32]
 
 PLACED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What a result layer takes over from its source, so that both lie on each other under every slider."""
-
-RESULT = "result"
-"""Key in a layer's metadata: which kind of result it is."""
-
-ROWS = "measurements"
-"""Key in a Labels layer's metadata: what every picture measures, a row per class."""
 
 
 class Map(Protocol):

@@ -10,18 +10,11 @@ from napari.layers import Labels
 from napari.viewer import Viewer
 
 from napari_embryo import measure
+from napari_embryo.io.cells import ROWS
 from napari_embryo.widgets._cells import is_cell
 from napari_embryo.widgets._following import FollowingLine
 from napari_embryo.widgets._form import Note
-from napari_embryo.widgets._layers import (
-    ROWS,
-    Index,
-    embryo_of_labels,
-    index_at,
-    is_measurable,
-    measure_again,
-    rows_of,
-)
+from napari_embryo.widgets._layers import Index, embryo_of_labels, index_at, is_measurable, measure_again, rows_of
 
 FAR_APART = "Mask and regression are {} grades apart: look at the picture before you use either."
 

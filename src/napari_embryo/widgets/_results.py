@@ -9,9 +9,9 @@ from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
 
 from napari_embryo import measure
+from napari_embryo.io.cells import ROWS
 from napari_embryo.widgets._cells import CellFrame
 from napari_embryo.widgets._layers import (
-    ROWS,
     Frame,
     Index,
     LabelStack,

@@ -1,6 +1,6 @@
 """Layers open in napari become annotated pictures to learn from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import platformdirs
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
+from napari_embryo.data.reporting import counted
 from napari_embryo.image import EmbryoImage, Progress
+from napari_embryo.io.cells import CELL, RUN
 from napari_embryo.settings import BLASTOCYST_CLASSES
-from napari_embryo.widgets._cells import is_cell
+from napari_embryo.widgets._cells import cells_of, is_cell, others_said
 from napari_embryo.widgets._fields import LayerChoice, PathEditor
 from napari_embryo.widgets._form import Note, form_layout
 from napari_embryo.widgets._layers import Index, index_at, source_of
@@ -24,7 +26,7 @@ from napari_embryo.widgets._run import Job, LeaveAll, Steps, tell
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One picture and what is drawn on it, as they were when they were asked for."""
+    """One picture and what is drawn on it, as they were when they were asked for; of cells a mask each."""
 
     name: str
     image: EmbryoImage
@@ -32,6 +34,7 @@ class Pair:
     labels: npt.NDArray[Any]
     classes: tuple[str, ...]
     about: dict[str, Any]
+    note: str = ""
 
 
 def user_folder(name: str) -> Path:
@@ -39,35 +42,44 @@ def user_folder(name: str) -> Path:
     return Path(platformdirs.user_data_path("napari-embryo", appauthor=False)) / name
 
 
-def pair_of(image: Image, labels: Labels, point: tuple[float, ...]) -> Pair:
-    """The frame that is looked at, with its labels.
+def pair_of(image: Image, labels: Labels, point: tuple[float, ...], layers: Iterable[Layer] = ()) -> Pair:
+    """The frame that is looked at, with its labels; with one cell of a run come all cells of the run.
+
+    Parameters
+    ----------
+    image, labels
+        The layers that were chosen.
+    point
+        Where the sliders stand.
+    layers
+        Among which the other cells are: one alone would say that there is no other.
 
     Raises
     ------
     ValueError
-        When the two do not fit each other; says their sizes. When the labels are one cell of a run: alone it would
-        say that there is no other.
+        When image and labels do not fit each other; says their sizes.
     """
-    if is_cell(labels):
-        raise ValueError(
-            f"{labels.name}: one cell of several came; a sample cannot hold cells that lie over each other yet. "
-            "Learn from LabelMe or COCO files of cells instead"
-        )
     embryo = source_of(image).image
     index = index_at(image, point, embryo)
-    drawn = _drawn(labels, embryo, index, image.name)
+    drawn, note, chosen = _drawn(labels, embryo, index, image.name), "", [labels]
+    if is_cell(labels):
+        chosen = cells_of(layers, labels.metadata[RUN]) or chosen
+        planes = [_drawn(cell, embryo, index, image.name) for cell in chosen]
+        note = others_said(chosen, planes)
+        drawn = np.stack([plane == cell.metadata[CELL] for cell, plane in zip(chosen, planes, strict=True)])
     where = "_".join(f"{axis}{place:04d}" for axis, place in zip(embryo.axes, index, strict=False))
     name = f"{embryo.name}_{where}" if where else embryo.name
     kept = {key: labels.metadata[key] for key in ("family", "weights", "weights_sha256") if key in labels.metadata}
     about = {
         **kept,
         "image": image.name,
-        "labels": labels.name,
+        "labels": ", ".join(layer.name for layer in chosen),
         "frame": list(index),
         "source": str(embryo.metadata.get("source", "")),
         "pixel_size_um": embryo.pixel_size_um,
     }
-    return Pair(name, embryo, index, drawn, tuple(labels.metadata.get("classes", BLASTOCYST_CLASSES)), about)
+    classes = tuple(labels.metadata.get("classes", BLASTOCYST_CLASSES))
+    return Pair(name, embryo, index, drawn, classes, about, note)
 
 
 def _drawn(labels: Labels, embryo: EmbryoImage, index: Index, name: str) -> npt.NDArray[Any]:
@@ -84,6 +96,8 @@ def _drawn(labels: Labels, embryo: EmbryoImage, index: Index, name: str) -> npt.
 
 def _classes_said(pair: Pair) -> str:
     """What is painted; what is not counts as not drawn, which is not the same as not there."""
+    if pair.labels.ndim > 2:
+        return f"{counted(int(pair.labels.any(axis=(1, 2)).sum()), 'cell')} drawn"
     painted = [name for label, name in enumerate(pair.classes, start=1) if (pair.labels == label).any()]
     lacking = [name for name in pair.classes if name not in painted]
     without = f"; without {', '.join(lacking)}, of which nothing is painted" if lacking else ""
@@ -172,7 +186,8 @@ class SampleMaker(QWidget):
             self._refuse("there is no image with labels; open an image and segment or draw it first")
             return
         try:
-            pair, folder = pair_of(image, labels, self._viewer.dims.point), self.folder.value
+            pair = pair_of(image, labels, self._viewer.dims.point, self._viewer.layers)
+            folder = self.folder.value
         except ValueError as error:
             self._refuse(str(error))
             return
@@ -193,7 +208,8 @@ class SampleMaker(QWidget):
 
     def _saved(self, path: Path, pair: Pair, folder: str) -> None:
         frame = f", the current frame {', '.join(map(str, pair.index))}" if pair.index else ""
-        self.about.setText(f"Saved {path.name}{frame}: {_classes_said(pair)}.")
+        note = f" {pair.note}." if pair.note else ""
+        self.about.setText(f"Saved {path.name}{frame}: {_classes_said(pair)}.{note}")
         self._on_saved(folder)
 
     def _end(self) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from napari_embryo import io
 from napari_embryo.image import EmbryoImage
+from napari_embryo.io.cells import CELL
 from napari_embryo.io.layers import written_layer
 from napari_embryo.widgets._cell_results import OUTLINE
-from napari_embryo.widgets._cells import CELL
 from napari_embryo.widgets._cells import colormap as cell_colours
 from napari_embryo.widgets._layers import colormap
 
@@ -58,18 +58,17 @@ def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None
 
 def _add_cells(viewer: napari.Viewer, path: Path, visible: bool) -> None:
     """A layer per cell, or per track of a time-lapse: their silhouettes lie over each other."""
-    ome, name = io.read_ome_tiff(path), path.name.removesuffix(CELLS)
-    cells = np.moveaxis(ome.data, ome.axes.index("C"), 0)
-    image = EmbryoImage(cells[0], ome.axes.replace("C", ""), name, ome.pixel_size_um, ome.hours, ome.focus_um)
-    _, about, _ = io.to_napari(image)
+    layers, name = io.written_layers(path), path.name.removesuffix(CELLS)
+    if not layers:
+        raise ValueError(f"{path}: not written by napari-embryo")
+    labels, about, _ = layers[0]
     placed = {key: about[key] for key in SHARED}
-    _add_source(viewer, Path(ome.metadata.get("source", "")), name, image.shape, placed, visible)
+    _add_source(viewer, Path(about["metadata"].get("source", "")), name, labels.shape, placed, visible)
     _add_attention(viewer, path.with_name(f"{name}_attention.ome.tif"), name, placed, visible)
-    for number, (cell, called) in reversed(list(enumerate(zip(cells, ome.names, strict=True), start=1))):
-        shown = {"name": f"{name} {called}", "colormap": cell_colours(len(cells)), "opacity": 0.9, "visible": visible}
-        metadata = {**ome.metadata, CELL: number, "classes": ("cell",)}
-        labels = np.where(cell > 0, number, 0).astype(np.min_scalar_type(number))
-        viewer.add_labels(labels, metadata=metadata, **shown, **placed).contour = OUTLINE
+    for labels, about, _ in layers:
+        shown = {"name": f"{name} {about['name']}", "colormap": cell_colours(len(layers)), "opacity": 0.9}
+        layer = viewer.add_labels(labels, **{**about, **shown, "visible": visible})
+        layer.contour, layer.selected_label = OUTLINE, about["metadata"][CELL]
 
 
 def _add_source(

@@ -25,12 +25,13 @@ from qtpy.QtWidgets import (
 from napari_embryo import recipes, render, stream
 from napari_embryo.data.reporting import counted
 from napari_embryo.image import Progress
+from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import Recipe
 from napari_embryo.widgets._cells import colormap as cell_colours
 from napari_embryo.widgets._curves import Curves, Point, scores_said
 from napari_embryo.widgets._fields import PathEditor, family_of, refresh_models
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
-from napari_embryo.widgets._layers import RESULT, colormap
+from napari_embryo.widgets._layers import colormap
 from napari_embryo.widgets._process import Child, is_trouble, total_loss
 from napari_embryo.widgets._recipe import RecipeForm
 from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell

@@ -1,0 +1,93 @@
+"""Single cells between files and layers: a channel of 0 and 1 each in OME-TIFF, a Labels layer each in napari."""
+
+import re
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from napari_embryo.io.layers import NAMESPACE, LayerData, layer_of, placed, written
+from napari_embryo.io.ome import OmeTiff, stem
+
+# In a layer's metadata, by which widgets, writers and readers know it.
+RESULT = "result"
+"""Key: which kind of result it is."""
+CELLS = "cells"
+"""Kind of result: one cell's layer."""
+RUN = "run"
+"""Key: layers of one run have the same."""
+CELL = "cell"
+"""Key of a cell's layer: its number, which is also its label."""
+ROWS = "measurements"
+"""Key of a Labels layer: what every picture measures, a row per class."""
+SCORE = "score"
+"""Key of a cell's layer: how sure the network was."""
+SCORES = "scores"
+"""Key in a file's metadata: how sure the network was of each channel's cell, None where nobody knows."""
+
+_NAME = re.compile(r"cell (\d+)")
+_SHOWN_THROUGH = 0.5
+"""Opacity: a reader cannot ask napari for outlines, and cells lie on each other."""
+
+
+def written_layers(path: Path | str) -> list[LayerData]:
+    """The layers that an OME-TIFF of ours holds, as they were: one, or of single cells one each, the first on top.
+
+    Cells get a new run, so that those of the same file opened twice are not taken for one another.
+
+    Returns
+    -------
+    list of tuple
+        Empty where `napari_embryo.io.layers.written_layer` gives None.
+    """
+    ome = written(path)
+    if ome is not None and holds_cells(ome):
+        return _cell_layers(ome, stem(Path(path)))
+    layer = None if ome is None else layer_of(ome)
+    return [] if layer is None else [layer]
+
+
+def holds_cells(ome: OmeTiff) -> bool:
+    """Whether each channel is one cell's mask."""
+    named = bool(ome.names) and all(map(_NAME.fullmatch, ome.names))
+    return ome.kind == "labels" and ome.axes.endswith("CYX") and named
+
+
+def unique_numbers(numbers: Iterable[int]) -> list[int]:
+    """Those that came before, such as of a layer that was duplicated, become the next free ones.
+
+    >>> unique_numbers([1, 1, 2, 3])
+    [1, 4, 2, 3]
+    """
+    wanted = list(numbers)
+    free = count(max(wanted, default=0) + 1)
+    return [next(free) if number in wanted[:place] else number for place, number in enumerate(wanted)]
+
+
+def _cell_layers(ome: OmeTiff, name: str) -> list[LayerData]:
+    numbers = unique_numbers(int(called.removeprefix("cell ")) for called in ome.names)
+    scores = ome.metadata.get(SCORES) or [None] * len(numbers)
+    about, run = _about(ome, name.removesuffix("_cells")), uuid4().hex
+    keywords = {key: tuple(value) for key, value in ome.layer.items()} or placed(ome, ome.axes.replace("C", ""))
+    dtype = np.min_scalar_type(max(numbers))
+    layers: list[LayerData] = []
+    for place, (number, score) in enumerate(zip(numbers, scores, strict=True)):
+        labels = (ome.data[..., place, :, :] > 0).astype(dtype) * dtype.type(number)
+        sure = float("nan") if score is None else score
+        metadata = {**about, RUN: run, CELL: number, SCORE: sure, ROWS: []}
+        more = {"name": f"cell {number}", "opacity": _SHOWN_THROUGH, "metadata": metadata}
+        layers.append((labels, {**keywords, **more}, "labels"))
+    return layers[::-1]
+
+
+def _about(ome: OmeTiff, name: str) -> dict[str, Any]:
+    """What the metadata of every cell's layer say."""
+    values = {"axes": ome.axes.replace("C", ""), **{key: getattr(ome, key) for key in _VALUES}}
+    kept = {key: value for key, value in ome.metadata.items() if key != SCORES}
+    return {"source_layer": {"name": name}, **kept, RESULT: CELLS, "classes": ("cell",), NAMESPACE: values}
+
+
+_VALUES = ("pixel_size_um", "hours", "focus_um")
