@@ -191,7 +191,7 @@ class VQAmodalSettings(Settings):
     score_threshold: float = Field(0.05, ge=0, le=1, description="Least score of a cell that is kept.")
     box_nms: float = Field(0.8, gt=0, le=1, description="Boxes that overlap more are one; 0.5 deletes real cells.")
     mask_nms: float = Field(
-        0.5, gt=0, le=1, description="Masks that overlap more lower the score of the less sure one (Soft-NMS)."
+        0.4, gt=0, le=1, description="Masks that overlap more lower the score of the less sure one (Soft-NMS)."
     )
     detections: int = Field(20, ge=1, le=300, description="Most cells of a picture.")
 

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from napari_embryo import measure
 from napari_embryo.image import Progress
 from napari_embryo.io.layers import NAMESPACE
-from napari_embryo.widgets._fields import BUNDLED, LayerChoice, WeightsEditor, ships
+from napari_embryo.widgets._fields import BUNDLED, LayerChoice, WeightsEditor
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
 from napari_embryo.widgets._layers import Index
 from napari_embryo.widgets._libraries import prepare_for_torch
@@ -21,7 +21,6 @@ from napari_embryo.widgets._run import RunPanel, Steps
 
 FAMILIES = ("vqamodal", "shapecode")
 """Those with a shape code."""
-NONE_SHIPS = {"bundled": "none ship: train a shape code, or browse"}
 RESEARCH_USE = "Research use only. A completed outline is a guess by the shapes of other cells: look at it."
 HELP = (
     "Paint what you see of one cell, roughly or only its free part, and press Complete. Undo (Ctrl+Z) brings back what "
@@ -138,7 +137,7 @@ class CompleteWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self.labels, self.about = LayerChoice(napari_viewer, Labels), Note()
-        self.weights = WeightsEditor(BUNDLED if ships(FAMILIES[0]) else NONE_SHIPS, FAMILIES)
+        self.weights = WeightsEditor(BUNDLED, FAMILIES)
         self.keep = QCheckBox("Keep every painted pixel")
         self.keep.setToolTip("Only add to what is painted; else the outline is smoothed everywhere.")
         self.panel = RunPanel("Completing", self.run)
