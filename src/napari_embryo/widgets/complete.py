@@ -70,8 +70,8 @@ def painted(layer: Labels, viewer: Viewer) -> Painted:
     if mask.sum() < SMALLEST:
         here = " in this frame" if index else ""
         raise ValueError(
-            f"{layer.name}: {mask.sum()} pixels of label {label} are painted{here}; paint what you see of the cell, or "
-            "select the label that it has"
+            f"{layer.name}: {mask.sum()} pixels of label {label} are painted{here}; paint what you see of the cell, "
+            f"{SMALLEST} pixels at least, or select the label that it has"
         )
     return Painted(layer, label, index, mask)
 
