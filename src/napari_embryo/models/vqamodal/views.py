@@ -60,8 +60,9 @@ def merged(views: Sequence[Found], hw: tuple[int, int], most: float) -> Found:
     most
         Of :func:`napari_embryo.models.vqamodal.found.softened`.
     """
-    boxes, scores, logits = (torch.cat(parts) for parts in zip(*map(_counting, views), strict=True))
-    whose = torch.cat([torch.full((len(_counting(view)[1]),), i) for i, view in enumerate(views)])
+    counting = [_counting(view) for view in views]
+    boxes, scores, logits = (torch.cat(parts) for parts in zip(*counting, strict=True))
+    whose = torch.repeat_interleave(torch.tensor([len(view[1]) for view in counting]))
     if not len(scores):
         return boxes, scores, logits
     squares = torch.sigmoid(logits.float())
