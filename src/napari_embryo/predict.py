@@ -145,8 +145,9 @@ class Predictor:
     def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
         """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
         found = self._look(planes, [None] * len(planes))
-        below = self.info.preprocessing.look_again_below
-        everything = not self.settings.one_embryo
+        below, everything = self.info.preprocessing.look_again_below, not self.settings.one_embryo
+        if below <= 0:
+            return found
         boxes = [embryo_box(self._perhaps(p), below, everything) if self._tells_the_embryo(p) else None for p in found]
         small = [i for i, box in enumerate(boxes) if box is not None]
         if small:

@@ -168,13 +168,12 @@ def _stack(
 def _images(image: EmbryoImage, cells: Sequence[DrawnCell], about: Mapping[str, Any]) -> list[dict[str, Any]]:
     source = Path(str(about.get("source", "")))
     name = str(dict(about.get("source_layer") or {}).get("name", image.name))
-    size = image.pixel_size_um
     each: dict[str, Any] = {
         "file_name": source.name if source.is_absolute() else f"{name}.png",
         "embryo": embryo_of(name),
         "height": image.shape[-2],
         "width": image.shape[-1],
-        **({} if size is None else {"um_per_px": size[0] if size[0] == size[1] else list(size)}),
+        **coco_writing.pixel_size(image.pixel_size_um),
     }
     return [
         {"id": number, **each, "n_cells": sum(bool(cell.mask(index).any()) for cell in cells), **_place(image, index)}

@@ -83,6 +83,13 @@ def annotation(number: int, image: int, mask: Bools, **more: Any) -> dict[str, A
     }
 
 
+def pixel_size(size_um: tuple[float, float] | None) -> dict[str, Any]:
+    """An image's ``um_per_px``: one number, or height and width of a pixel that is no square; none where unknown."""
+    if size_um is None:
+        return {}
+    return {"um_per_px": size_um[0] if size_um[0] == size_um[1] else list(size_um)}
+
+
 def write(
     path: Path,
     images: Sequence[Mapping[str, Any]],

@@ -140,9 +140,8 @@ class CellsFiles:
         coco_writing.write(draft, self._images(), self._annotations(named), **more)
 
     def _images(self) -> list[dict[str, Any]]:
-        size = self.image.pixel_size_um
         about: dict[str, Any] = {"height": self._hw[0], "width": self._hw[1]}
-        about |= {} if size is None else {"um_per_px": size[0] if size[0] == size[1] else list(size)}
+        about |= coco_writing.pixel_size(self.image.pixel_size_um)
         files = sources.file_names(self.image)
         return [
             {"id": i + 1, **self._origin(i, file), **about, "n_cells": len(frame.runs), **self._time(i)}

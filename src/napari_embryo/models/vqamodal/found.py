@@ -24,9 +24,14 @@ def rescored(boxes: Tensor, logits: Tensor, scores: Tensor, hw: tuple[int, int],
 
     Of boxes (n, 4) and the logits (n, S, S) in them.
     """
+    return softened(overlaps_of(torch.sigmoid(logits.float()), boxes, hw), scores, most)
+
+
+def overlaps_of(squares: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
+    """IoU (n, n) of the masks that probabilities (n, S, S) in boxes (n, 4) draw, at half the input's size."""
     small = -(-hw[0] // NMS_STRIDE), -(-hw[1] // NMS_STRIDE)
-    masks = paste(torch.sigmoid(logits.float()), boxes / NMS_STRIDE, small) >= 0.5
-    return softened(ious(masks, masks), scores, most)
+    masks = paste(squares, boxes / NMS_STRIDE, small) >= 0.5
+    return ious(masks, masks)
 
 
 def softened(overlaps: Tensor, scores: Tensor, most: float) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from napari_embryo.models.boxes import crop_areas, grown, paste
-from napari_embryo.models.vqamodal.found import NMS_STRIDE, ious, softened
+from napari_embryo.models.vqamodal.found import overlaps_of, softened
 
 LEAST_SCORE = 0.02
 """Of a cell in a view that counts."""
@@ -66,11 +66,11 @@ def merged(views: Sequence[Found], hw: tuple[int, int], most: float) -> Found:
     if not len(scores):
         return boxes, scores, logits
     squares = torch.sigmoid(logits.float())
-    groups = _groups(_overlaps(squares, boxes, hw), scores, whose)
+    groups = _groups(overlaps_of(squares, boxes, hw), scores, whose)
     cells = [_mean(squares[group], boxes[group], scores[group], hw) for group in groups]
     around, drawn = (torch.cat(parts) for parts in zip(*cells, strict=True))
     mean = torch.stack([scores[group].sum() / len(views) for group in groups])
-    mean = softened(_overlaps(drawn, around, hw), mean, most)
+    mean = softened(overlaps_of(drawn, around, hw), mean, most)
     order = torch.argsort(mean, descending=True, stable=True)
     return around[order], mean[order], torch.logit(drawn[order], eps=1e-4)
 
@@ -78,12 +78,6 @@ def merged(views: Sequence[Found], hw: tuple[int, int], most: float) -> Found:
 def _counting(found: Found) -> Found:
     at = found[1] >= LEAST_SCORE
     return found[0][at], found[1][at], found[2][at]
-
-
-def _overlaps(squares: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
-    small = -(-hw[0] // NMS_STRIDE), -(-hw[1] // NMS_STRIDE)
-    masks = paste(squares, boxes / NMS_STRIDE, small) >= 0.5
-    return ious(masks, masks)
 
 
 def _groups(overlaps: Tensor, scores: Tensor, whose: Tensor) -> list[list[int]]:
