@@ -112,11 +112,9 @@ def _with_colours(layer: "LayerData") -> "LayerData":
 
 def _look_of_cell(number: int) -> dict[str, Any]:
     """As in the Segment widget: a fixed colour for each number, so that another label stands out by its own."""
-    from napari_embryo.render import CELL_COLOURS, cell_colour
+    from napari_embryo.render import cell_label_colours
 
-    numbers = range(1, max(number, len(CELL_COLOURS)) + 1)
-    colours = {each: (*(part / 255 for part in cell_colour(each)), 1.0) for each in numbers}
     return {
-        "colormap": {0: (0.0, 0.0, 0.0, 0.0), None: (0.6, 0.6, 0.6, 1.0), **colours},
+        "colormap": cell_label_colours(number),
         "features": {"index": [0, number], "class": ["background", f"cell {number}"]},
     }

@@ -43,6 +43,18 @@ def colour_of(name: str) -> Colour:
     return COLOURS.get(name, _OTHER)
 
 
+def cell_label_colours(count: int) -> dict[int | None, tuple[float, float, float, float]]:
+    """RGBA in [0, 1] of each cell's number up to ``count``, or up to that of our colours; any other label is grey."""
+    numbered: dict[int | None, tuple[float, float, float, float]] = {
+        0: (0.0, 0.0, 0.0, 0.0),
+        None: (0.6, 0.6, 0.6, 1.0),
+    }
+    for number in range(1, max(count, len(CELL_COLOURS)) + 1):
+        red, green, blue = (part / 255 for part in cell_colour(number))
+        numbered[number] = (red, green, blue, 1.0)
+    return numbered
+
+
 def cell_colour(number: int) -> Colour:
     """The colour of a cell, or of its track, counted from 1."""
     return CELL_COLOURS[(number - 1) % len(CELL_COLOURS)]

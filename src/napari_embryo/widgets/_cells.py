@@ -280,7 +280,7 @@ def cell_layer(source: Source, cell: Cell, about: Mapping[str, Any], run: str) -
     keywords = {
         **source.placed,
         "name": f"{source.image.name} {cell.name}",
-        "colormap": colormap(max(cell.number, len(render.CELL_COLOURS))),
+        "colormap": colormap(cell.number),
         "features": {"index": [0, cell.number], "class": ["background", cell.name]},
         "opacity": 0.9,
         "metadata": metadata,
@@ -328,11 +328,7 @@ def tracks_layer(source: Source, cells: Cells, about: Mapping[str, Any], run: st
 
 def colormap(count: int) -> DirectLabelColormap:
     """A fixed colour for each number."""
-    numbered: dict[int | None, tuple[float, ...]] = {
-        number: (*(part / 255 for part in render.cell_colour(number)), 1.0) for number in range(1, count + 1)
-    }
-    transparent, other = (0.0, 0.0, 0.0, 0.0), (0.6, 0.6, 0.6, 1.0)
-    return DirectLabelColormap(color_dict={0: transparent, None: other, **numbered})
+    return DirectLabelColormap(color_dict=render.cell_label_colours(count))
 
 
 # --- as they are drawn now ------------------------------------------------------------------------------------------
