@@ -165,7 +165,7 @@ def jobs(
 
 
 def shaped(inputs: Tensor, name: str) -> Tensor:
-    """ResA-Net takes one grey channel, the plain ResNet-50 three."""
+    """ResA-Net takes one gray channel, the plain ResNet-50 three."""
     return inputs.expand(-1, 3, -1, -1) if name.startswith("ResNet") else inputs
 
 

@@ -39,7 +39,7 @@ from napari_embryo.settings import (
     UNetSettings,
 )
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import Step, batches, learning, train
+from napari_embryo.train import Step, loader, optim, train
 
 GOAL = 0.9
 
@@ -75,7 +75,7 @@ def parse() -> argparse.Namespace:
 def recipe_of(options: argparse.Namespace, samples: Sequence[Sample]) -> Recipe:
     """The settings of the bundled weights; one epoch so long that it does not end while it is measured."""
     size = 4 if options.quick else 8
-    steps = options.rounds * (options.steps + batches.AHEAD) + 1
+    steps = options.rounds * (options.steps + loader.AHEAD) + 1
     visits = 1 + steps * size // len(samples)
     training = {"device": options.device, "workers": options.workers, "batch_size": size, "epochs": 1}
     return Recipe.model_validate(
@@ -119,7 +119,7 @@ def bare(samples: Sequence[Sample], recipe: Recipe) -> Iterator[None]:
     settings = recipe.training
     device = predict.choose_device(settings.device)
     model = network(recipe).to(device).to(memory_format=torch.channels_last).train()
-    optimizer = learning.build_optimizer(model, settings)
+    optimizer = optim.build_optimizer(model, settings)
     compute_loss = models.LOSSES[recipe.model.family]
     ready = [{name: t.to(device) for name, t in batch.items()} for batch in in_memory(samples, recipe)]
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=predict.use_bfloat16(settings.precision, device))
@@ -136,11 +136,11 @@ def bare(samples: Sequence[Sample], recipe: Recipe) -> Iterator[None]:
         yield
 
 
-def in_memory(samples: Sequence[Sample], recipe: Recipe) -> list[batches.Batch]:
+def in_memory(samples: Sequence[Sample], recipe: Recipe) -> list[loader.Batch]:
     """One epoch's batches, augmented beforehand."""
     items = TrainingSet(samples, recipe.preprocessing, recipe.augmentation)
-    visits = batches.epoch_of_visits(len(samples), recipe.training.batch_size, 0, 1)
-    return [batch for _, batch in batches.prepared(items, visits[:4])]
+    visits = loader.epoch_of_visits(len(samples), recipe.training.batch_size, 0, 1)
+    return [batch for _, batch in loader.prepared(items, visits[:4])]
 
 
 def interleaved(with_loader: Iterator[None], alone: Iterator[None], rounds: int, steps: int) -> dict[str, list[float]]:
@@ -148,7 +148,7 @@ def interleaved(with_loader: Iterator[None], alone: Iterator[None], rounds: int,
     rates: dict[str, list[float]] = {"train()": [], "bare loop": []}
     for _ in range(rounds):
         for name, running in zip(rates, (with_loader, alone), strict=True):
-            for _ in range(batches.AHEAD):
+            for _ in range(loader.AHEAD):
                 next(running)
             start = time.perf_counter()
             for _ in range(steps):

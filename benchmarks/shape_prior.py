@@ -164,11 +164,11 @@ def cut(whole: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:
 def hidden_by_others(whole: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:
     """What another silhouette of the set leaves that comes near until about a share ``left`` of it is seen."""
     angle = 2 * pi * torch.rand(len(whole), generator=generator)
-    towards = torch.stack((angle.cos(), angle.sin()) * 2, 1)
+    toward = torch.stack((angle.cos(), angle.sin()) * 2, 1)
     others = whole[torch.randperm(len(whole), generator=generator)]
     best, nearest = whole.clone(), torch.full((len(whole),), 9.0)
     for away in torch.linspace(70, 8, PLACES):
-        covered = crop_masks(others, torch.tensor([[0.0, 0, CANVAS, CANVAS]]) + away * towards, CANVAS).bool()
+        covered = crop_masks(others, torch.tensor([[0.0, 0, CANVAS, CANVAS]]) + away * toward, CANVAS).bool()
         seen = whole & ~covered
         error = (seen.sum((1, 2)) / whole.sum((1, 2)) - left).abs()
         better = (error < nearest) & seen.any(2).any(1)

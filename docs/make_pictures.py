@@ -128,16 +128,16 @@ def overlay(weights: str) -> None:
 
 
 def row_of(predictor: Predictor, image: np.ndarray) -> list[np.ndarray]:
-    (progress,) = pipeline.analyse(EmbryoImage(image, "YX", "sample"), predictor)
+    (progress,) = pipeline.analyze(EmbryoImage(image, "YX", "sample"), predictor)
     found = progress.item
-    maps = [colours((m.on_image() - m.window[0]) / (m.window[1] - m.window[0])) for m in found.maps]
+    maps = [colors((m.on_image() - m.window[0]) / (m.window[1] - m.window[0])) for m in found.maps]
     drawn = render.with_legend(render.overlay(image, found.segmentation.masks, CLASSES), CLASSES, "found")
-    plain = render.with_legend(render.grey_to_rgb(image), (), "a drawn embryo")
+    plain = render.with_legend(render.gray_to_rgb(image), (), "a drawn embryo")
     titles = [f"attention gate {name}" for name in ROW]
     return [plain, drawn, *(render.with_legend(m, (), title) for m, title in zip(maps, titles, strict=True))]
 
 
-def colours(unit: np.ndarray) -> np.ndarray:
+def colors(unit: np.ndarray) -> np.ndarray:
     """(H, W) in 0-1 -> (H, W, 3) as napari shows it."""
     rgb = ensure_colormap("inferno").map(unit.ravel())[:, :3].reshape(*unit.shape, 3)
     return (rgb * 255).astype(np.uint8)

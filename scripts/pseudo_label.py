@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from napari_embryo import data, io, library, measure, pipeline, predict
-from napari_embryo.data import coco_writing
+from napari_embryo.data import coco_writer
 from napari_embryo.image import Segmentation
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
@@ -66,9 +66,9 @@ def label_cells(paths: list[Path], predictor: Predictor, args: argparse.Namespac
         height, width = picture.shape
         embryo = data.embryo_of(path.stem)
         images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width, "embryo": embryo})
-        cells += [coco_writing.annotation(len(cells) + i, len(images), mask) for i, mask in enumerate(found.masks, 1)]
+        cells += [coco_writer.annotation(len(cells) + i, len(images), mask) for i, mask in enumerate(found.masks, 1)]
     with io.replacing(args.out / "annotations.json") as draft:
-        coco_writing.write(draft, images, cells)
+        coco_writer.write(draft, images, cells)
     print(f"{len(images)} of {len(paths)} pictures kept, {len(cells)} cells")
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from napari_embryo.augment import TrainingSet, fills_its_picture, in_a_well, order, preview, to_targets
 from napari_embryo.data import Sample, Truth
-from napari_embryo.geometry import GREY_MEAN, GREY_STD
-from napari_embryo.render import colour_of
+from napari_embryo.geometry import GRAY_MEAN, GRAY_STD
+from napari_embryo.render import color_of
 from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, Augmentation, Preprocessing
 from napari_embryo.synthetic import draw_blastocyst, draw_cleavage
 
@@ -28,9 +28,9 @@ ALWAYS = Augmentation(crop=1, wells=1, invert=0.5, photometric=2)
 Items = dict[str, Tensor]
 
 
-def disc(radius: float, centre: tuple[float, float] = (48, 60), shape: tuple[int, int] = SHAPE) -> npt.NDArray[Any]:
+def disc(radius: float, center: tuple[float, float] = (48, 60), shape: tuple[int, int] = SHAPE) -> npt.NDArray[Any]:
     ys, xs = np.ogrid[: shape[0], : shape[1]]
-    return (ys - centre[0]) ** 2 + (xs - centre[1]) ** 2 <= radius**2
+    return (ys - center[0]) ** 2 + (xs - center[1]) ** 2 <= radius**2
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_picture_and_masks_move_together() -> None:
 
 @pytest.mark.parametrize("how", [{}, {"rotation": 0, "shear": 0, "zoom_in": 1, "zoom_out": 1, "shift": 0}])
 def test_masks_lie_on_their_pictures_to_a_tenth_of_a_pixel(how: dict[str, Any]) -> None:
-    """A soft spot's centre of brightness against its mask's centre: over many alterations no shift is left."""
+    """A soft spot's center of brightness against its mask's center: over many alterations no shift is left."""
     rows, columns = np.mgrid[:120, :160]
     distance = np.hypot(rows - 57.3, columns - 81.6)
     spot = np.clip(22.5 - distance, 0, 1)  # half bright exactly where the mask ends
@@ -144,7 +144,7 @@ def test_masks_lie_on_their_pictures_to_a_tenth_of_a_pixel(how: dict[str, Any]) 
         bright = item["image"][0].numpy() - item["image"][0].numpy().min()
         bright = np.where(item["valid"][0].numpy(), bright, 0)
         at = np.array([(np.indices(bright.shape)[axis] * bright).sum() / bright.sum() for axis in (0, 1)])
-        shifts.append(centre(item["masks"][0]) - at)
+        shifts.append(center(item["masks"][0]) - at)
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.1
 
 
@@ -156,12 +156,12 @@ def transformed(how: dict[str, Any], count: int = 40) -> list[Items]:
     return [items.item(epoch, 0) for epoch in range(count)]
 
 
-def centre(mask: Tensor) -> npt.NDArray[np.float64]:
+def center(mask: Tensor) -> npt.NDArray[np.float64]:
     return np.argwhere(mask.numpy()).mean(0)
 
 
 def angle(item: Items) -> float:
-    dy, dx = centre(item["masks"][1]) - centre(item["masks"][0])
+    dy, dx = center(item["masks"][1]) - center(item["masks"][0])
     return float(np.degrees(np.arctan2(dy, dx)))
 
 
@@ -171,8 +171,8 @@ def angle(item: Items) -> float:
         ({"rotation": 30}, angle, -30, 30),
         ({"zoom_out": 0.7}, lambda i: float(i["masks"][0].sum() / disc(8).sum()) ** 0.5, 0.7, 1),
         ({"zoom_in": 1.2}, lambda i: float(i["masks"][0].sum() / disc(8).sum()) ** 0.5, 1, 1.2),
-        ({"shift": 0.1}, lambda i: centre(i["masks"][0])[0] - 48, -9.6, 9.6),
-        ({"shift": 0.1}, lambda i: centre(i["masks"][0])[1] - 60, -12, 12),
+        ({"shift": 0.1}, lambda i: center(i["masks"][0])[0] - 48, -9.6, 9.6),
+        ({"shift": 0.1}, lambda i: center(i["masks"][0])[1] - 60, -12, 12),
     ],
     ids=["rotation", "zoom_out", "zoom_in", "shift down", "shift right"],
 )
@@ -186,7 +186,7 @@ def test_each_number_is_a_limit_that_is_nearly_reached(
 
 
 def test_flips_and_inversion_happen_as_often_as_told() -> None:
-    sides = {tuple(np.sign(centre(i["masks"][1]) - (47.5, 59.5)).astype(int)) for i in transformed({"flips": True})}
+    sides = {tuple(np.sign(center(i["masks"][1]) - (47.5, 59.5)).astype(int)) for i in transformed({"flips": True})}
     assert {right for _, right in sides} == {-1, 1}
     inverted = [bool(i["image"][0][i["masks"][0].bool()].mean() < 0) for i in transformed({"invert": 0.5})]
     assert 8 < sum(inverted) < 32
@@ -338,20 +338,20 @@ def test_preview(samples: list[Sample]) -> None:
     np.testing.assert_array_equal(shown, preview(samples, SMALL, Augmentation(), 3, 5))
     assert all((a != b).any() for a, b in pairwise(shown[[0, 2, 4]]))
     first = TrainingSet(samples, SMALL, Augmentation(), 3).item(1, order(len(samples), 3, 1)[0])
-    coloured = (shown[0] != shown[0][..., :1]).any(-1)
-    assert not coloured[~first["masks"].bool().any(0).numpy()].any()
-    assert coloured.any()
-    grey = np.clip(first["image"][0].numpy() * GREY_STD + GREY_MEAN, 0, 1) * 255
-    np.testing.assert_allclose(shown[0][~coloured][:, 0], grey[~coloured], atol=1)
+    colored = (shown[0] != shown[0][..., :1]).any(-1)
+    assert not colored[~first["masks"].bool().any(0).numpy()].any()
+    assert colored.any()
+    gray = np.clip(first["image"][0].numpy() * GRAY_STD + GRAY_MEAN, 0, 1) * 255
+    np.testing.assert_allclose(shown[0][~colored][:, 0], gray[~colored], atol=1)
 
 
-def test_a_preview_has_the_colours_of_its_classes() -> None:
+def test_a_preview_has_the_colors_of_its_classes() -> None:
     """Whatever their places: the embryo's parts are no blastocyst's."""
     drawn = draw_cleavage(1, shape=SHAPE, fragmentation=0.3)
     masks = np.stack([drawn.fragments, drawn.cells.any(0) | drawn.fragments])
     shown = preview([Sample.of("a", drawn.image, masks)], SMALL, STILL, 0, 1, FRAGMENT_CLASSES)
-    coloured = {tuple(pixel) for pixel in shown.reshape(-1, 3).tolist() if len(set(pixel)) > 1}
-    assert coloured == {colour_of(name) for name in FRAGMENT_CLASSES}
+    colored = {tuple(pixel) for pixel in shown.reshape(-1, 3).tolist() if len(set(pixel)) > 1}
+    assert colored == {color_of(name) for name in FRAGMENT_CLASSES}
 
 
 def test_a_preview_shows_a_repeated_picture_as_often_as_an_epoch(samples: list[Sample]) -> None:
@@ -360,9 +360,9 @@ def test_a_preview_shows_a_repeated_picture_as_often_as_an_epoch(samples: list[S
     assert len({picture.tobytes() for picture in shown}) == 3
     items = TrainingSet(visited, SMALL, Augmentation(), 3)
     for picture, place in zip(shown, order(3, 3, 1), strict=True):
-        grey = np.clip(items.item(1, place)["image"][0].numpy() * GREY_STD + GREY_MEAN, 0, 1) * 255
+        gray = np.clip(items.item(1, place)["image"][0].numpy() * GRAY_STD + GRAY_MEAN, 0, 1) * 255
         plain = (picture == picture[..., :1]).all(-1)
-        np.testing.assert_allclose(picture[plain][:, 0], grey[plain], atol=1)
+        np.testing.assert_allclose(picture[plain][:, 0], gray[plain], atol=1)
 
 
 def test_the_order_of_an_epoch_shares_no_chance_with_a_picture() -> None:

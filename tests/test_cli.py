@@ -19,9 +19,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from napari_embryo import __version__, cli, geometry, io, measure, models, pipeline
+from napari_embryo.geometry import network_input
 from napari_embryo.models import checkpoint
 from napari_embryo.models.resanet import ResANet
-from napari_embryo.predict import choose_device, network_input
+from napari_embryo.predict import choose_device
 from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, RegDeepLabSettings, ResANetSettings, UNetSettings
 from napari_embryo.synthetic import draw_blastocyst
 
@@ -132,7 +133,7 @@ def test_areas_in_the_table_are_the_pixels_in_the_labels(weights: Path, embryos:
 @pytest.mark.parametrize(
     ("pixel_size", "known", "expected"), [(0.5, None, 0.25), (None, 0.2, 0.04), (0.5, 0.2, 0.04), (None, None, None)]
 )
-def test_areas_in_micrometres(
+def test_areas_in_micrometers(
     weights: Path, tmp_path: Path, pixel_size: float | None, known: float | None, expected: float | None
 ) -> None:
     """What the file knows comes first, as the help says."""
@@ -557,7 +558,7 @@ def test_demo_draws_segments_and_says_where(
     weights: Path, embryos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "bundled", lambda _: weights)
-    monkeypatch.setattr(cli.segmenting, "SAMPLE_SEEDS", (2,))
+    monkeypatch.setattr(cli.demo, "SAMPLE_SEEDS", (2,))
     checkpoint.load.cache_clear()  # type: ignore[attr-defined]
     done = run("demo", embryos / "early.png", "--no-show", "--out", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output
@@ -572,7 +573,7 @@ def test_demo_with_the_weights_that_ship(tmp_path: Path, monkeypatch: pytest.Mon
         checkpoint.bundled("resanet")
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    monkeypatch.setattr(cli.segmenting, "SAMPLE_SEEDS", (2,))
+    monkeypatch.setattr(cli.demo, "SAMPLE_SEEDS", (2,))
     checkpoint.load.cache_clear()  # type: ignore[attr-defined]
     done = run("demo", "--no-show", "--out", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output

@@ -18,10 +18,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from napari_embryo import cli, library, models, recipes, reproduce, stream
-from napari_embryo.cli.training import side_by_side
+from napari_embryo.cli.preview import side_by_side
 from napari_embryo.drawing import draw_cleavages
 from napari_embryo.models import checkpoint
-from napari_embryo.render import COLOURS
+from napari_embryo.render import COLORS
 from napari_embryo.settings import BLASTOCYST_CLASSES, Recipe
 from napari_embryo.train import Epoch
 
@@ -325,8 +325,8 @@ def test_a_preview_of_what_the_network_will_see(recipe: Path, tmp_path: Path) ->
         assert picture.size == (2 * 64 + 4, 2 * 48 + 4 + 22)
         sheet = np.asarray(picture)
     assert sheet[:100].std() > 10
-    key, outlines = ({tuple(colour) for colour in part.reshape(-1, 3).tolist()} for part in (sheet[100:], sheet[:100]))
-    assert {COLOURS[name] for name in BLASTOCYST_CLASSES} <= key & outlines
+    key, outlines = ({tuple(color) for color in part.reshape(-1, 3).tolist()} for part in (sheet[100:], sheet[:100]))
+    assert {COLORS[name] for name in BLASTOCYST_CLASSES} <= key & outlines
     assert "4 training pictures" in done.output
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from napari_embryo.geometry import GREY_MEAN, GREY_STD, Box, Geometry, grow, normalise, plan, resize
+from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Box, Geometry, grow, normalize, plan, resize
 from napari_embryo.measure import iou
-from napari_embryo.models.binary import decode
+from napari_embryo.models.binary_loss import decode
 from napari_embryo.settings import Fit, Preprocessing
 from napari_embryo.synthetic import draw_blastocyst
 
@@ -34,16 +34,16 @@ def plans(draw: st.DrawFn, smallest: int = 48) -> Geometry:
 
 
 def dots(
-    hw: tuple[int, int], centres: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64]
+    hw: tuple[int, int], centers: npt.NDArray[np.float64], sigma: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
     """Gaussian dots, (H, W)."""
     y, x = np.ogrid[: hw[0], : hw[1]]
-    squares = [((y - cy) / sigma[0]) ** 2 + ((x - cx) / sigma[1]) ** 2 for cy, cx in centres]
+    squares = [((y - cy) / sigma[0]) ** 2 + ((x - cx) / sigma[1]) ** 2 for cy, cx in centers]
     return np.exp(-0.5 * np.array(squares)).sum(0).astype(np.float32)
 
 
 def centroids(picture: npt.NDArray[np.float32], near: npt.NDArray[np.float64], reach: npt.NDArray[np.float64]) -> Any:
-    """Centroid of the grey values around each of the places ``near``, at most ``reach`` away."""
+    """Centroid of the gray values around each of the places ``near``, at most ``reach`` away."""
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(float)
     found = []
     for cy, cx in near:
@@ -53,7 +53,7 @@ def centroids(picture: npt.NDArray[np.float32], near: npt.NDArray[np.float64], r
 
 
 def dot_grid(geometry: Geometry) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Nine places spread over the box, off the pixel centres, and the space between them."""
+    """Nine places spread over the box, off the pixel centers, and the space between them."""
     spacing = np.divide(geometry.box_hw, 3)
     rows, columns = (geometry.box[i] - 0.3 + spacing[i] * (np.arange(3) + 0.5) for i in (0, 1))
     return np.array([(y, x) for y in rows for x in columns]), spacing
@@ -70,18 +70,18 @@ def test_coordinates_go_there_and_back(geometry: Geometry, places: list[tuple[fl
 @settings(max_examples=40, deadline=None)
 @given(geometry=plans())
 def test_dots_come_back_within_half_a_pixel(geometry: Geometry) -> None:
-    centres, spacing = dot_grid(geometry)
-    net = geometry.image_to_net(dots(geometry.image_hw, centres, spacing / 10))
+    centers, spacing = dot_grid(geometry)
+    net = geometry.image_to_net(dots(geometry.image_hw, centers, spacing / 10))
     back = geometry.net_to_image(net)
     assert back.shape == geometry.image_hw
-    assert np.abs(centroids(back, centres, spacing / 2) - centres).max() <= 0.5
-    expected, scale = geometry.to_net(centres), np.divide(geometry.scaled_hw, geometry.box_hw)
+    assert np.abs(centroids(back, centers, spacing / 2) - centers).max() <= 0.5
+    expected, scale = geometry.to_net(centers), np.divide(geometry.scaled_hw, geometry.box_hw)
     assert np.abs(centroids(net, expected, spacing / 2 * scale) - expected).max() <= 0.5
 
 
 @settings(max_examples=100, deadline=None)
 @given(image_hw=SIZES, net_hw=SIZES)
-def test_letterbox_keeps_the_aspect_ratio_and_centres(image_hw: tuple[int, int], net_hw: tuple[int, int]) -> None:
+def test_letterbox_keeps_the_aspect_ratio_and_centers(image_hw: tuple[int, int], net_hw: tuple[int, int]) -> None:
     geometry = plan(image_hw, net_hw)
     factor = min(net_hw[0] / image_hw[0], net_hw[1] / image_hw[1])
     assert np.abs(np.subtract(geometry.scaled_hw, np.multiply(image_hw, factor))).max() <= 0.5
@@ -161,7 +161,7 @@ def test_a_map_of_any_grid_covers_the_image() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(hw=st.tuples(st.integers(8, 60), st.integers(8, 60)), to=st.tuples(st.integers(4, 60), st.integers(4, 60)))
-def test_resize_is_the_antialiased_bilinear_of_half_pixel_centres(hw: tuple[int, int], to: tuple[int, int]) -> None:
+def test_resize_is_the_antialiased_bilinear_of_half_pixel_centers(hw: tuple[int, int], to: tuple[int, int]) -> None:
     image = np.random.default_rng(hw[0] * 61 + to[0]).random(hw, np.float32)
     reference = interpolate(torch.from_numpy(image)[None, None], size=to, mode="bilinear", antialias=True)[0, 0].numpy()
     np.testing.assert_allclose(resize(image, to), reference, atol=1e-4)
@@ -216,32 +216,32 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
-def test_normalised_the_same_from_every_dtype(picture: npt.NDArray[Any]) -> None:
+def test_normalized_the_same_from_every_dtype(picture: npt.NDArray[Any]) -> None:
     low, high = np.percentile(PICTURE, (0.5, 99.5))
-    expected = ((np.clip((PICTURE - low) / (high - low), 0, 1)) - GREY_MEAN) / GREY_STD
-    found = normalise(picture, Preprocessing())
+    expected = ((np.clip((PICTURE - low) / (high - low), 0, 1)) - GRAY_MEAN) / GRAY_STD
+    found = normalize(picture, Preprocessing())
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
-def test_normalised_as_imagenet_was() -> None:
+def test_normalized_as_imagenet_was() -> None:
     from torchvision.models import ResNet50_Weights
 
     preset = ResNet50_Weights.DEFAULT.transforms()
-    assert pytest.approx(np.mean(preset.mean), abs=5e-4) == GREY_MEAN
-    assert pytest.approx(np.mean(preset.std), abs=5e-4) == GREY_STD
+    assert pytest.approx(np.mean(preset.mean), abs=5e-4) == GRAY_MEAN
+    assert pytest.approx(np.mean(preset.std), abs=5e-4) == GRAY_STD
 
 
 @settings(max_examples=40, deadline=None)
 @given(gain=st.floats(1e-3, 1e3), offset=st.floats(-100, 100))
 def test_brightness_and_contrast_do_not_matter(gain: float, offset: float) -> None:
-    plain = normalise(PICTURE, Preprocessing())
-    np.testing.assert_allclose(normalise(PICTURE * gain + offset * gain, Preprocessing()), plain, atol=2e-3)
+    plain = normalize(PICTURE, Preprocessing())
+    np.testing.assert_allclose(normalize(PICTURE * gain + offset * gain, Preprocessing()), plain, atol=2e-3)
 
 
 @pytest.mark.parametrize("value", [0, 7, 65535, 0.25])
 def test_a_flat_image_becomes_zeros(value: float) -> None:
-    flat = normalise(np.full((20, 30), value), Preprocessing())
+    flat = normalize(np.full((20, 30), value), Preprocessing())
     assert not flat.any()
     assert flat.shape == (20, 30)
 
@@ -252,4 +252,4 @@ def test_one_bad_pixel_is_refused(bad: float, hw: tuple[int, int]) -> None:
     image = np.random.default_rng(0).random(hw)
     image[1, 1] = bad
     with pytest.raises(ValueError, match="NaN or infinite"):
-        normalise(image, Preprocessing())
+        normalize(image, Preprocessing())

@@ -57,13 +57,13 @@ def test_co_occurrence_counts_the_pairs_within_the_embryo() -> None:
 
 
 def _contrast(image: npt.NDArray[Any], embryo: npt.NDArray[np.bool_], shift: tuple[int, int]) -> float:
-    """Mean squared difference of neighbours; at this distance diagonal ones touch."""
+    """Mean squared difference of neighbors; at this distance diagonal ones touch."""
     near = np.roll(image.astype(float), shift, (0, 1)), np.roll(embryo, shift, (0, 1))
     return float(((image - near[0]) ** 2)[embryo & near[1]].mean())
 
 
 def test_local_binary_patterns_of_a_whole_picture_are_scikit_image_s() -> None:
-    """Where the whole neighbourhood lies in the picture."""
+    """Where the whole neighborhood lies in the picture."""
     found = np.split(lbp_features(picture(), WHOLE), [10, 28])
     for histogram, (points, radius) in zip(found, ((8, 1), (16, 2), (24, 3)), strict=True):
         patterns = local_binary_pattern(picture(), points, radius, "uniform")[radius:-radius, radius:-radius]

@@ -29,7 +29,7 @@ from napari_embryo.io import (
     plan_folder,
     read_image,
     replacing,
-    to_grey,
+    to_gray,
     to_napari,
     write_ome_tiff,
 )
@@ -39,7 +39,7 @@ from napari_embryo.io.names import missing_numbers, natural_key, ranges_text
 Array = npt.NDArray[Any]
 
 
-def grey(dtype: str = "uint8", shape: tuple[int, ...] = (6, 8), seed: int = 0) -> Array:
+def gray(dtype: str = "uint8", shape: tuple[int, ...] = (6, 8), seed: int = 0) -> Array:
     values = np.random.default_rng(seed).random(shape)
     return (values if dtype.startswith("f") else values * np.iinfo(dtype).max).astype(dtype)
 
@@ -73,8 +73,8 @@ def save(path: Path, array: Array) -> Path:
         ("a.npy", "uint16"),
     ],
 )
-def test_grey_files_come_as_they_are(tmp_path: Path, name: str, dtype: str) -> None:
-    array = grey(dtype)
+def test_gray_files_come_as_they_are(tmp_path: Path, name: str, dtype: str) -> None:
+    array = gray(dtype)
     image = read_image(save(tmp_path / name, array))
     np.testing.assert_array_equal(image.data, array)
     assert (image.data.dtype, image.axes, image.name) == (array.dtype, "YX", "a")
@@ -84,7 +84,7 @@ def test_grey_files_come_as_they_are(tmp_path: Path, name: str, dtype: str) -> N
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG"])
 def test_jpeg(tmp_path: Path, name: str) -> None:
-    path = save(tmp_path / name, grey(shape=(32, 32)))
+    path = save(tmp_path / name, gray(shape=(32, 32)))
     with Image.open(path) as image:
         np.testing.assert_array_equal(read_image(path).data, np.array(image))
 
@@ -99,31 +99,31 @@ def test_jpeg(tmp_path: Path, name: str) -> None:
         ("a.tif", 3, "uint16"),
     ],
 )
-def test_colour_becomes_grey_and_is_kept(tmp_path: Path, name: str, samples: int, dtype: str) -> None:
-    colour = grey(dtype, (6, 8, samples))
-    image = read_image(save(tmp_path / name, colour))
-    expected = colour[..., :3] @ np.array([0.299, 0.587, 0.114])
+def test_color_becomes_gray_and_is_kept(tmp_path: Path, name: str, samples: int, dtype: str) -> None:
+    color = gray(dtype, (6, 8, samples))
+    image = read_image(save(tmp_path / name, color))
+    expected = color[..., :3] @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(image.data, expected, atol=0.52 if dtype == "uint8" else 1.5)
-    np.testing.assert_array_equal(image.metadata["rgb"], colour)
+    np.testing.assert_array_equal(image.metadata["rgb"], color)
     assert image.data.dtype == dtype
 
 
-def test_grey_weights_are_those_of_pillow() -> None:
-    colour = grey(shape=(50, 50, 3))
-    np.testing.assert_array_equal(to_grey(colour), np.array(Image.fromarray(colour).convert("L")))
+def test_gray_weights_are_those_of_pillow() -> None:
+    color = gray(shape=(50, 50, 3))
+    np.testing.assert_array_equal(to_gray(color), np.array(Image.fromarray(color).convert("L")))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
 @pytest.mark.parametrize("samples", [1, 2, 3, 4])
 def test_equal_samples_keep_their_value(dtype: str, samples: int) -> None:
-    one = grey(dtype)
-    np.testing.assert_allclose(to_grey(np.stack([one] * samples, -1)), one, rtol=1e-6)
+    one = gray(dtype)
+    np.testing.assert_allclose(to_gray(np.stack([one] * samples, -1)), one, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "CMYK", "RGBA", "I;16"])
 def test_other_modes_of_pillow(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    original = Image.fromarray(grey("uint16")) if mode == "I;16" else Image.fromarray(grey()).convert(mode)
+    original = Image.fromarray(gray("uint16")) if mode == "I;16" else Image.fromarray(gray()).convert(mode)
     original.save(path)
     with Image.open(path) as saved:
         expected = np.array(saved) if mode == "I;16" else np.array(saved.convert("RGB").convert("L"))
@@ -132,7 +132,7 @@ def test_other_modes_of_pillow(tmp_path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize("compression", ["zlib", "lzw", "jpeg", "deflate"])
 def test_compressed_tiff(tmp_path: Path, compression: str) -> None:
-    pages = [Image.fromarray(grey(shape=(32, 32), seed=i)) for i in range(3)]
+    pages = [Image.fromarray(gray(shape=(32, 32), seed=i)) for i in range(3)]
     names = {"zlib": "tiff_adobe_deflate", "deflate": "tiff_deflate", "lzw": "tiff_lzw", "jpeg": "jpeg"}
     path = tmp_path / "a.tif"
     pages[0].save(path, save_all=True, append_images=pages[1:], compression=names[compression])
@@ -144,22 +144,22 @@ def test_compressed_tiff(tmp_path: Path, compression: str) -> None:
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_pages_of_either_byte_order(tmp_path: Path, byteorder: Any, compression: str | None) -> None:
-    array = grey("uint16", (4, 6, 8))
+    array = gray("uint16", (4, 6, 8))
     tifffile.imwrite(tmp_path / "a.tif", array, byteorder=byteorder, compression=compression, photometric="minisblack")
     image = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(image.data.compute(), array)
     assert image.data.dtype.isnative
 
 
-def test_planar_colour(tmp_path: Path) -> None:
-    colour = grey(shape=(3, 6, 8))
-    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb", planarconfig="separate")
+def test_planar_color(tmp_path: Path) -> None:
+    color = gray(shape=(3, 6, 8))
+    tifffile.imwrite(tmp_path / "a.tif", color, photometric="rgb", planarconfig="separate")
     image = read_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(image.data, to_grey(np.moveaxis(colour, 0, -1)))
+    np.testing.assert_array_equal(image.data, to_gray(np.moveaxis(color, 0, -1)))
 
 
 def test_multi_page_tiff_is_time_and_says_that_nothing_says_so(tmp_path: Path) -> None:
-    array = grey(shape=(5, 6, 8))
+    array = gray(shape=(5, 6, 8))
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
         for page in array:
             tiff.write(page, metadata=None, contiguous=False)
@@ -175,7 +175,7 @@ def test_multi_page_tiff_is_time_and_says_that_nothing_says_so(tmp_path: Path) -
 
 @pytest.mark.parametrize("axes", ["TFYX", "FTYX"])
 def test_two_unnamed_axes(tmp_path: Path, axes: str) -> None:
-    array = grey(shape=(4, 3, 6, 8))
+    array = gray(shape=(4, 3, 6, 8))
     plan = plan_file(save(tmp_path / "a.npy", array))
     (image,) = open_plan(plan.edited(OpenChoices(axes=axes, hours_per_frame=0.5)))
     np.testing.assert_array_equal(image.data.compute(), array if axes == "TFYX" else array.swapaxes(0, 1))
@@ -184,7 +184,7 @@ def test_two_unnamed_axes(tmp_path: Path, axes: str) -> None:
 
 
 def test_axes_that_an_image_cannot_have(tmp_path: Path) -> None:
-    (planned,) = plan_file(save(tmp_path / "a.npy", grey())).images
+    (planned,) = plan_file(save(tmp_path / "a.npy", gray())).images
     with pytest.raises(ImageError, match="YX"):
         planned.edited(OpenChoices(axes="TYX"))
 
@@ -201,7 +201,7 @@ OME_CASES = [
 
 @pytest.mark.parametrize(("metadata", "expected"), OME_CASES)
 def test_ome_pixel_size(tmp_path: Path, metadata: dict[str, Any], expected: tuple[float, float] | None) -> None:
-    tifffile.imwrite(tmp_path / "a.ome.tif", grey(), metadata={"axes": "YX", **metadata})
+    tifffile.imwrite(tmp_path / "a.ome.tif", gray(), metadata={"axes": "YX", **metadata})
     image = read_image(tmp_path / "a.ome.tif")
     assert image.name == "a"
     assert image.pixel_size_um == (pytest.approx(expected) if expected else None)
@@ -217,7 +217,7 @@ def test_ome_pixel_size(tmp_path: Path, metadata: dict[str, Any], expected: tupl
     ],
 )
 def test_ome_hours(tmp_path: Path, metadata: dict[str, Any], hours: tuple[float, ...] | None) -> None:
-    tifffile.imwrite(tmp_path / "a.ome.tif", grey(shape=(3, 6, 8)), metadata={"axes": "TYX", **metadata})
+    tifffile.imwrite(tmp_path / "a.ome.tif", gray(shape=(3, 6, 8)), metadata={"axes": "TYX", **metadata})
     image = read_image(tmp_path / "a.ome.tif")
     assert image.axes == "TYX"
     assert image.hours == (pytest.approx(hours) if hours else None)
@@ -225,7 +225,7 @@ def test_ome_hours(tmp_path: Path, metadata: dict[str, Any], hours: tuple[float,
 
 
 def test_ome_focal_planes_in_another_order(tmp_path: Path) -> None:
-    array = grey("uint16", (2, 3, 6, 8))
+    array = gray("uint16", (2, 3, 6, 8))
     tifffile.imwrite(tmp_path / "a.ome.tif", array, metadata={"axes": "ZTYX", "PhysicalSizeZ": 15})
     image = read_image(tmp_path / "a.ome.tif")
     np.testing.assert_array_equal(image.data.compute(), array.swapaxes(0, 1))
@@ -233,7 +233,7 @@ def test_ome_focal_planes_in_another_order(tmp_path: Path) -> None:
 
 
 def test_channels_become_images(tmp_path: Path) -> None:
-    array = grey("float32", (2, 3, 6, 8))
+    array = gray("float32", (2, 3, 6, 8))
     tifffile.imwrite(tmp_path / "a.ome.tif", array, metadata={"axes": "TCYX", "Channel": {"Name": ["x", "y", "z"]}})
     images = open_plan(plan_file(tmp_path / "a.ome.tif"))
     assert [image.name for image in images] == ["a x", "a y", "a z"]
@@ -244,7 +244,7 @@ def test_channels_become_images(tmp_path: Path) -> None:
 
 
 def test_imagej(tmp_path: Path) -> None:
-    array = grey("uint16", (3, 6, 8))
+    array = gray("uint16", (3, 6, 8))
     metadata = {"axes": "TYX", "unit": "um", "finterval": 1800.0}
     tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, resolution=(2, 4), metadata=metadata)
     image = read_image(tmp_path / "a.tif")
@@ -265,7 +265,7 @@ def test_imagej(tmp_path: Path) -> None:
 def test_resolution_tags_count_with_a_real_unit(
     tmp_path: Path, resolution: tuple[int, int], unit: Any, expected: tuple[float, float] | None
 ) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", grey(), resolution=resolution, resolutionunit=unit)
+    tifffile.imwrite(tmp_path / "a.tif", gray(), resolution=resolution, resolutionunit=unit)
     image = read_image(tmp_path / "a.tif")
     assert image.pixel_size_um == (pytest.approx(expected) if expected else None)
     assert any("printing" in note for note in image.metadata.get("notes", ())) == (resolution == (300, 300))
@@ -275,12 +275,12 @@ def test_resolution_tags_count_with_a_real_unit(
 
 
 def truncated(path: Path) -> None:
-    save(path, grey(shape=(64, 64)))
+    save(path, gray(shape=(64, 64)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def truncated_pages(path: Path) -> None:
-    tifffile.imwrite(path, grey(shape=(4, 64, 64)), compression="zlib", photometric="minisblack")
+    tifffile.imwrite(path, gray(shape=(4, 64, 64)), compression="zlib", photometric="minisblack")
     path.write_bytes(path.read_bytes()[:-3000])
 
 
@@ -289,7 +289,7 @@ def pickled(path: Path) -> None:
 
 
 def five_axes(path: Path) -> None:
-    tifffile.imwrite(path, grey(shape=(2, 2, 2, 6, 8)), photometric="minisblack", metadata={"axes": "HRQYX"})
+    tifffile.imwrite(path, gray(shape=(2, 2, 2, 6, 8)), photometric="minisblack", metadata={"axes": "HRQYX"})
 
 
 BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
@@ -307,8 +307,8 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("text.mp4", lambda path: path.write_text("hello"), "not what its name says"),
     ("nan.tif", lambda path: save(path, np.where(np.eye(6) > 0, np.nan, 1).astype("f4")), "6 of 36 values are NaN"),
     ("inf.npy", lambda path: save(path, np.full((3, 3), np.inf)), "9 of 9 values are NaN or infinite"),
-    ("one.png", lambda path: save(path, grey(shape=(1, 1))), "1 x 1 pixels"),
-    ("line.tif", lambda path: save(path, grey(shape=(1, 9))), "9 x 1 pixels"),
+    ("one.png", lambda path: save(path, gray(shape=(1, 1))), "1 x 1 pixels"),
+    ("line.tif", lambda path: save(path, gray(shape=(1, 9))), "9 x 1 pixels"),
     ("flat.npy", lambda path: save(path, np.zeros(9)), "at least two axes"),
     ("words.npy", lambda path: save(path, np.full((3, 3), "a")), "real numbers"),
     ("complex.npy", lambda path: save(path, np.ones((3, 3), complex)), "real numbers"),
@@ -338,7 +338,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save(tmp_path / "a.png", grey())
+    path = save(tmp_path / "a.png", gray())
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -365,7 +365,7 @@ def only(plan: OpenPlan) -> EmbryoImage:
 
 
 def test_a_sequence_is_a_lazy_stack_in_natural_order(tmp_path: Path) -> None:
-    frames = [grey(seed=i) for i in range(12)]
+    frames = [gray(seed=i) for i in range(12)]
     for i, frame in enumerate(frames):
         save(tmp_path / f"img{i + 1}.png", frame)
     plan = plan_folder(tmp_path)
@@ -392,7 +392,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Pat
 
 
 def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = save(tmp_path / "f00000.png", grey())
+    first = save(tmp_path / "f00000.png", gray())
     for i in range(1, 2000):
         os.link(first, tmp_path / f"f{i:05}.png")
     read = counted(monkeypatch, pixels_module, "read_picture")
@@ -407,25 +407,25 @@ def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytes
 
 def test_each_frame_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(5):
-        save(tmp_path / f"f{i}.png", grey(shape=(6, 8, 3)))
+        save(tmp_path / f"f{i}.png", gray(shape=(6, 8, 3)))
     read = counted(monkeypatch, pixels_module, "read_picture")
     for _, plane in only(plan_folder(tmp_path)).planes():
         assert plane.shape == (6, 8)
     assert [path.name for path in read] == [f"f{i}.png" for i in range(5)]
 
 
-def test_colour_sequence_keeps_its_colours_lazily(tmp_path: Path) -> None:
-    frames = [grey(shape=(6, 8, 3), seed=i) for i in range(3)]
+def test_color_sequence_keeps_its_colors_lazily(tmp_path: Path) -> None:
+    frames = [gray(shape=(6, 8, 3), seed=i) for i in range(3)]
     for i, frame in enumerate(frames):
         save(tmp_path / f"f{i}.png", frame)
     image = only(plan_folder(tmp_path))
     np.testing.assert_array_equal(image.metadata["rgb"].compute(), frames)
-    np.testing.assert_array_equal(image.data.compute(), to_grey(np.array(frames)))
+    np.testing.assert_array_equal(image.data.compute(), to_gray(np.array(frames)))
 
 
 def incubator(folder: Path, well: int, runs: Iterator[int] | list[int], **about: Any) -> None:
     for run in runs:
-        save(folder / f"D2013.01.28_S0717_I132_WELL{well}_RUN{run}.png", grey(seed=run, **about))
+        save(folder / f"D2013.01.28_S0717_I132_WELL{well}_RUN{run}.png", gray(seed=run, **about))
 
 
 def test_incubator_names(tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ def test_incubator_names(tmp_path: Path) -> None:
         "missing_runs": (4, 7, 8),
     }
     assert first.hours == (20, 20.25, 20.5, 21, 21.25, 22, 22.25)
-    np.testing.assert_array_equal(first.data[3].compute(), grey(seed=5))
+    np.testing.assert_array_equal(first.data[3].compute(), gray(seed=5))
     assert (second.metadata["well"], second.shape[0], second.metadata["missing_runs"]) == (8, 2, ())
     assert "missing runs: 4, 7-8" in plan.text()
     assert first.metadata["source"] == str(tmp_path)
@@ -460,8 +460,8 @@ def test_missing_runs_can_be_empty_frames(tmp_path: Path) -> None:
 
 def test_focal_planes_by_name(tmp_path: Path) -> None:
     for plane in (-15, 0, 15):
-        save(tmp_path / f"321_{plane}_2BB-.png", grey(seed=plane + 50))
-        save(tmp_path / f"322_{plane}_3AA.png", grey(seed=plane + 80))
+        save(tmp_path / f"321_{plane}_2BB-.png", gray(seed=plane + 50))
+        save(tmp_path / f"322_{plane}_3AA.png", gray(seed=plane + 80))
     first, second = open_plan(plan_folder(tmp_path))
     assert (first.axes, first.focus_um, first.name, first.metadata["grade"]) == (
         "FYX",
@@ -469,24 +469,24 @@ def test_focal_planes_by_name(tmp_path: Path) -> None:
         "321_2BB-",
         "2BB-",
     )
-    np.testing.assert_array_equal(second.data.compute(), [grey(seed=plane + 80) for plane in (-15, 0, 15)])
+    np.testing.assert_array_equal(second.data.compute(), [gray(seed=plane + 80) for plane in (-15, 0, 15)])
 
 
 @pytest.mark.parametrize("pattern", ["D2013.01.28_S0717_I132_WELL7_RUN{}.png", "frame{}.png"])
 def test_focal_planes_by_folder(tmp_path: Path, pattern: str) -> None:
     for plane in (-15, 0, 15):
         for run in (1, 2, 3):
-            save(tmp_path / f"F{plane}" / pattern.format(run), grey(seed=100 * run + plane))
+            save(tmp_path / f"F{plane}" / pattern.format(run), gray(seed=100 * run + plane))
     image = only(plan_folder(tmp_path))
     assert (image.axes, image.shape, image.focus_um) == ("TFYX", (3, 3, 6, 8), (-15, 0, 15))
-    np.testing.assert_array_equal(np.asarray(image.data[1, 2]), grey(seed=215))
+    np.testing.assert_array_equal(np.asarray(image.data[1, 2]), gray(seed=215))
     (best,) = open_plan(plan_folder(tmp_path).edited(OpenChoices(focus="best")))
     assert (best.axes, best.shape) == ("TYX", (3, 6, 8))
 
 
 def test_one_picture_per_focal_folder(tmp_path: Path) -> None:
     for plane in (-15, 0, 15):
-        save(tmp_path / f"F{plane}" / "embryo.png", grey(seed=plane + 50))
+        save(tmp_path / f"F{plane}" / "embryo.png", gray(seed=plane + 50))
     image = only(plan_folder(tmp_path))
     assert (image.axes, image.focus_um) == ("FYX", (-15, 0, 15))
 
@@ -510,13 +510,13 @@ def test_folders_of_wells(tmp_path: Path) -> None:
 
 def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for suffix in ("png", "bmp", "tif"):
-        save(tmp_path / f"x.{suffix}", grey())
+        save(tmp_path / f"x.{suffix}", gray())
     assert {image.name for image in plan_folder(tmp_path).images} == {"x_png", "x_bmp", "x_tif"}
 
 
 def test_names_that_are_no_count_stay_apart(tmp_path: Path) -> None:
     for patient in (305, 507, 622, 890):
-        save(tmp_path / f"R13-{patient:04}.png", grey())
+        save(tmp_path / f"R13-{patient:04}.png", gray())
     assert [image.axes for image in open_plan(plan_folder(tmp_path))] == ["YX"] * 4
     stack = only(plan_folder(tmp_path, "stack"))
     assert (stack.axes, stack.shape[0]) == ("TYX", 4)
@@ -525,7 +525,7 @@ def test_names_that_are_no_count_stay_apart(tmp_path: Path) -> None:
 
 def test_mixed_sizes_are_opened_apart(tmp_path: Path) -> None:
     for i in range(4):
-        save(tmp_path / f"f{i}.png", grey(shape=(6 + i, 8)))
+        save(tmp_path / f"f{i}.png", gray(shape=(6 + i, 8)))
     plan = plan_folder(tmp_path)
     assert "sizes or types of the files differ" in plan.text()
     assert [image.shape for image in open_plan(plan)] == [(6 + i, 8) for i in range(4)]
@@ -533,7 +533,7 @@ def test_mixed_sizes_are_opened_apart(tmp_path: Path) -> None:
 
 def test_an_odd_size_is_left_out_and_named(tmp_path: Path) -> None:
     for i in range(5):
-        save(tmp_path / f"f{i}.png", grey(shape=(9, 9) if i == 2 else (6, 8)))
+        save(tmp_path / f"f{i}.png", gray(shape=(9, 9) if i == 2 else (6, 8)))
     plan = plan_folder(tmp_path)
     assert only(plan).metadata["missing_runs"] == (2,)
     assert len(plan.problems) == 1
@@ -551,7 +551,7 @@ def test_the_rest_of_a_folder_opens(tmp_path: Path) -> None:
     assert [name in text for name, text in zip((run(4), run(2)), plan.problems, strict=True)] == [True, True]
     image = only(plan)
     assert image.metadata["runs"] == (1, 3, 5)
-    np.testing.assert_array_equal(image.data.compute(), [grey(seed=seed) for seed in (1, 3, 5)])
+    np.testing.assert_array_equal(image.data.compute(), [gray(seed=seed) for seed in (1, 3, 5)])
 
 
 @pytest.mark.parametrize("broken", ["text", "size"])
@@ -559,7 +559,7 @@ def test_a_file_broken_later_is_named_when_it_is_read(tmp_path: Path, broken: st
     incubator(tmp_path, 7, [1, 2, 3])
     image = only(plan_folder(tmp_path))
     path = tmp_path / "D2013.01.28_S0717_I132_WELL7_RUN2.png"
-    path.write_text("hello") if broken == "text" else save(path, grey(shape=(5, 5)))
+    path.write_text("hello") if broken == "text" else save(path, gray(shape=(5, 5)))
     np.asarray(image.data[2])
     with pytest.raises(ImageError, match=r"WELL7_RUN2\.png"):
         np.asarray(image.data[1])
@@ -582,7 +582,7 @@ def test_a_folder_of_nothing_but_broken_files(tmp_path: Path) -> None:
 
 def test_a_folder_of_stacks(tmp_path: Path) -> None:
     for i in range(3):
-        write_ome_tiff(tmp_path / f"s{i}.ome.tif", grey(shape=(2, 6, 8)), "TYX")
+        write_ome_tiff(tmp_path / f"s{i}.ome.tif", gray(shape=(2, 6, 8)), "TYX")
     assert [(image.name, image.axes) for image in open_plan(plan_folder(tmp_path))] == [
         ("s0", "TYX"),
         ("s1", "TYX"),
@@ -592,14 +592,14 @@ def test_a_folder_of_stacks(tmp_path: Path) -> None:
 
 def test_sequence_of_single_page_tiffs_with_sizes(tmp_path: Path) -> None:
     for i in range(3):
-        write_ome_tiff(tmp_path / f"s{i}.ome.tif", grey(seed=i), "YX", pixel_size_um=(0.5, 0.5))
+        write_ome_tiff(tmp_path / f"s{i}.ome.tif", gray(seed=i), "YX", pixel_size_um=(0.5, 0.5))
     image = only(plan_folder(tmp_path))
     assert (image.axes, image.pixel_size_um) == ("TYX", (0.5, 0.5))
 
 
 def test_two_files_of_one_run(tmp_path: Path) -> None:
     incubator(tmp_path, 7, [1, 2])
-    save(tmp_path / "D2013.01.28_S0717_I132_WELL7_RUN02.png", grey())
+    save(tmp_path / "D2013.01.28_S0717_I132_WELL7_RUN02.png", gray())
     plan = plan_folder(tmp_path)
     assert only(plan).shape[0] == 2
     assert "is the same run and plane" in plan.text()

@@ -133,7 +133,7 @@ def test_nothing_half_written_stays(tmp_path: Path, before: bytes | None) -> Non
         (np.zeros((0, 2, 2)), "TYX", {}, "no pixel"),
         (np.zeros((2, 2), complex), "YX", {}, "complex128"),
         (np.array([[2**40, 1]]), "YX", {}, "1099511627776"),
-        (np.zeros((2, 2, 2), "u1"), "YXS", {}, "2 colour samples"),
+        (np.zeros((2, 2, 2), "u1"), "YXS", {}, "2 color samples"),
         (np.zeros((2, 2, 2)), "TYX", {"hours": (1,)}, "1 hours"),
         (np.zeros((2, 2, 2)), "CYX", {"names": ("a",)}, "1 names"),
     ],

@@ -39,9 +39,9 @@ PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
 )
 
 
-def ellipse(shape: tuple[int, int], half_axes: tuple[float, float], centre: tuple[float, float]) -> np.ndarray:
+def ellipse(shape: tuple[int, int], half_axes: tuple[float, float], center: tuple[float, float]) -> np.ndarray:
     y, x = np.mgrid[: shape[0], : shape[1]]
-    return ((y - centre[0]) / half_axes[0]) ** 2 + ((x - centre[1]) / half_axes[1]) ** 2 <= 1
+    return ((y - center[0]) / half_axes[0]) ** 2 + ((x - center[1]) / half_axes[1]) ** 2 <= 1
 
 
 def measure_one(mask: np.ndarray, size: tuple[float, float] | None = None) -> dict:
@@ -97,7 +97,7 @@ def test_shape_does_not_depend_on_the_unit(factor: float) -> None:
         assert scaled[column] == pytest.approx(plain[column])
 
 
-def test_without_a_pixel_size_micrometres_are_empty_fields_in_a_table() -> None:
+def test_without_a_pixel_size_micrometers_are_empty_fields_in_a_table() -> None:
     row = measure_one(ellipse((40, 40), (10, 10), (20, 20)))
     unknown = [name for name in COLUMNS if "_um" in name]
     assert [row[name] for name in unknown] == [None] * len(unknown)

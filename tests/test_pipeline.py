@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from napari_embryo import io, models, pipeline, render
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError, CheckpointInfo, save
-from napari_embryo.pipeline import PlaneFailure, analyse, load_predictor, segment_to_files
+from napari_embryo.pipeline import PlaneFailure, analyze, load_predictor, segment_to_files
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings, UNetSettings
 
@@ -56,7 +56,7 @@ def passes(predictor: Predictor) -> int:
 
 
 def frame(number: int, hw: tuple[int, int] = HW) -> np.ndarray:
-    """Dark around, a grey ring, and ``4 + number`` bright columns."""
+    """Dark around, a gray ring, and ``4 + number`` bright columns."""
     picture = np.full(hw, 20, np.uint8)
     picture[4:-4, 4:-4] = 128
     picture[10:-10, 10 : 14 + number] = 230
@@ -90,12 +90,12 @@ def still(data: Any = None, **about: Any) -> EmbryoImage:
     return EmbryoImage(frame(20) if data is None else data, "YX", "still", **about)
 
 
-# --- analyse --------------------------------------------------------------------------------------------------------
+# --- analyze --------------------------------------------------------------------------------------------------------
 
 
 def test_a_picture_gives_masks_maps_and_rows_in_its_own_pixels() -> None:
     image = still(pixel_size_um=(0.5, 0.25))
-    (progress,) = analyse(image, predictor_of())
+    (progress,) = analyze(image, predictor_of())
     result = progress.item
     assert (progress.done, progress.total, progress.message, result.index) == (1, 1, "still", ())
     icm, te, zp = result.segmentation.masks
@@ -114,7 +114,7 @@ def test_a_picture_gives_masks_maps_and_rows_in_its_own_pixels() -> None:
 def test_a_time_lapse_comes_in_order_and_every_frame_is_computed_once(batch_size: int) -> None:
     reads: list[int] = []
     predictor = predictor_of(batch_size=batch_size)
-    steps = list(analyse(film(7, reads=reads), predictor))
+    steps = list(analyze(film(7, reads=reads), predictor))
     assert [p.item.index for p in steps] == [(i,) for i in range(7)]
     assert [(p.done, p.total) for p in steps] == [(i, 7) for i in range(1, 8)]
     assert [p.item.rows[0]["area_px"] for p in steps] == [bright(i) for i in range(7)]
@@ -126,7 +126,7 @@ def test_a_time_lapse_comes_in_order_and_every_frame_is_computed_once(batch_size
 def test_focal_planes_of_a_time_lapse() -> None:
     planes = np.stack([[frame(3 * t + f) for f in range(3)] for t in range(2)])
     image = EmbryoImage(planes, "TFYX", "both", hours=(1.0, 2.0), focus_um=(-15.0, 0.0, 15.0))
-    rows = [p.item.rows[0] for p in analyse(image, predictor_of())]
+    rows = [p.item.rows[0] for p in analyze(image, predictor_of())]
     assert [(r["frame"], r["hours"], r["plane"], r["focus_um"]) for r in rows] == [
         (t, t + 1.0, f, 15.0 * (f - 1)) for t in range(2) for f in range(3)
     ]
@@ -135,7 +135,7 @@ def test_focal_planes_of_a_time_lapse() -> None:
 
 def test_only_the_pictures_asked_for_are_read() -> None:
     reads: list[int] = []
-    steps = list(analyse(film(9, reads=reads), predictor_of(), [(5,), (2,)]))
+    steps = list(analyze(film(9, reads=reads), predictor_of(), [(5,), (2,)]))
     assert ([p.item.index for p in steps], reads, steps[-1].total) == ([(5,), (2,)], [5, 2], 2)
     assert [p.item.rows[0]["area_px"] for p in steps] == [bright(5), bright(2)]
 
@@ -148,7 +148,7 @@ BAD_FRAMES = [(3,), (0,), (6,), (0, 1, 2), (2, 3), (5, 6), (0, 3, 6), tuple(rang
 def test_an_unreadable_frame_is_named_in_its_place_and_the_others_are_done(
     bad: tuple[int, ...], batch_size: int
 ) -> None:
-    steps = list(analyse(film(7, bad=bad), predictor_of(batch_size=batch_size)))
+    steps = list(analyze(film(7, bad=bad), predictor_of(batch_size=batch_size)))
     assert [p.item.index for p in steps] == [(i,) for i in range(7)]
     for number, progress in enumerate(steps):
         if number in bad:
@@ -159,9 +159,9 @@ def test_an_unreadable_frame_is_named_in_its_place_and_the_others_are_done(
 
 
 def with_nan() -> np.ndarray:
-    grey = frame(9).astype(np.float32)
-    grey[20, 20] = np.nan
-    return grey
+    gray = frame(9).astype(np.float32)
+    gray[20, 20] = np.nan
+    return gray
 
 
 @pytest.mark.parametrize(
@@ -174,20 +174,20 @@ def with_nan() -> np.ndarray:
     ],
 )
 def test_what_cannot_be_segmented_says_why(picture: np.ndarray, says: str) -> None:
-    (progress,) = analyse(still(picture), predictor_of())
+    (progress,) = analyze(still(picture), predictor_of())
     assert says in progress.item.reason
     assert "still" in progress.item.reason
 
 
 def test_a_frame_with_nan_in_a_stack_says_which_frame() -> None:
     image = EmbryoImage(np.stack([frame(1).astype(np.float32), with_nan()]), "TYX", "film")
-    _, progress = analyse(image, predictor_of())
+    _, progress = analyze(image, predictor_of())
     assert "film at (1,)" in progress.item.reason
 
 
 def test_stopping_reads_no_further() -> None:
     reads: list[int] = []
-    steps = analyse(film(50, reads=reads), predictor_of(batch_size=2))
+    steps = analyze(film(50, reads=reads), predictor_of(batch_size=2))
     assert len(list(islice(steps, 3))) == 3
     steps.close()
     assert len(reads) <= 4
@@ -280,14 +280,14 @@ def test_nothing_readable_is_an_error_and_leaves_nothing(image: Callable[[], Emb
     assert files(tmp_path) == []
 
 
-def test_cancelling_leaves_no_files_and_no_parts(tmp_path: Path) -> None:
+def test_canceling_leaves_no_files_and_no_parts(tmp_path: Path) -> None:
     steps = segment_to_files(film(20), predictor_of(), tmp_path)
     assert len(list(islice(steps, 4))) == 4
     steps.close()
     assert files(tmp_path) == []
 
 
-def test_cancelling_keeps_the_files_of_the_run_before(tmp_path: Path) -> None:
+def test_canceling_keeps_the_files_of_the_run_before(tmp_path: Path) -> None:
     drain(segment_to_files(film(3), predictor_of(), tmp_path))
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     steps = segment_to_files(film(3), predictor_of(), tmp_path)
@@ -358,13 +358,13 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_provenance_can_be_written_as_json() -> None:
-    about = pipeline.provenance(still(), predictor_of())
+    about = pipeline.provenance_of(still(), predictor_of())
     assert json.loads(json.dumps(about)) == about
 
 
 @pytest.mark.parametrize("focus", [{}, {"focus": "best", "focus_plane": 3}, {"focus": "edf"}])
 def test_the_focal_plane_that_was_chosen_is_recorded(focus: dict[str, object]) -> None:
-    about = pipeline.provenance(still(metadata=focus), predictor_of())
+    about = pipeline.provenance_of(still(metadata=focus), predictor_of())
     assert {key: value for key, value in about.items() if key.startswith("focus")} == focus
 
 
@@ -387,6 +387,6 @@ def test_fragments_are_drawn_upon_the_embryo() -> None:
     masks = np.stack((part, whole))
     found = Segmentation(("fragment", "embryo"), masks, masks.astype(np.float32), on_top=("fragment",))
     drawn = pipeline.drawn(np.zeros((40, 40), np.uint8), found)
-    assert tuple(drawn[10, 15]) == render.colour_of("fragment")
+    assert tuple(drawn[10, 15]) == render.color_of("fragment")
     red, _, blue = drawn[15, 15]
     assert red > blue

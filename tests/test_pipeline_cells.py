@@ -1,6 +1,6 @@
 """Single cells from the picture to the files: complete masks, identities, COCO, the table.
 
-The network is a fake that is told the answer by the picture: bit i of a grey value says whether cell i lies there.
+The network is a fake that is told the answer by the picture: bit i of a gray value says whether cell i lies there.
 """
 
 import csv
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from napari_embryo import cli, data, evaluate, io, models, pipeline, tracking
-from napari_embryo.data import coco, coco_writing, rle
-from napari_embryo.geometry import GREY_MEAN, GREY_STD, Geometry
+from napari_embryo.data import coco, coco_writer, rle
+from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.models import checkpoint
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
@@ -50,10 +50,10 @@ HALVES = (disc(30, 21, 12), disc(30, 35, 12))
 
 
 def picture(*cells: np.ndarray) -> np.ndarray:
-    """Bit i is cell i; a black and a white corner keep the grey values what they are."""
-    grey = sum((STEP << i) * cell.astype(np.uint8) for i, cell in enumerate(cells)) + np.zeros(HW, np.uint8)
-    grey[0, 0], grey[0, 1] = 0, 255
-    return grey.astype(np.uint8)
+    """Bit i is cell i; a black and a white corner keep the gray values what they are."""
+    gray = sum((STEP << i) * cell.astype(np.uint8) for i, cell in enumerate(cells)) + np.zeros(HW, np.uint8)
+    gray[0, 0], gray[0, 1] = 0, 255
+    return gray.astype(np.uint8)
 
 
 class Told(nn.Module):
@@ -70,9 +70,9 @@ class Told(nn.Module):
 def read_bits(
     outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float, least_score: float = 0.5
 ) -> Segmentation:
-    grey = np.rint((outputs["seen"][0].numpy() * GREY_STD + GREY_MEAN) * 255).astype(int)
-    grey[0, 1] = 0
-    masks = np.stack([grey // STEP >> i & 1 == 1 for i in range(4)])
+    gray = np.rint((outputs["seen"][0].numpy() * GRAY_STD + GRAY_MEAN) * 255).astype(int)
+    gray[0, 1] = 0
+    masks = np.stack([gray // STEP >> i & 1 == 1 for i in range(4)])
     there = [i for i in range(4) if masks[i].any() and SCORES[i] >= least_score]
     return Segmentation(
         tuple(f"{classes[0]} {i + 1}" for i in range(len(there))),
@@ -198,7 +198,7 @@ def test_no_cell_is_a_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("one_embryo", [True, False])
-def test_a_neighbours_cells_are_left_out_whole(tmp_path: Path, one_embryo: bool) -> None:
+def test_a_neighbors_cells_are_left_out_whole(tmp_path: Path, one_embryo: bool) -> None:
     """A cell that does not touch the others, but nearly, belongs to them."""
     near = disc(30, 64, 3)  # 5 pixels from MIDDLE
     rows = drain(segment_to_files(still(FAR, MIDDLE, near), predictor_of(maps=(), one_embryo=one_embryo), tmp_path))
@@ -281,7 +281,7 @@ def test_bad_frames_keep_the_places_of_the_others(tmp_path: Path) -> None:
     assert len(content(tmp_path, "film")["images"]) == 4
 
 
-def test_cancelling_leaves_no_files_and_no_parts(tmp_path: Path) -> None:
+def test_canceling_leaves_no_files_and_no_parts(tmp_path: Path) -> None:
     steps = segment_to_files(film(*[(LEFT,)] * 5), predictor_of(), tmp_path)
     assert len(list(islice(steps, 3))) == 3
     steps.close()
@@ -352,9 +352,9 @@ def test_one_table_of_stills_and_films(tmp_path: Path) -> None:
 
 def opened(folder: Path, pixels: dict[str, np.ndarray], focus: Literal["best", "edf"] = "best") -> EmbryoImage:
     """The one image that a folder of such files is."""
-    for name, grey in pixels.items():
+    for name, gray in pixels.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        io.write_png(folder / name, grey)
+        io.write_png(folder / name, gray)
     (planned,) = io.plan_folder(folder).edited(io.OpenChoices(focus=focus)).images
     return pipeline.with_files(io.open_image(planned), planned)
 
@@ -402,13 +402,13 @@ def test_a_frame_of_several_planes_has_no_file_of_its_own(tmp_path: Path, focus:
 def test_the_frames_of_a_folder_can_be_learned_from(tmp_path: Path) -> None:
     """With the outlines beside them; as one embryo."""
     home = tmp_path / "film"
-    image = opened(home, {f"{WELL}_RUN{run}.png": grey for run, grey in ((5, ONE), (6, TWO), (7, picture()))})
+    image = opened(home, {f"{WELL}_RUN{run}.png": gray for run, gray in ((5, ONE), (6, TWO), (7, picture()))})
     images_said(image, tmp_path / "out")
     (tmp_path / "out" / f"{image.name}_cells.json").rename(home / "cells.json")
     samples = data.find_samples(DataSettings(folders=(str(home),)), ("cell",)).samples
     assert {sample.embryo for sample in samples} == {"S0717_I132_WELL7"} == {data.embryo_of(s.name) for s in samples}
-    for sample, grey, cells in zip(samples, (ONE, TWO), ((LEFT, RIGHT), (MIDDLE,)), strict=True):
-        np.testing.assert_array_equal(sample.read().image, grey)
+    for sample, gray, cells in zip(samples, (ONE, TWO), ((LEFT, RIGHT), (MIDDLE,)), strict=True):
+        np.testing.assert_array_equal(sample.read().image, gray)
         np.testing.assert_array_equal(sample.read().cells, cells)
 
 
@@ -477,8 +477,8 @@ def annotated(tmp_path: Path) -> Path:
         io.write_png(folder / f"{name}.png", picture(*seen[name]))
         embryo = "first" if name == "a" else "second"
         images.append({"id": i, "file_name": f"{name}.png", "height": HW[0], "width": HW[1], "embryo": embryo})
-        annotations += [coco_writing.annotation(10 * i + j, i, cell) for j, cell in enumerate(true[name])]
-    coco_writing.write(folder / "cells.json", images, annotations)
+        annotations += [coco_writer.annotation(10 * i + j, i, cell) for j, cell in enumerate(true[name])]
+    coco_writer.write(folder / "cells.json", images, annotations)
     return folder
 
 

@@ -12,24 +12,25 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor, nn
 
-from napari_embryo import models, predict
-from napari_embryo.geometry import GREY_MEAN, GREY_STD, Geometry
+from napari_embryo import geometry, models
+from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry, network_input
 from napari_embryo.image import Segmentation
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
 from napari_embryo.predict import (
+    VIEWS,
     Prediction,
     Predictor,
     choose_device,
+    device,
     embryo_box,
     largest_embryo,
-    network_input,
     one_embryo,
     use_bfloat16,
 )
 from napari_embryo.settings import Preprocessing, RegDeepLabSettings, ResANetSettings, SegmentSettings, VQAmodalSettings
 
 SIDE = 64
-LIMIT = (0.5 - GREY_MEAN) / GREY_STD
+LIMIT = (0.5 - GRAY_MEAN) / GRAY_STD
 """Half-way between black and white; the padding, 0, lies below."""
 
 
@@ -65,9 +66,9 @@ def predictor_of(model: nn.Module, batch_size: int = 4, side: int = SIDE, **prep
     return Predictor(Checkpoint(model, info, "fake"), SegmentSettings(device="cpu", batch_size=batch_size))
 
 
-def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
+def disc(shape: tuple[int, int], center: tuple[float, float], radius: float) -> np.ndarray:
     y, x = np.mgrid[: shape[0], : shape[1]]
-    return np.hypot(y - centre[0], x - centre[1]) <= radius
+    return np.hypot(y - center[0], x - center[1]) <= radius
 
 
 def picture(mask: np.ndarray) -> np.ndarray:
@@ -155,10 +156,10 @@ def test_a_flat_picture_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("centre", "radius"), [((60, 150), 22), ((200, 40), 28), ((120, 120), 34), ((8, 8), 40), ((239, 300), 45)]
+    ("center", "radius"), [((60, 150), 22), ((200, 40), 28), ((120, 120), 34), ((8, 8), 40), ((239, 300), 45)]
 )
-def test_a_small_embryo_is_looked_at_again_and_put_back_in_its_place(centre: tuple[int, int], radius: int) -> None:
-    truth = disc((240, 320), centre, radius)
+def test_a_small_embryo_is_looked_at_again_and_put_back_in_its_place(center: tuple[int, int], radius: int) -> None:
+    truth = disc((240, 320), center, radius)
     model = BrightParts()
     (found,) = predictor_of(model).predict([picture(truth)])
     assert model.passes == [1, 1]
@@ -192,7 +193,7 @@ def test_only_the_small_ones_of_a_batch_are_looked_at_again() -> None:
 @pytest.mark.parametrize(
     ("others", "kept"),
     [
-        ([((5, 5), 3)], False),  # a neighbour in the corner
+        ([((5, 5), 3)], False),  # a neighbor in the corner
         ([((5, 60), 3), ((60, 5), 2)], False),
         ([((14, 14), 1)], False),  # within the box of the ring, not within the ring
         ([((32, 32), 4)], True),  # an inner cell mass in the ring
@@ -202,7 +203,7 @@ def test_only_the_largest_embryo_and_what_it_encloses_stay(
     others: list[tuple[tuple[int, int], int]], kept: bool
 ) -> None:
     ring = disc((64, 64), (32, 32), 20) & ~disc((64, 64), (32, 32), 15)
-    other = np.any([disc((64, 64), centre, radius) for centre, radius in others], axis=0)
+    other = np.any([disc((64, 64), center, radius) for center, radius in others], axis=0)
     found = largest_embryo(np.stack((other, ring)))
     np.testing.assert_array_equal(found[0], other if kept else np.zeros_like(other))
     np.testing.assert_array_equal(found[1], ring)
@@ -230,19 +231,19 @@ def test_views_are_averaged_in_place(views: int) -> None:
         back = np.rot90(found, -turns)
         return back[:, ::-1] if mirrored else back
 
-    expected = np.mean([by_hand(*view) for view in predict.VIEWS[:views]], axis=0)
+    expected = np.mean([by_hand(*view) for view in VIEWS[:views]], axis=0)
     found = next(predictor.predict([picture])).segmentation.probabilities[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_the_views_are_the_eight_symmetries_of_a_square() -> None:
     corner = np.arange(4).reshape(2, 2)
-    seen = {np.rot90(corner[:, ::-1] if mirrored else corner, turns).tobytes() for turns, mirrored in predict.VIEWS}
+    seen = {np.rot90(corner[:, ::-1] if mirrored else corner, turns).tobytes() for turns, mirrored in VIEWS}
     assert len(seen) == 8
 
 
 @pytest.mark.parametrize("one_embryo", [True, False])
-def test_a_neighbour_is_kept_only_on_request(one_embryo: bool) -> None:
+def test_a_neighbor_is_kept_only_on_request(one_embryo: bool) -> None:
     predictor = predictor_of(BrightParts())
     predictor.settings = predictor.settings.model_copy(update={"one_embryo": one_embryo})
     picture = (disc((64, 64), (34, 34), 24) | disc((64, 64), (4, 4), 3)).astype(np.uint8) * 255
@@ -388,12 +389,12 @@ def test_auto_takes_the_fastest_usable_device(
     monkeypatch: pytest.MonkeyPatch, usable: Sequence[str], wanted: str, chosen: str
 ) -> None:
     reasons = {name: None if name in (*usable, "cpu") else "not here" for name in ("cuda", "mps", "cpu")}
-    monkeypatch.setattr(predict, "devices", lambda: reasons)
+    monkeypatch.setattr(device, "devices", lambda: reasons)
     assert choose_device(wanted).type == chosen  # type: ignore[arg-type]
 
 
 def test_a_device_that_is_not_there_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict, "devices", lambda: {"cuda": "no card was found", "mps": None, "cpu": None})
+    monkeypatch.setattr(device, "devices", lambda: {"cuda": "no card was found", "mps": None, "cpu": None})
     with pytest.raises(ValueError, match=r"'cuda' cannot be used: no card was found; use 'auto' or 'cpu'"):
         choose_device("cuda")
 
@@ -427,7 +428,7 @@ def test_predicting_twice_is_equal_to_the_bit(resanet: nn.Module, pictures: list
         assert all(torch.equal(first.outputs[name], second.outputs[name]) for name in first.outputs)
 
 
-def test_a_picture_does_not_depend_on_its_neighbours(resanet: nn.Module, pictures: list[np.ndarray]) -> None:
+def test_a_picture_does_not_depend_on_its_neighbors(resanet: nn.Module, pictures: list[np.ndarray]) -> None:
     together = list(predictor_of(resanet, 3).predict(pictures))
     for plane, found in zip(pictures, together, strict=True):
         (alone,) = predictor_of(resanet, 1).predict([plane])
@@ -440,11 +441,9 @@ def test_the_network_sees_a_crop_as_if_it_were_the_whole_picture() -> None:
     whole = np.random.default_rng(0).integers(0, 255, (90, 120)).astype(np.uint8)
     pre = Preprocessing(height=32, width=48)
     box = (10, 20, 70, 100)
-    cropped = network_input(whole, predict.geometry.plan(whole.shape, pre.net_hw, pre.fit, box), pre)
+    cropped = network_input(whole, geometry.plan(whole.shape, pre.net_hw, pre.fit, box), pre)
     alone = whole[10:70, 20:100]
-    np.testing.assert_array_equal(
-        cropped, network_input(alone, predict.geometry.plan(alone.shape, pre.net_hw, pre.fit), pre)
-    )
+    np.testing.assert_array_equal(cropped, network_input(alone, geometry.plan(alone.shape, pre.net_hw, pre.fit), pre))
 
 
 def test_what_happens_to_the_second_network_is_told_with_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,11 +484,11 @@ def cell(y: float, x: float, radius: float = 10.0) -> np.ndarray:
         ([(50, 40), (50, 55)], [0, 1]),
         ([(50, 40), (50, 64)], [0, 1]),  # a gap of 3 pixels, a sixth of a cell
         ([(50, 40), (50, 64), (50, 88)], [0, 1, 2]),  # one after the other
-        ([(50, 140), (50, 40), (50, 55)], [1, 2]),  # the neighbour has the highest score
+        ([(50, 140), (50, 40), (50, 55)], [1, 2]),  # the neighbor has the highest score
         ([(50, 40)], [0]),
     ],
 )
-def test_cells_of_one_embryo_stay_whole_and_a_neighbours_go(places: list[tuple[int, int]], kept: list[int]) -> None:
+def test_cells_of_one_embryo_stay_whole_and_a_neighbors_go(places: list[tuple[int, int]], kept: list[int]) -> None:
     found = cells_of(*[cell(*place) for place in places])
     one = one_embryo(found)
     assert one.classes == tuple(f"cell {i + 1}" for i in range(len(kept)))

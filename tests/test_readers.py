@@ -110,17 +110,17 @@ def test_napari_accepts_the_layers(tmp_path: Path) -> None:
     assert sys.modules["dask"] is not None
 
 
-def test_labels_come_back_in_their_classes_colours(tmp_path: Path) -> None:
+def test_labels_come_back_in_their_classes_colors(tmp_path: Path) -> None:
     from napari.layers import Layer
 
     from napari_embryo.io import write_ome_tiff
-    from napari_embryo.render import COLOURS
+    from napari_embryo.render import COLORS
 
     path = write_ome_tiff(
         tmp_path / "a_labels.ome.tif", np.eye(9, dtype=np.uint8) * 2, "YX", kind="labels", names=("ICM", "TE")
     )
     layer = Layer.create(*read_layers(str(path))[0])
-    np.testing.assert_allclose(layer.colormap.map(2)[:3], np.array(COLOURS["TE"]) / 255, atol=1e-6)
+    np.testing.assert_allclose(layer.colormap.map(2)[:3], np.array(COLORS["TE"]) / 255, atol=1e-6)
     assert list(layer.features["class"]) == ["background", "ICM", "TE"]
 
 
@@ -168,16 +168,16 @@ def test_a_file_opened_twice_is_two_runs(tmp_path: Path) -> None:
     assert len(runs) == 2
 
 
-def test_single_cells_come_back_in_their_colours(tmp_path: Path) -> None:
+def test_single_cells_come_back_in_their_colors(tmp_path: Path) -> None:
     from napari.layers import Layer
 
-    from napari_embryo.render import cell_colour
+    from napari_embryo.render import cell_color
 
     cells_file(tmp_path / "a.ome.tif", [1, 9], "CYX")
     for data in read(str(tmp_path / "a.ome.tif")):
         layer = Layer.create(*data)
         number = layer.metadata["cell"]
-        np.testing.assert_allclose(layer.get_color(number)[:3], np.divide(cell_colour(number), 255), atol=1e-6)
+        np.testing.assert_allclose(layer.get_color(number)[:3], np.divide(cell_color(number), 255), atol=1e-6)
         assert list(layer.features["class"]) == ["background", f"cell {number}"]
 
 

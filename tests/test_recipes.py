@@ -75,7 +75,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("training: {epochs: 0}", "training.epochs: 0 came; input should be greater than or equal to 1"),
         ("training: {epochs: many}", "training.epochs: 'many' came; input should be a valid integer"),
         ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
-        ("colour: red", "colour: there is no such setting; there are name, model, preprocessing"),
+        ("color: red", "color: there is no such setting; there are name, model, preprocessing"),
         ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
         ("model: {family: vgg}", "model.family: 'vgg' came; needed is resanet or unet"),
         ("model: {width: wide}", "model.family: nothing came; needed is resanet or unet"),

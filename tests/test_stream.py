@@ -71,7 +71,7 @@ def test_a_line_is_one_line_of_plain_json(event: stream.Event) -> None:
 
 
 def test_a_newer_program_may_say_more() -> None:
-    assert stream.decode('{"event": "note", "message": "m", "colour": "red"}') == stream.Note(message="m")
+    assert stream.decode('{"event": "note", "message": "m", "color": "red"}') == stream.Note(message="m")
 
 
 @pytest.mark.parametrize(

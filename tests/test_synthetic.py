@@ -70,12 +70,12 @@ def test_masks_fit_the_pixels() -> None:
     darker, rougher = [], []
     for seed in range(5):
         embryo = draw_blastocyst(seed)
-        grey = embryo.image.astype(float)
+        gray = embryo.image.astype(float)
         inside = enclosed_by(embryo.masks["ZP"])
         edge = inside & ~ndimage.binary_erosion(inside, iterations=2)
         within = ndimage.binary_erosion(inside, iterations=8) & ~ndimage.binary_erosion(inside, iterations=10)
-        darker.append(grey[edge].mean() < grey[within].mean() - 15)
-        detail = np.abs(grey - ndimage.gaussian_filter(grey, 4))
+        darker.append(gray[edge].mean() < gray[within].mean() - 15)
+        detail = np.abs(gray - ndimage.gaussian_filter(gray, 4))
         fluid = ndimage.binary_erosion(inside & ~embryo.masks["ICM"] & ~embryo.masks["TE"], iterations=6)
         outside = ndimage.binary_erosion(~(inside | embryo.masks["ZP"]), iterations=10)
         rougher.append(detail[embryo.masks["ICM"]].mean() > detail[fluid].mean() > detail[outside].mean())
@@ -198,24 +198,24 @@ def test_fragments_are_rougher_than_cells(style) -> None:
     rougher = []
     for seed in range(6):
         embryo = draw_cleavage(seed, 3, 0.2, (200, 200), style)
-        grey = embryo.image.astype(float)
-        slope = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1))
+        gray = embryo.image.astype(float)
+        slope = np.hypot(ndimage.sobel(gray, 0), ndimage.sobel(gray, 1))
         cells = ndimage.binary_erosion(embryo.cells.any(axis=0) & ~embryo.fragments, iterations=2)
         rougher.append(slope[embryo.fragments].mean() > slope[cells].mean())
     assert sum(rougher) >= 5
 
 
 def brightness_of_fields(style) -> np.ndarray:
-    """Median grey within the zona, embryo by embryo."""
+    """Median gray within the zona, embryo by embryo."""
     embryos = [draw_cleavage(seed, shape=(80, 80), style=style) for seed in range(30)]
     return np.array([np.median(e.image[enclosed_by(e.masks["ZP"])]) for e in embryos])
 
 
 @pytest.mark.parametrize(("style", "dark", "bright"), [("incubator", 75, 100), ("microscope", 140, 160)])
 def test_pictures_are_as_dark_and_as_bright_as_real_ones(style, dark: float, bright: float) -> None:
-    grey = brightness_of_fields(style)
-    assert grey.min() < dark
-    assert grey.max() > bright
+    gray = brightness_of_fields(style)
+    assert gray.min() < dark
+    assert gray.max() > bright
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -1,4 +1,4 @@
-"""Training: what is told, what is learnt, what repeats, what goes on after a power cut, what stops it."""
+"""Training: what is told, what is learned, what repeats, what goes on after a power cut, what stops it."""
 
 import csv
 import math
@@ -35,9 +35,9 @@ from napari_embryo.settings import (
 )
 from napari_embryo.settings import UNetSettings as UNet
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import Epoch, Outcome, Step, batches, learner, learning, run, stopped, train
-from napari_embryo.train import state as state_files
-from napari_embryo.train.learner import Learner, part_sizes
+from napari_embryo.train import Epoch, Outcome, Step, engine, loader, optim, run, stopped, train
+from napari_embryo.train import run_state as state_files
+from napari_embryo.train.engine import Learner, part_sizes
 
 TINY = UNet(base_channels=4)
 PRE = Preprocessing(height=48, width=64)
@@ -86,7 +86,7 @@ def tiny(seed: int = 0) -> nn.Module:
 
 
 class Parts(nn.Module):
-    """Encoder, decoder and head with batch normalisation and dropout in each."""
+    """Encoder, decoder and head with batch normalization and dropout in each."""
 
     def __init__(self, classes: tuple[str, ...] = BLASTOCYST_CLASSES) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ def test_stopping_keeps_the_best_and_the_present(
         assert checkpoint.load(outcome.best).info.provenance["trained"]["step"] == 1
 
 
-# --- what is learnt -------------------------------------------------------------------------------------------------
+# --- what is learned -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 2 * (1 - 0.01 * 0.1)), ("adam", 2 - 0.01)])
@@ -275,7 +275,7 @@ def test_weight_decay_is_as_named(optimizer: str, expected: float) -> None:
     """Without a gradient, AdamW shrinks a weight by rate times decay; in Adam, L2 is a gradient like any other."""
     model = nn.ParameterDict({"w": nn.Parameter(torch.full((1,), 2.0))})
     settings = recipe(optimizer=optimizer, learning_rate=0.01, weight_decay=0.1).training
-    stepper = learning.build_optimizer(model, settings)
+    stepper = optim.build_optimizer(model, settings)
     model["w"].grad = torch.zeros(1)
     stepper.step()
     assert model["w"].item() == pytest.approx(expected, abs=1e-6)
@@ -320,7 +320,7 @@ ENCODER, DECODER, HEAD = (
 def test_what_learns(
     samples: list[Sample], tmp_path: Path, settings: dict[str, Any], moving: set[str], counting: set[str]
 ) -> None:
-    """Parameters, and the running statistics of batch normalisation."""
+    """Parameters, and the running statistics of batch normalization."""
     model = parts()
     before = state(model)
     finish(train(model, samples, [], recipe(epochs=1, **settings), tmp_path))
@@ -425,7 +425,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 def batch_of(samples: Sequence[Sample], unknown: Sequence[int] = ()) -> dict[str, Tensor]:
     items = TrainingSet(samples, PRE)
-    _, batch = next(batches.prepared(items, batches.in_order(len(samples), len(samples))))
+    _, batch = next(loader.prepared(items, loader.in_order(len(samples), len(samples))))
     for i in unknown:
         batch["known"][i, :2] = False
     return batch
@@ -477,7 +477,7 @@ def test_every_loss_is_a_mean_over_its_own_things(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch, micro: int,
     is_graded: Sequence[int], unknown: Sequence[int], names: set[str],
 ) -> None:  # fmt: skip
-    """In parts as in one go; what is nowhere known is neither learnt from nor told."""
+    """In parts as in one go; what is nowhere known is neither learned from nor told."""
     mixed_family(monkeypatch)
     batch = batch_of(samples[:5])
     batch["known"][list(unknown)] = False
@@ -497,7 +497,7 @@ def test_every_loss_is_a_mean_over_its_own_things(
 def test_a_loss_is_told_where_something_counts_in_it(
     samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Learnt from drawings and grades, validated on drawings alone."""
+    """Learned from drawings and grades, validated on drawings alone."""
     mixed_family(monkeypatch)
     item = TrainingSet.item
 
@@ -528,11 +528,11 @@ def test_an_odd_batch_in_pairs_has_statistics(samples: list[Sample]) -> None:
     torch.manual_seed(0)
     model = models.build(ResANetSettings(dropout=0))
     items = TrainingSet(samples[:5], Preprocessing(height=32, width=32))
-    _, batch = next(batches.prepared(items, batches.in_order(5, 5)))
+    _, batch = next(loader.prepared(items, loader.in_order(5, 5)))
     student = Learner(model, recipe(batch_size=5).training, 5)
     student.micro = 2
     assert all(math.isfinite(loss) for loss in student.learn(batch, 0).values())
-    tracked = [norm.num_batches_tracked for norm in learning.batch_norms(model)]
+    tracked = [norm.num_batches_tracked for norm in optim.batch_norms(model)]
     assert {int(count) for count in tracked if count is not None} == {2}  # type: ignore[arg-type, call-overload]
 
 
@@ -553,7 +553,7 @@ def test_one_cycle_is_torchs(steps: int, warm_up: float) -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1e-3)
     reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, steps, pct_start=warm_up)
     for step in range(steps):
-        share, beta = learning.schedule(settings, step, steps)
+        share, beta = optim.schedule(settings, step, steps)
         assert share * 1e-3 == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-6)
         assert beta == pytest.approx(optimizer.param_groups[0]["betas"][0], rel=1e-6)
         optimizer.step()
@@ -565,7 +565,7 @@ def test_one_cycle_is_torchs(steps: int, warm_up: float) -> None:
 @pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
 def test_any_number_of_steps_has_rates(steps: int, schedule: str) -> None:
     settings = TrainSettings.model_validate({"schedule": schedule})
-    shares = [learning.schedule(settings, step, steps)[0] for step in range(steps)]
+    shares = [optim.schedule(settings, step, steps)[0] for step in range(steps)]
     assert all(0 < share <= 1 for share in shares)
     expected = {
         "constant": [1.0] * steps,
@@ -585,29 +585,29 @@ def test_any_number_of_steps_has_rates(steps: int, schedule: str) -> None:
     ("count", "size", "sizes"), [(6, 2, [2, 2, 2]), (7, 2, [2, 2, 2]), (3, 8, [3]), (1, 4, [1]), (9, 4, [4, 4])]
 )
 def test_batches_are_whole(count: int, size: int, sizes: list[int]) -> None:
-    visits = batches.epoch_of_visits(count, size, seed=3, epoch=1)
+    visits = loader.epoch_of_visits(count, size, seed=3, epoch=1)
     assert [len(batch) for batch in visits] == sizes
     places = [i for batch in visits for _, i in batch]
     assert len(set(places)) == len(places)
     assert set(places) <= set(range(count))
-    assert len(visits) == batches.steps_per_epoch(count, size)
+    assert len(visits) == loader.steps_per_epoch(count, size)
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
-    orders = {str([i for b in batches.epoch_of_visits(12, 4, s, e) for _, i in b]) for s in (0, 1) for e in (1, 2)}
+    orders = {str([i for b in loader.epoch_of_visits(12, 4, s, e) for _, i in b]) for s in (0, 1) for e in (1, 2)}
     assert len(orders) == 4
 
 
 def test_a_source_is_visited_as_often_as_it_is_told() -> None:
     a, b = drawn([1, 2], "many"), drawn([3], "few")
-    assert [s.name for s in batches.visited([*a, *b], {"few": 3, "many": 1})] == ["e1", "e2", "e3", "e3", "e3"]
+    assert [s.name for s in loader.visited([*a, *b], {"few": 3, "many": 1})] == ["e1", "e2", "e3", "e3", "e3"]
 
 
 @pytest.mark.parametrize("workers", [1])
 def test_what_comes_does_not_depend_on_who_prepares_it(samples: list[Sample], workers: int) -> None:
     items = TrainingSet(samples, PRE, Augmentation(), 7)
-    visits = [b for epoch in (1, 2) for b in batches.epoch_of_visits(len(samples), 2, 7, epoch)]
-    one, other = (list(batches.prepared(items, visits, n)) for n in (0, workers))
+    visits = [b for epoch in (1, 2) for b in loader.epoch_of_visits(len(samples), 2, 7, epoch)]
+    one, other = (list(loader.prepared(items, visits, n)) for n in (0, workers))
     assert [of for of, _ in one] == [of for of, _ in other] == visits
     for (_, found), (_, expected) in zip(one, other, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
@@ -896,7 +896,7 @@ def test_a_gradient_that_is_no_number_stops_too(
 
 def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
     """float16 with scaled losses on a processor, which only lacks the speed."""
-    monkeypatch.setattr(learner, "training_precision", lambda *_: "16-mixed")
+    monkeypatch.setattr(engine, "training_precision", lambda *_: "16-mixed")
 
 
 def with_scale(model: nn.Module, exponent: int) -> Learner:
@@ -906,7 +906,7 @@ def with_scale(model: nn.Module, exponent: int) -> Learner:
 
 
 def test_a_gradient_that_overflows_is_no_step(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scale halves until it fits; then it is learnt, as much as without a scale."""
+    """The scale halves until it fits; then it is learned, as much as without a scale."""
     scaled(monkeypatch)
     student, batch = with_scale(parts(), 30), batch_of(samples[:2])
     before = state(student.model)
@@ -926,9 +926,9 @@ def test_a_gradient_that_overflows_again_and_again_is_the_end(
 ) -> None:
     scaled(monkeypatch)
     student, batch = with_scale(parts(), 120), batch_of(samples[:2])
-    for _ in range(learner.SKIPPED_AT_MOST):
+    for _ in range(engine.SKIPPED_AT_MOST):
         student.learn(batch, 0)
-    with pytest.raises(learner.NotFiniteError, match=r"gradient became .* in 21 steps in a row"):
+    with pytest.raises(engine.NotFiniteError, match=r"gradient became .* in 21 steps in a row"):
         student.learn(batch, 0)
 
 
@@ -936,12 +936,12 @@ def test_the_scale_goes_on_where_it_was(
     samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scaled(monkeypatch)
-    start = learner.MixedPrecision
+    start = engine.MixedPrecision
 
     def high(precision: Any, device: str) -> Any:
         return start(precision, device, torch.amp.GradScaler(device, init_scale=2.0**30))
 
-    monkeypatch.setattr(learner, "MixedPrecision", high)
+    monkeypatch.setattr(engine, "MixedPrecision", high)
     finish(train(parts(), samples, validation, recipe(epochs=3), tmp_path / "whole"))
     running = train(parts(), samples, validation, recipe(epochs=3), tmp_path / "stopped")
     list(islice(running, 6))
@@ -964,7 +964,7 @@ def test_what_a_precision_is_trained_in(
     monkeypatch: pytest.MonkeyPatch, precision: Any, device: str, native: bool, expected: str | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: native)
-    assert learner.training_precision(precision, torch.device(device)) == expected
+    assert engine.training_precision(precision, torch.device(device)) == expected
 
 
 @pytest.mark.parametrize(
@@ -993,7 +993,7 @@ def test_float16_is_refused_for_use_on_a_processor(samples: list[Sample], tmp_pa
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 def test_float16_is_refused_where_it_cannot_be_trained_in(device: str) -> None:
     with pytest.raises(ValueError, match=r"'float16' came.*use 'bfloat16' or 'float32'"):
-        learner.training_precision("float16", torch.device(device))
+        engine.training_precision("float16", torch.device(device))
 
 
 class Greedy(Parts):
@@ -1026,7 +1026,7 @@ def test_out_of_memory_goes_on_in_smaller_parts(
     told, outcome = finish(train(greedy, samples, validation, run, tmp_path / "greedy"))
     notes = [p.item for p in told if isinstance(p.item, str)]
     assert notes[:2] == [f"out of memory on cpu: going on with {n} pictures at a time" for n in (3, 1)]
-    assert "batch normalisation keeps its statistics" in notes[2]
+    assert "batch normalization keeps its statistics" in notes[2]
     assert list(outcome.notes) == notes
     plenty, _ = finish(train(without_dropout(parts()), samples, validation, run, tmp_path / "plenty"))
     for found, expected in zip(epochs(told), epochs(plenty), strict=True):
@@ -1052,7 +1052,7 @@ def test_a_single_picture_keeps_the_statistics(samples: list[Sample], tmp_path: 
     model = parts()
     told, _ = finish(train(model, samples[:count], [], recipe(epochs=2, batch_size=4), tmp_path))
     said = [p.item for p in told if isinstance(p.item, str)]
-    assert any("batch normalisation" in note for note in said) is (count == 1)
+    assert any("batch normalization" in note for note in said) is (count == 1)
     assert bool(model.encoder[1].num_batches_tracked) is (count > 1)  # type: ignore[union-attr, index]
     assert len(epochs(told)) == 2
 
@@ -1092,7 +1092,7 @@ def test_leftovers_of_a_killed_run_are_cleared(samples: list[Sample], tmp_path: 
 def test_the_start_is_judged_and_a_worse_end_is_said(
     samples: list[Sample], validation: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first judgement is that of the start; no epoch comes up to it."""
+    """The first judgment is that of the start; no epoch comes up to it."""
     scores = iter([0.9, 0.5, 0.6])
     monkeypatch.setattr(run.Run, "_judge", lambda _: ({"dice": 0.1}, {"IoU ICM": next(scores)}, ()))
     asked = recipe(epochs=2).model_copy(update={"start": "bundled"})

@@ -18,7 +18,7 @@ from napari_embryo import models
 from napari_embryo.augment import TrainingSet, preview
 from napari_embryo.data import Sample
 from napari_embryo.models import Watch
-from napari_embryo.render import colour_of
+from napari_embryo.render import color_of
 from napari_embryo.settings import (
     AnyModelSettings,
     Augmentation,
@@ -30,11 +30,10 @@ from napari_embryo.settings import (
     VQAmodalSettings,
 )
 from napari_embryo.synthetic import draw_cleavage
-from napari_embryo.train import Epoch, Outcome, batches, train
-from napari_embryo.train.items import items_for, visits_of
-from napari_embryo.train.learner import Learner
-from napari_embryo.train.silhouettes import Silhouettes, of_cells
-from napari_embryo.train.watching import Watcher
+from napari_embryo.train import Epoch, Outcome, loader, train
+from napari_embryo.train.engine import Learner, Watcher
+from napari_embryo.train.loader import items_for, visits_of
+from napari_embryo.train.silhouette_dataset import Silhouettes, of_cells
 
 SHAPE = (64, 64)
 PRE = Preprocessing(height=64, width=64, look_again_below=0)
@@ -88,7 +87,7 @@ def finish(running: Any) -> tuple[list[Any], Outcome]:
 
 def batch_of(samples: Sequence[Sample]) -> dict[str, Tensor]:
     items = TrainingSet(samples, PRE, cells=True)
-    _, batch = next(batches.prepared(items, batches.in_order(len(samples), len(samples))))
+    _, batch = next(loader.prepared(items, loader.in_order(len(samples), len(samples))))
     return batch
 
 
@@ -134,10 +133,10 @@ def test_a_cell_that_was_moved_out_of_the_picture_is_empty(samples: list[Sample]
 def test_a_preview_outlines_every_cell(samples: list[Sample]) -> None:
     """Also where one lies on another, in the color of cells."""
     (shown,) = preview(samples[:1], PRE, STILL, 0, 1, ("cell",))
-    coloured = (shown == colour_of("cell")).all(-1)
+    colored = (shown == color_of("cell")).all(-1)
     left, right = samples[0].read().cells
-    assert coloured[left & right].any()
-    assert not coloured[~(left | right)].any()
+    assert colored[left & right].any()
+    assert not colored[~(left | right)].any()
 
 
 # --- a network that is told the truth -------------------------------------------------------------------------------
@@ -189,8 +188,8 @@ def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Seque
 def guided(monkeypatch: pytest.MonkeyPatch) -> Guided:
     for table, its in ((models.LOSSES, loss), (models.COUNTS, counts), (models.SCORES, score)):
         monkeypatch.setitem(table, "unet", its)
-    monkeypatch.setattr("napari_embryo.train.learner.GUIDED", frozenset(("unet",)))
-    monkeypatch.setattr("napari_embryo.train.items.OF_CELLS", frozenset(("unet",)))
+    monkeypatch.setattr("napari_embryo.train.engine.GUIDED", frozenset(("unet",)))
+    monkeypatch.setattr("napari_embryo.train.loader.OF_CELLS", frozenset(("unet",)))
     torch.manual_seed(0)
     return Guided()
 
@@ -388,11 +387,11 @@ def test_the_detector_of_silhouettes_is_trained(samples: list[Sample]) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     run = recipe(described, frozen_batch_norm=True, learning_rate=1e-4)
     learner = Learner(model, run.training, 2)
-    learnt = learner.learn(batch_of(samples[:2]), 0)
+    learned = learner.learn(batch_of(samples[:2]), 0)
     judged, scores = learner.judge(batch_of(samples[:2]))
-    assert {"objectness", "class", "box", "code", "mask", "occlusion"} <= learnt.keys()
-    assert learnt.keys() == judged.keys()
-    assert all(math.isfinite(value) for value in (*learnt.values(), *judged.values()))
+    assert {"objectness", "class", "box", "code", "mask", "occlusion"} <= learned.keys()
+    assert learned.keys() == judged.keys()
+    assert all(math.isfinite(value) for value in (*learned.values(), *judged.values()))
     assert scores.keys() == {"best IoU", "AP"}
     assert scores["AP"].isnan().tolist() == [False, True]
     moved = {name.partition(".")[0] for name, value in model.state_dict().items() if (value != before[name]).any()}

@@ -22,8 +22,8 @@ from napari_embryo import cli, models, recipes, reproduce
 from napari_embryo.data import Sample
 from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, Recipe, TrainSettings, UNetSettings
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import helpers, stopped, train
-from napari_embryo.train.together import Team
+from napari_embryo.train import launch, stopped, train
+from napari_embryo.train.ddp import Team
 
 SECONDS = 240
 """That a slow computer may take for anything."""
@@ -103,7 +103,7 @@ def test_two_devices_learn_what_one_learns(written: Path, tmp_path: Path, monkey
     assert len(one) == len(two) == 2
     for expected, found in zip(one, two, strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
-    # Far more was learnt than is let pass.
+    # Far more was learned than is let pass.
     assert abs(one[1]["validation bce"] - one[0]["validation bce"]) > 1e-3
     assert names(tmp_path / "1") == names(tmp_path / "2")
 
@@ -164,7 +164,7 @@ def test_devices_that_cannot_share_are_refused(
     settings: dict[str, Any], cards: int | None, said: str,
 ) -> None:  # fmt: skip
     if cards is not None:
-        monkeypatch.setattr(helpers, "choose_device", lambda _: CUDA)
+        monkeypatch.setattr(launch, "choose_device", lambda _: CUDA)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     with pytest.raises(ValueError, match=said):
         next(train(tiny(), samples, [], recipe(**settings), tmp_path / "out"))
@@ -174,7 +174,7 @@ def test_devices_that_cannot_share_are_refused(
 def test_more_cards_than_there_are_are_refused_before_a_picture_is_read(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(helpers, "choose_device", lambda _: CUDA)
+    monkeypatch.setattr(launch, "choose_device", lambda _: CUDA)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(recipes, "prepare", lambda _: pytest.fail("pictures were read"))
     done = CliRunner().invoke(cli.app, ["train", str(written), "--out", str(tmp_path / "out"), "--devices", "4"])
@@ -201,7 +201,7 @@ def test_two_trainings_in_one_folder(samples: list[Sample], tmp_path: Path) -> N
 HOLD = """
 import sys, time
 from pathlib import Path
-from napari_embryo.train.folder import claimed
+from napari_embryo.train.run_folder import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

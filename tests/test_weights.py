@@ -105,5 +105,5 @@ def test_say_where_they_come_from(family: str) -> None:
 @pytest.mark.parametrize("family", ["resanet", "regdeeplab", "vqamodal"])
 def test_have_a_model_card(family: str) -> None:
     card = checkpoint.bundled(family).with_suffix(".md").read_text(encoding="utf-8")
-    for part in ("Data", "Split", "Metrics", "Licence", "Intended use"):
+    for part in ("Data", "Split", "Metrics", "License", "Intended use"):
         assert f"## {part}" in card

@@ -105,9 +105,9 @@ def test_lazy_layers_are_written_frame_by_frame(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.ome.tif"), frames)
 
 
-def test_colour_layers(tmp_path: Path) -> None:
-    colour = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype("uint8")
-    layer = Image(colour, rgb=True, scale=(0.5, 0.5), units=("um", "um"))
+def test_color_layers(tmp_path: Path) -> None:
+    color = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype("uint8")
+    layer = Image(color, rgb=True, scale=(0.5, 0.5), units=("um", "um"))
     write_image(str(tmp_path / "a.ome.tif"), layer.data, layer.as_layer_data_tuple()[1])
     back = read(tmp_path / "a.ome.tif")
     assert isinstance(back, Image)

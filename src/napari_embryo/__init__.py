@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari_embryo.image import EmbryoImage, Progress, Segmentation
     from napari_embryo.io import read_image
     from napari_embryo.measure import measure_masks
-    from napari_embryo.pipeline import analyse, segment_to_files
+    from napari_embryo.pipeline import analyze, segment_to_files
     from napari_embryo.predict import Prediction, Predictor
     from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings, UNetSettings
     from napari_embryo.synthetic import draw_blastocyst, draw_cleavage, draw_timelapse
@@ -30,7 +30,7 @@ __all__ = [
     "Segmentation",
     "UNetSettings",
     "__version__",
-    "analyse",
+    "analyze",
     "attention_maps",
     "draw_blastocyst",
     "draw_cleavage",
@@ -46,7 +46,7 @@ _HOMES = {
     "image": ("EmbryoImage", "Progress", "Segmentation"),
     "io": ("read_image",),
     "measure": ("measure_masks",),
-    "pipeline": ("analyse", "segment_to_files"),
+    "pipeline": ("analyze", "segment_to_files"),
     "predict": ("Prediction", "Predictor"),
     "settings": ("Preprocessing", "ResANetSettings", "SegmentSettings", "UNetSettings"),
     "synthetic": ("draw_blastocyst", "draw_cleavage", "draw_timelapse"),

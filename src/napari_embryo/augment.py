@@ -1,4 +1,4 @@
-"""Training samples as the network meets them: sized, normalised and, while it learns, altered at random."""
+"""Training samples as the network meets them: sized, normalized and, while it learns, altered at random."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +15,9 @@ from torchvision.transforms import v2
 
 from napari_embryo import geometry
 from napari_embryo.data import Sample, Truth
-from napari_embryo.data.finding import are_cells
+from napari_embryo.data.layouts import are_cells
 from napari_embryo.geometry import Box
-from napari_embryo.render import colour_of
+from napari_embryo.render import color_of
 from napari_embryo.settings import BLASTOCYST_CLASSES, GRADES, Augmentation, Preprocessing
 from napari_embryo.synthetic import scene
 
@@ -43,7 +43,7 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     samples
         What to learn from; a sample may stand in it several times and is altered otherwise each time.
     preprocessing
-        Size and normalisation.
+        Size and normalization.
     augmentation
         How samples are altered; None: the plain letterboxed picture.
     seed
@@ -253,11 +253,11 @@ def in_a_well(truth: Truth, rng: np.random.Generator) -> Truth:
     field = scene.paint_field(rng, view)
     lay = _choose_spot(truth, view, field.shape, rng)
     inside = ndimage.binary_fill_holes(truth.masks.any(axis=0) | truth.cells.any(axis=0))
-    grey = _as_bytes(truth.image)
-    grey = (grey - np.median(grey[~inside])) * np.float32(rng.uniform(0.7, 1.3))
+    gray = _as_bytes(truth.image)
+    gray = (gray - np.median(gray[~inside])) * np.float32(rng.uniform(0.7, 1.3))
     opaque = ndimage.gaussian_filter(lay.on_canvas(inside), 1.0)
     shade = np.clip(ndimage.gaussian_filter(field, 4.0) / view.level, 0.1, 1.3)
-    embryo = (lay.on_canvas(grey) + view.level) * shade
+    embryo = (lay.on_canvas(gray) + view.level) * shade
     return replace(
         truth,
         image=np.clip(field * (1 - opaque) + embryo * opaque, 0, 255),
@@ -268,12 +268,12 @@ def in_a_well(truth: Truth, rng: np.random.Generator) -> Truth:
 
 
 def _as_bytes(image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Grey values on the scale of 8 bits, whatever the camera's."""
-    grey = np.asarray(image, np.float32)
+    """Gray values on the scale of 8 bits, whatever the camera's."""
+    gray = np.asarray(image, np.float32)
     if image.dtype == np.uint8:
-        return grey
-    low, high = np.percentile(grey, (0.5, 99.5))
-    return np.asarray(np.clip((grey - low) / max(high - low, 1e-12), 0, 1) * 255, np.float32)
+        return gray
+    low, high = np.percentile(gray, (0.5, 99.5))
+    return np.asarray(np.clip((gray - low) / max(high - low, 1e-12), 0, 1) * 255, np.float32)
 
 
 @dataclass(frozen=True)
@@ -316,16 +316,16 @@ def _cut(start: int, length: int, room: int) -> tuple[slice, slice]:
 
 
 def _photometric(image: Tensor, how: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Gamma, contrast, brightness, uneven illumination, blur and noise of a normalised grey picture (1, h, w)."""
+    """Gamma, contrast, brightness, uneven illumination, blur and noise of a normalized gray picture (1, h, w)."""
     strength, inverted = how.photometric, rng.random() < how.invert
     if not strength and not inverted:
         return image
-    unit = image * geometry.GREY_STD + geometry.GREY_MEAN
+    unit = image * geometry.GRAY_STD + geometry.GRAY_MEAN
     if strength:
         unit = _lit_otherwise(unit.clamp(0, 1), strength, rng)
     if inverted:
         unit = 1 - unit
-    return (unit - geometry.GREY_MEAN) / geometry.GREY_STD
+    return (unit - geometry.GRAY_MEAN) / geometry.GRAY_STD
 
 
 def _lit_otherwise(unit: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
@@ -361,7 +361,7 @@ def preview(
     Parameters
     ----------
     samples
-        What an epoch visits, a sample as many times as it does (:func:`napari_embryo.train.batches.visited`).
+        What an epoch visits, a sample as many times as it does (:func:`napari_embryo.train.loader.visited`).
     preprocessing, augmentation, seed
         As in training: the first epoch is shown in its order, then the second one. What does not fill a last batch,
         which training leaves out, is shown too.
@@ -385,10 +385,10 @@ def preview(
 
 
 def _outlined(item: dict[str, Tensor], classes: Sequence[str]) -> npt.NDArray[np.uint8]:
-    unit = item["image"][0].numpy() * geometry.GREY_STD + geometry.GREY_MEAN
+    unit = item["image"][0].numpy() * geometry.GRAY_STD + geometry.GRAY_MEAN
     picture = np.repeat((np.clip(unit, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
     masks = item.get("cells", item["masks"]).numpy().astype(bool)
     names = [classes[0]] * len(masks) if "cells" in item else classes
     for name, mask in zip(names, masks, strict=True):
-        picture[mask & ~ndimage.binary_erosion(mask)] = colour_of(name)
+        picture[mask & ~ndimage.binary_erosion(mask)] = color_of(name)
     return picture

@@ -114,7 +114,7 @@ def grad_cam(
     model
         In eval mode.
     image
-        (1, 1, h, w) normalised network input.
+        (1, 1, h, w) normalized network input.
     class_index
         Which output.
     geometry

@@ -1,7 +1,7 @@
 """From an image's pixels to the network's input and exactly back.
 
 The one resize routine of training and use: Pillow's bilinear filter, which anti-aliases when it shrinks and whose pixel
-centres lie at half-integer positions (``align_corners=False``).
+centers lie at half-integer positions (``align_corners=False``).
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from PIL import Image
 
 from napari_embryo.settings import Fit, Preprocessing
 
-GREY_MEAN = 0.449
-"""Mean of ImageNet's three channel means (0.485, 0.456, 0.406): the padding's value before normalisation."""
-GREY_STD = 0.226
+GRAY_MEAN = 0.449
+"""Mean of ImageNet's three channel means (0.485, 0.456, 0.406): the padding's value before normalization."""
+GRAY_STD = 0.226
 """Mean of ImageNet's three channel standard deviations (0.229, 0.224, 0.225)."""
 _PERCENTILE_SAMPLES = 65_536
 
@@ -65,7 +65,7 @@ class Geometry:
         return mask
 
     def to_net(self, yx: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """Image coordinates (N, 2) of pixel centres -> coordinates in the network's input."""
+        """Image coordinates (N, 2) of pixel centers -> coordinates in the network's input."""
         return (yx - self.box[:2] + 0.5) * self._scale() - 0.5 + self.pad_tl
 
     def to_image(self, yx: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
@@ -157,29 +157,35 @@ def resize(image: npt.NDArray[np.float32], hw: tuple[int, int]) -> npt.NDArray[n
     return np.asarray(picture.resize((hw[1], hw[0]), Image.Resampling.BILINEAR))
 
 
-def normalise(image: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """Grey values of any dtype -> zero where ImageNet's mean lies, unit ImageNet deviation.
+def normalize(image: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+    """Gray values of any dtype -> zero where ImageNet's mean lies, unit ImageNet deviation.
 
     The two percentiles of the settings become 0 and 1 first, so that 8-bit, 12-in-16-bit and float images, bright and
     dim, look alike to the network (our decision). A flat image becomes all zeros.
     """
-    grey = np.asarray(image, np.float32)
-    if not np.isfinite(grey).all():
+    gray = np.asarray(image, np.float32)
+    if not np.isfinite(gray).all():
         raise ValueError("the image has NaN or infinite pixels; replace them before segmenting")
-    step = max(1, int(np.sqrt(grey.size / _PERCENTILE_SAMPLES)))
+    step = max(1, int(np.sqrt(gray.size / _PERCENTILE_SAMPLES)))
     limits = (preprocessing.low_percentile, preprocessing.high_percentile)
-    low, high = np.percentile(grey[::step, ::step], limits)
+    low, high = np.percentile(gray[::step, ::step], limits)
     if high <= low:
-        return np.zeros(grey.shape, np.float32)
-    unit: npt.NDArray[np.float32] = np.clip((grey - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
-    unit -= np.float32(GREY_MEAN)
-    unit /= np.float32(GREY_STD)
+        return np.zeros(gray.shape, np.float32)
+    unit: npt.NDArray[np.float32] = np.clip((gray - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
+    unit -= np.float32(GRAY_MEAN)
+    unit /= np.float32(GRAY_STD)
     return unit
 
 
 def network_input(plane: npt.NDArray[Any], plan: Geometry, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """(1, h, w): the part of the picture in the plan's box, normalised by its own grey values, padded with zeros."""
+    """(1, h, w): the part of the picture in the plan's box, normalized by its own gray values, padded with zeros."""
     top, left, bottom, right = plan.box
     image = np.zeros(plan.image_hw, np.float32)
-    image[top:bottom, left:right] = normalise(plane[top:bottom, left:right], preprocessing)
+    image[top:bottom, left:right] = normalize(plane[top:bottom, left:right], preprocessing)
     return plan.image_to_net(image)[None]
+
+
+def hw_of(plane: npt.NDArray[Any]) -> tuple[int, int]:
+    if plane.ndim != 2:
+        raise ValueError(f"a picture has two dimensions (Y, X), but an array of shape {plane.shape} came")
+    return int(plane.shape[0]), int(plane.shape[1])

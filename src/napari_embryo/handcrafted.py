@@ -1,6 +1,6 @@
 """What was done before networks: textures of the embryo in numbers, and a small regressor upon them.
 
-The baselines of the fragmentation papers (MODELS 5.5): grey-level co-occurrence, multi-scale uniform local binary
+The baselines of the fragmentation papers (MODELS 5.5): gray-level co-occurrence, multi-scale uniform local binary
 patterns with a multilayer perceptron, and t-SNE to look at how far the grades lie apart. Only what lies within the
 embryo counts. The last two need scikit-learn (the extra ``baselines``).
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.ndimage import binary_erosion
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
-Grey = npt.NDArray[Any]
+Gray = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
@@ -35,13 +35,13 @@ def glcm_names() -> tuple[str, ...]:
     return tuple(f"{name} {what} d{d}" for name in PROPERTIES for what in ("mean", "range") for d in DISTANCES)
 
 
-def glcm_features(image: Grey, embryo: Mask) -> Floats:
+def glcm_features(image: Gray, embryo: Mask) -> Floats:
     """(36,): mean and range over four angles of six properties at three distances, of pairs within the embryo.
 
     Parameters
     ----------
     image
-        (H, W) grey; whole numbers fill the range of their type, others 0 to 1. 32 levels, of a fixed range.
+        (H, W) gray; whole numbers fill the range of their type, others 0 to 1. 32 levels, of a fixed range.
     embryo
         (H, W) where the embryo is.
 
@@ -52,30 +52,30 @@ def glcm_features(image: Grey, embryo: Mask) -> Floats:
     """
     _check(image, embryo)
     # Pairs with a pixel outside have a level of their own, which is cut out.
-    levels = np.where(embryo, _quantised(image, LEVELS), LEVELS).astype(np.uint8)
+    levels = np.where(embryo, _quantized(image, LEVELS), LEVELS).astype(np.uint8)
     pairs = graycomatrix(levels, DISTANCES, ANGLES, levels=LEVELS + 1, symmetric=True)[:LEVELS, :LEVELS].astype(float)
     shares = pairs / np.maximum(pairs.sum((0, 1)), 1)
     each = [graycoprops(shares, name) for name in PROPERTIES]
     return np.concatenate([np.concatenate((values.mean(1), np.ptp(values, 1))) for values in each])
 
 
-def lbp_features(image: Grey, embryo: Mask) -> Floats:
+def lbp_features(image: Gray, embryo: Mask) -> Floats:
     """(54,): histograms of uniform local binary patterns at three scales, each of sum 1.
 
-    Counted are the pixels whose whole neighbourhood lies in the embryo. Parameters as :func:`glcm_features`.
+    Counted are the pixels whose whole neighborhood lies in the embryo. Parameters as :func:`glcm_features`.
     """
     _check(image, embryo)
-    grey = _quantised(image, 256)
-    return np.concatenate([_histogram(grey, embryo, points, radius) for points, radius in PATTERNS])
+    gray = _quantized(image, 256)
+    return np.concatenate([_histogram(gray, embryo, points, radius) for points, radius in PATTERNS])
 
 
-def _histogram(grey: npt.NDArray[np.uint8], embryo: Mask, points: int, radius: int) -> Floats:
+def _histogram(gray: npt.NDArray[np.uint8], embryo: Mask, points: int, radius: int) -> Floats:
     inside = binary_erosion(embryo, np.ones((2 * radius + 1,) * 2))
-    patterns = local_binary_pattern(grey, points, radius, method="uniform")[inside].astype(int)
+    patterns = local_binary_pattern(gray, points, radius, method="uniform")[inside].astype(int)
     return np.bincount(patterns, minlength=points + 2) / len(patterns)
 
 
-def _quantised(image: Grey, levels: int) -> npt.NDArray[np.uint8]:
+def _quantized(image: Gray, levels: int) -> npt.NDArray[np.uint8]:
     """The image's whole range in so many steps, 256 at most."""
     if np.issubdtype(image.dtype, np.integer):
         limits = np.iinfo(image.dtype)
@@ -85,7 +85,7 @@ def _quantised(image: Grey, levels: int) -> npt.NDArray[np.uint8]:
     return np.clip(np.floor(unit * levels), 0, levels - 1).astype(np.uint8)
 
 
-def _check(image: Grey, embryo: Mask) -> None:
+def _check(image: Gray, embryo: Mask) -> None:
     if image.shape != embryo.shape or image.ndim != 2:
         raise ValueError(
             f"an image of {image.shape} and an embryo of {embryo.shape} came; needed are two of one (H, W)"
@@ -98,7 +98,7 @@ def _check(image: Grey, embryo: Mask) -> None:
 
 
 def fit_regressor(features: Floats, ratios: Floats, seed: int = 0) -> Callable[[Floats], Floats]:
-    """A perceptron 64-32-1 on standardised features (N, F), by squared errors.
+    """A perceptron 64-32-1 on standardized features (N, F), by squared errors.
 
     Returns
     -------
@@ -121,9 +121,9 @@ class Separation:
     Parameters
     ----------
     points
-        (N, 2) by t-SNE: neighbours stay neighbours, distances mean little.
+        (N, 2) by t-SNE: neighbors stay neighbors, distances mean little.
     silhouette
-        Mean silhouette of the grades in the standardised features: 1 far apart, 0 overlapping, below 0 mixed up.
+        Mean silhouette of the grades in the standardized features: 1 far apart, 0 overlapping, below 0 mixed up.
     silhouette_of_points
         The same upon the t-SNE's plane.
     """
@@ -134,7 +134,7 @@ class Separation:
 
 
 def separate(features: Floats, grades: Sequence[str], seed: int = 0) -> Separation:
-    """t-SNE (from the principal components) of standardised features (N, F), and silhouettes of the grades.
+    """t-SNE (from the principal components) of standardized features (N, F), and silhouettes of the grades.
 
     Raises
     ------

@@ -17,24 +17,24 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, eq=False)
 class EmbryoImage:
-    """A grey image, a time-lapse, a focal stack, or both.
+    """A gray image, a time-lapse, a focal stack, or both.
 
     Parameters
     ----------
     data
-        NumPy or dask array, one dimension per axis; grey values of any real dtype.
+        NumPy or dask array, one dimension per axis; gray values of any real dtype.
     axes
         One of ``AXES``.
     name
         What a user calls it; the stem of every result's file name.
     pixel_size_um
-        Height and width of a pixel in micrometres, where known.
+        Height and width of a pixel in micrometers, where known.
     hours
         Hours after insemination (or since the start), one per T, where known.
     focus_um
-        Height of each focal plane in micrometres, one per F, where known.
+        Height of each focal plane in micrometers, one per F, where known.
     metadata
-        What the reader learnt beside: source, the original RGB, well, date, missing runs.
+        What the reader learned beside: source, the original RGB, well, date, missing runs.
     """
 
     data: Any

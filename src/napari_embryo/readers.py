@@ -93,28 +93,28 @@ def _written_by_us(path: PathOrPaths) -> "list[LayerData]":
     from napari_embryo.io import written_layers
 
     one = path if isinstance(path, str | Path) else path[0] if len(path) == 1 else None
-    return [] if one is None else [_with_colours(layer) for layer in written_layers(one)]
+    return [] if one is None else [_with_colors(layer) for layer in written_layers(one)]
 
 
-def _with_colours(layer: "LayerData") -> "LayerData":
-    """Labels of ours show their classes' colours and names again, a cell those of its number."""
+def _with_colors(layer: "LayerData") -> "LayerData":
+    """Labels of ours show their classes' colors and names again, a cell those of its number."""
     from napari_embryo.io.cells import CELL, CELLS, RESULT
-    from napari_embryo.render import label_colours, label_names
+    from napari_embryo.render import label_colors, label_names
 
     data, about, kind = layer
     classes = about["metadata"].get("classes")
     if kind == "labels" and about["metadata"].get(RESULT) == CELLS:
         about |= _look_of_cell(int(about["metadata"][CELL]))
     elif kind == "labels" and classes:
-        about |= {"colormap": label_colours(classes), "features": label_names(classes)}
+        about |= {"colormap": label_colors(classes), "features": label_names(classes)}
     return data, about, kind
 
 
 def _look_of_cell(number: int) -> dict[str, Any]:
-    """As in the Segment widget: a fixed colour for each number, so that another label stands out by its own."""
-    from napari_embryo.render import cell_label_colours
+    """As in the Segment widget: a fixed color for each number, so that another label stands out by its own."""
+    from napari_embryo.render import cell_label_colors
 
     return {
-        "colormap": cell_label_colours(number),
+        "colormap": cell_label_colors(number),
         "features": {"index": [0, number], "class": ["background", f"cell {number}"]},
     }

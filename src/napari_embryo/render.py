@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 Rgb = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-COLOURS: Mapping[str, Colour] = MappingProxyType(
+COLORS: Mapping[str, Color] = MappingProxyType(
     {
         "ICM": (230, 159, 0),
         "TE": (86, 180, 233),
@@ -20,9 +20,9 @@ COLOURS: Mapping[str, Colour] = MappingProxyType(
         "embryo": (86, 180, 233),
     }
 )
-"""Fixed colours of the classes, told apart by colour-blind readers (Okabe and Ito 2008)."""
+"""Fixed colors of the classes, told apart by color-blind readers (Okabe and Ito 2008)."""
 
-CELL_COLOURS: Sequence[Colour] = (
+CELL_COLORS: Sequence[Color] = (
     (86, 180, 233),
     (230, 159, 0),
     (0, 158, 115),
@@ -38,32 +38,32 @@ _FILL = 0.28
 _MARGIN = 8
 
 
-def colour_of(name: str) -> Colour:
-    """The colour of a class, red, green, blue, 0-255."""
-    return COLOURS.get(name, _OTHER)
+def color_of(name: str) -> Color:
+    """The color of a class, red, green, blue, 0-255."""
+    return COLORS.get(name, _OTHER)
 
 
-def cell_label_colours(count: int) -> dict[int | None, tuple[float, float, float, float]]:
-    """RGBA in [0, 1] of each cell's number up to ``count``, or up to that of our colours; any other label is grey."""
+def cell_label_colors(count: int) -> dict[int | None, tuple[float, float, float, float]]:
+    """RGBA in [0, 1] of each cell's number up to ``count``, or up to that of our colors; any other label is gray."""
     numbered: dict[int | None, tuple[float, float, float, float]] = {
         0: (0.0, 0.0, 0.0, 0.0),
         None: (0.6, 0.6, 0.6, 1.0),
     }
-    for number in range(1, max(count, len(CELL_COLOURS)) + 1):
-        red, green, blue = (part / 255 for part in cell_colour(number))
+    for number in range(1, max(count, len(CELL_COLORS)) + 1):
+        red, green, blue = (part / 255 for part in cell_color(number))
         numbered[number] = (red, green, blue, 1.0)
     return numbered
 
 
-def cell_colour(number: int) -> Colour:
-    """The colour of a cell, or of its track, counted from 1."""
-    return CELL_COLOURS[(number - 1) % len(CELL_COLOURS)]
+def cell_color(number: int) -> Color:
+    """The color of a cell, or of its track, counted from 1."""
+    return CELL_COLORS[(number - 1) % len(CELL_COLORS)]
 
 
-def label_colours(classes: Sequence[str]) -> dict[int | None, tuple[float, float, float, float]]:
-    """RGBA in 0-1 by label: 0 is transparent, i + 1 the colour of class i, None any other label."""
+def label_colors(classes: Sequence[str]) -> dict[int | None, tuple[float, float, float, float]]:
+    """RGBA in 0-1 by label: 0 is transparent, i + 1 the color of class i, None any other label."""
     named: dict[int | None, str] = {None: "", **dict(enumerate(classes, start=1))}
-    shown = {label: (*(part / 255 for part in colour_of(name)), 1.0) for label, name in named.items()}
+    shown = {label: (*(part / 255 for part in color_of(name)), 1.0) for label, name in named.items()}
     return {0: (0.0, 0.0, 0.0, 0.0), **shown}  # type: ignore[dict-item]
 
 
@@ -72,26 +72,26 @@ def label_names(classes: Sequence[str]) -> dict[str, list[int] | list[str]]:
     return {"index": list(range(len(classes) + 1)), "class": ["background", *classes]}
 
 
-def grey_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
-    """(H, W) of any range -> (H, W, 3), 0.5 and 99.5 % of the grey values becoming black and white."""
-    grey = np.asarray(image, np.float32)
-    low, high = np.percentile(grey[::2, ::2], (0.5, 99.5))
-    unit = np.clip((grey - low) / max(float(high - low), 1e-12), 0, 1)
+def gray_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
+    """(H, W) of any range -> (H, W, 3), 0.5 and 99.5 % of the gray values becoming black and white."""
+    gray = np.asarray(image, np.float32)
+    low, high = np.percentile(gray[::2, ::2], (0.5, 99.5))
+    unit = np.clip((gray - low) / max(float(high - low), 1e-12), 0, 1)
     return np.repeat((unit * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def overlay(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], classes: Sequence[str]) -> Rgb:
     """(H, W) image and (C, H, W) masks -> (H, W, 3): a light fill and a full outline per class, the last on top."""
-    colours = np.array([colour_of(name) for name in classes], np.float32).reshape(-1, 3)
-    grey = grey_to_rgb(image)[..., 0]
-    filled = np.zeros(grey.shape, np.intp)  # bit i: within class i
-    outlined = np.zeros(grey.shape, np.intp)  # i + 1: on the outline of class i
+    colors = np.array([color_of(name) for name in classes], np.float32).reshape(-1, 3)
+    gray = gray_to_rgb(image)[..., 0]
+    filled = np.zeros(gray.shape, np.intp)  # bit i: within class i
+    outlined = np.zeros(gray.shape, np.intp)  # i + 1: on the outline of class i
     for i, mask in enumerate(masks):
         filled |= mask.astype(np.intp) << i
         outlined[mask & ~_eroded(mask)] = i + 1
-    table = np.concatenate((_fills(colours), np.repeat(colours[:, None], 256, axis=1).astype(np.uint8)))
+    table = np.concatenate((_fills(colors), np.repeat(colors[:, None], 256, axis=1).astype(np.uint8)))
     shown = np.where(outlined > 0, 2 ** len(masks) - 1 + outlined, filled)
-    picture: Rgb = np.take(table.reshape(-1, 3), 256 * shown + grey, axis=0)  # four times as fast as indexing
+    picture: Rgb = np.take(table.reshape(-1, 3), 256 * shown + gray, axis=0)  # four times as fast as indexing
     return picture
 
 
@@ -105,20 +105,20 @@ def overlay_cells(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], 
     masks
         (N, H, W) complete silhouettes; where they overlap, the light fills add up.
     numbers
-        N, counted from 1; one number has one colour.
+        N, counted from 1; one number has one color.
 
     Returns
     -------
     array
         (H, W, 3) uint8.
     """
-    picture = grey_to_rgb(image).astype(np.float32)
-    colours = [cell_colour(number) for number in numbers]
-    for mask, colour in zip(masks, colours, strict=True):
-        picture[mask] = picture[mask] * np.float32(1 - _FILL) + np.float32(_FILL) * np.array(colour, np.float32)
+    picture = gray_to_rgb(image).astype(np.float32)
+    colors = [cell_color(number) for number in numbers]
+    for mask, color in zip(masks, colors, strict=True):
+        picture[mask] = picture[mask] * np.float32(1 - _FILL) + np.float32(_FILL) * np.array(color, np.float32)
     drawn = picture.astype(np.uint8)
-    for mask, colour in zip(masks, colours, strict=True):
-        drawn[mask & ~_eroded(mask)] = colour
+    for mask, color in zip(masks, colors, strict=True):
+        drawn[mask & ~_eroded(mask)] = color
     return _with_numbers(drawn, masks, numbers)
 
 
@@ -133,12 +133,12 @@ def _with_numbers(picture: Rgb, masks: npt.NDArray[np.bool_], numbers: Sequence[
     return np.asarray(canvas)
 
 
-def _fills(colours: npt.NDArray[np.float32]) -> Rgb:
-    """(2**C, 256, 3): what each grey becomes within each combination of classes, the last class blended in last."""
-    grey = np.arange(256, dtype=np.float32)[:, None].repeat(3, axis=1)
-    tables = grey[None]
-    for colour in colours:
-        tables = np.concatenate((tables, tables * np.float32(1 - _FILL) + colour * np.float32(_FILL)))
+def _fills(colors: npt.NDArray[np.float32]) -> Rgb:
+    """(2**C, 256, 3): what each gray becomes within each combination of classes, the last class blended in last."""
+    gray = np.arange(256, dtype=np.float32)[:, None].repeat(3, axis=1)
+    tables = gray[None]
+    for color in colors:
+        tables = np.concatenate((tables, tables * np.float32(1 - _FILL) + color * np.float32(_FILL)))
     return tables.astype(np.uint8)
 
 
@@ -149,8 +149,8 @@ def _eroded(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return eroded
 
 
-def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colours: Sequence[Colour] = ()) -> Rgb:
-    """The picture with a line of text below it: title and colour key.
+def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colors: Sequence[Color] = ()) -> Rgb:
+    """The picture with a line of text below it: title and color key.
 
     Parameters
     ----------
@@ -160,15 +160,15 @@ def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colours: 
         Their names, in the order of the key.
     title
         Stands beside it.
-    colours
-        Of the classes by their place, over and over, where they are not those of :func:`colour_of`.
+    colors
+        Of the classes by their place, over and over, where they are not those of :func:`color_of`.
     """
-    shown = [colours[i % len(colours)] if colours else colour_of(name) for i, name in enumerate(classes)]
+    shown = [colors[i % len(colors)] if colors else color_of(name) for i, name in enumerate(classes)]
     strip = Image.new("RGB", (picture.shape[1], 14 + _MARGIN), (20, 20, 20))
     draw = ImageDraw.Draw(strip)
     x = _MARGIN
-    for name, colour in zip(classes, shown, strict=True):
-        draw.rectangle((x, 6, x + 9, 15), fill=colour)
+    for name, color in zip(classes, shown, strict=True):
+        draw.rectangle((x, 6, x + 9, 15), fill=color)
         draw.text((x + 14, 5), name, fill=(235, 235, 235))
         x += 22 + int(draw.textlength(name))
     x += _MARGIN

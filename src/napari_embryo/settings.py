@@ -42,8 +42,8 @@ class Preprocessing(Settings):
         "letterbox",
         description="letterbox keeps the aspect ratio and pads; stretch is the ResA-Net paper's plain resize.",
     )
-    low_percentile: float = Field(0.5, ge=0, lt=50, description="Grey value taken as 0 (percentile of the image).")
-    high_percentile: float = Field(99.5, gt=50, le=100, description="Grey value taken as 1 (percentile of the image).")
+    low_percentile: float = Field(0.5, ge=0, lt=50, description="Gray value taken as 0 (percentile of the image).")
+    high_percentile: float = Field(99.5, gt=50, le=100, description="Gray value taken as 1 (percentile of the image).")
 
     look_again_below: float = Field(
         0.15,
@@ -77,7 +77,7 @@ class ResANetSettings(Settings):
     sa4: bool = Field(True, description="Attention gate on the finest skip (in the paper, absent from CA-Net's code).")
     dual_gate: bool = Field(True, description="Two parallel gates in SA2 and SA3, as in CA-Net's code.")
     la_relu: bool = Field(True, description="CA-Net's ReLU before the scale-attention sigmoid: maps in [0.5, 1).")
-    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout of whole channels in the centre and in CA1.")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Dropout of whole channels in the center and in CA1.")
 
     @model_validator(mode="after")
     def _softmax_is_one_class(self) -> "ResANetSettings":
@@ -232,7 +232,7 @@ class SegmentSettings(Settings):
         "somewhat better. The attention maps are those of the picture as it is.",
     )
     one_embryo: bool = Field(
-        True, description="Keep the largest embryo of a picture; leave out parts of a neighbour or of dirt."
+        True, description="Keep the largest embryo of a picture; leave out parts of a neighbor or of dirt."
     )
     batch_size: int = Field(1, ge=1, le=256, description="Frames computed together; halved when memory runs out.")
     maps: tuple[str, ...] = Field(
@@ -362,7 +362,7 @@ class TrainSettings(Settings):
         "of vqamodal the mask head and the refinement; regression: that alone. A "
         "shapecode learns as a whole, the one within vqamodal never.",
     )
-    frozen_batch_norm: bool = Field(False, description="Keep the statistics of batch normalisation, for small batches.")
+    frozen_batch_norm: bool = Field(False, description="Keep the statistics of batch normalization, for small batches.")
     loss_weights: dict[str, float] = Field(
         default_factory=dict, description="Weight of a loss by its name; 1 where nothing is said, 0 leaves it out."
     )

@@ -51,6 +51,6 @@ def write_cells(path: str, layers: "Sequence[LayerData]") -> list[str]:
     ImageError
         Naming the layers that are no cells of one run.
     """
-    from napari_embryo.data.cell_files import write_cells
+    from napari_embryo.data.cells_writer import write_cells
 
     return [str(written) for written in write_cells(path, layers)]

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
 from napari_embryo import data, io
-from napari_embryo.data import coco, coco_writing, rle
-from napari_embryo.data.coco_writing import annotation, outlines
+from napari_embryo.data import coco, coco_writer, rle
+from napari_embryo.data.coco_writer import annotation, outlines
 from napari_embryo.settings import DataSettings
 from napari_embryo.synthetic import draw_cleavage
 
@@ -73,7 +73,7 @@ def test_what_is_written_is_learned_from(tmp_path: Path) -> None:
         io.write_png(tmp_path / f"{name}.png", embryo.image)
     images = [{"id": i + 1, "file_name": f"{name}.png", "height": 96, "width": 112} for i, name in enumerate("ab")]
     drawn = [annotation(i + 1, 1, mask, score=0.9) for i, mask in enumerate(embryo.cells)]
-    coco_writing.write(tmp_path / "a_cells.json", images, iter(drawn), info={"weights": "mine"})
+    coco_writer.write(tmp_path / "a_cells.json", images, iter(drawn), info={"weights": "mine"})
     found = data.find_samples(DataSettings(folders=(str(tmp_path),)), ("cell",))
     (sample,) = found.samples
     assert (sample.name, [each.name for each in found.skipped]) == ("a", [f"{tmp_path.name}/b"])
@@ -88,7 +88,7 @@ def test_a_picture_of_a_stack_is_found_by_its_place(tmp_path: Path, index: list[
     image = {"id": 1, "file_name": "film.tif", "height": 64, "width": 64, "index": index, "embryo": "E7"}
     mask = np.zeros((64, 64), bool)
     mask[10:20, 10:30] = True
-    coco_writing.write(tmp_path / "c.json", [image], [annotation(1, 1, mask)])
+    coco_writer.write(tmp_path / "c.json", [image], [annotation(1, 1, mask)])
     (entry,) = coco.entries(tmp_path, ("cell",))
     if says:
         with pytest.raises(ValueError, match=says):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from napari_embryo import data
 from napari_embryo.data import Sample
-from napari_embryo.data.finding import are_cells, layout_doubts
+from napari_embryo.data.layouts import are_cells, layout_doubts
 from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
 
 CLASSES = ("fragment",)

@@ -15,7 +15,7 @@ from napari_embryo.data import Found, Sample, Truth
 from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
 
 SHAPE = (40, 50)
-GREY = np.random.default_rng(0).integers(1, 255, SHAPE).astype(np.uint8)
+GRAY = np.random.default_rng(0).integers(1, 255, SHAPE).astype(np.uint8)
 BLOCKS = {"ICM": (slice(5, 15), slice(5, 20)), "TE": (slice(12, 30), slice(10, 40)), "ZP": (slice(2, 36), slice(3, 47))}
 
 
@@ -48,7 +48,7 @@ def only(folder: Path, classes: tuple[str, ...] = BLASTOCYST_CLASSES, layout: st
 
 
 def corners(where: tuple[slice, slice]) -> list[list[float]]:
-    """(x, y) of a block's outline, through the centres of its outermost pixels."""
+    """(x, y) of a block's outline, through the centers of its outermost pixels."""
     (top, bottom), (left, right) = ((s.start, s.stop - 1) for s in where)
     return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
@@ -75,7 +75,7 @@ RINGS = [
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".BMP", ".JPG"])
 def test_labelme_polygons_named_as_classes(tmp_path: Path, suffix: str) -> None:
-    save(tmp_path / "clinic" / f"R13-0140A{suffix}", GREY)
+    save(tmp_path / "clinic" / f"R13-0140A{suffix}", GRAY)
     (tmp_path / "clinic" / "R13-0140A.json").write_text(labelme(NAMED))
     sample, truth = only(tmp_path / "clinic")
     assert (sample.name, sample.embryo, sample.source) == ("R13-0140A", "R13-0140", "clinic")
@@ -86,7 +86,7 @@ def test_labelme_polygons_named_as_classes(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("classes", [BLASTOCYST_CLASSES, ("ZP", "ICM"), ("TE",)])
 def test_labelme_rings_in_the_order_of_the_classes(tmp_path: Path, classes: tuple[str, ...]) -> None:
-    save(tmp_path / "a.png", GREY)
+    save(tmp_path / "a.png", GRAY)
     (tmp_path / "a.json").write_text(labelme(RINGS))
     _, truth = only(tmp_path, classes)
     areas = {"ICM": 12 * 12, "TE": 32 * 42 - 24 * 34, "ZP": 40 * 50 - 32 * 42}
@@ -98,7 +98,7 @@ def test_labelme_cells_fragments_and_the_zona_together(tmp_path: Path) -> None:
     cells = [polygon("cell", BLOCKS["ICM"]), polygon("cell", BLOCKS["TE"])]
     parts = [polygon("cell", (slice(1, 3), slice(c, c + 3)), group_id=7) for c in (1, 10)]
     for name, shapes in {"a": [*cells, *parts, *RINGS[:2]], "b": [*cells, polygon("fragment", BLOCKS["ICM"])]}.items():
-        save(tmp_path / f"{name}.png", GREY)
+        save(tmp_path / f"{name}.png", GRAY)
         (tmp_path / f"{name}.json").write_text(labelme(shapes))
     a, b = (s.read() for s in found_in(tmp_path, ("fragment", "ZP")).samples)
     np.testing.assert_array_equal(a.cells[:2], STACK[:2])
@@ -109,14 +109,14 @@ def test_labelme_cells_fragments_and_the_zona_together(tmp_path: Path) -> None:
 
 
 def test_a_class_drawn_nowhere_is_unknown(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", GREY)
+    save(tmp_path / "a.png", GRAY)
     (tmp_path / "a.json").write_text(labelme([polygon("fragment", BLOCKS["ICM"])]))
     _, truth = only(tmp_path, ("fragment", "vacuole"))
     assert truth.known.tolist() == [True, False]
 
 
 def test_labelme_rectangles_and_circles(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", GREY)
+    save(tmp_path / "a.png", GRAY)
     shapes = [
         {"label": "fragment", "shape_type": "rectangle", "points": [[5, 10], [14, 29]]},
         {"label": "cell", "shape_type": "circle", "points": [[25, 20], [25, 30]]},
@@ -128,25 +128,25 @@ def test_labelme_rectangles_and_circles(tmp_path: Path) -> None:
 
 
 def test_labelme_embedded_picture_only_without_a_file(tmp_path: Path) -> None:
-    save(tmp_path / "elsewhere" / "x.png", GREY[::-1])
+    save(tmp_path / "elsewhere" / "x.png", GRAY[::-1])
     embedded = base64.b64encode((tmp_path / "elsewhere" / "x.png").read_bytes()).decode()
     (tmp_path / "a.json").write_text(labelme(NAMED, imageData=embedded))
-    np.testing.assert_array_equal(only(tmp_path)[1].image, GREY[::-1])
-    save(tmp_path / "a.png", GREY)
-    np.testing.assert_array_equal(only(tmp_path)[1].image, GREY)
+    np.testing.assert_array_equal(only(tmp_path)[1].image, GRAY[::-1])
+    save(tmp_path / "a.png", GRAY)
+    np.testing.assert_array_equal(only(tmp_path)[1].image, GRAY)
 
 
 @pytest.mark.parametrize("told", ["{outside}", "../outside.png", "..\\outside.png", "sub/../../outside.png"])
 def test_labelme_does_not_follow_a_path_out_of_its_folder(tmp_path: Path, told: str) -> None:
-    save(tmp_path / "outside.png", GREY)
-    save(tmp_path / "set" / "sub" / "there.png", GREY)
+    save(tmp_path / "outside.png", GRAY)
+    save(tmp_path / "set" / "sub" / "there.png", GRAY)
     for name, path in {"good": "sub/there.png", "bad": told.format(outside=tmp_path / "outside.png")}.items():
         (tmp_path / "set" / f"{name}.json").write_text(labelme(NAMED, imagePath=path))
     found = found_in(tmp_path / "set")
     assert [s.name for s in found.samples] == ["good"]
     assert "no image of the same name" in found.skipped[0].reason
-    save(tmp_path / "set" / "outside.png", GREY[::-1])  # what such a path mostly means: the file was beside it once
-    np.testing.assert_array_equal(found_in(tmp_path / "set").samples[0].read().image, GREY[::-1])
+    save(tmp_path / "set" / "outside.png", GRAY[::-1])  # what such a path mostly means: the file was beside it once
+    np.testing.assert_array_equal(found_in(tmp_path / "set").samples[0].read().image, GRAY[::-1])
 
 
 # --- mask files -----------------------------------------------------------------------------------------------------
@@ -154,26 +154,26 @@ def test_labelme_does_not_follow_a_path_out_of_its_folder(tmp_path: Path, told: 
 
 def saeedi(home: Path, upper: bool) -> None:
     folder, suffix = ("Images", ".BMP") if upper else ("images", ".bmp")
-    save(home / folder / f"Blast_1 D5{suffix}", GREY)
+    save(home / folder / f"Blast_1 D5{suffix}", GRAY)
     for name, mask in MASKS.items():
         truth = f"GT_{name}" if upper else f"gt_{name.lower()}"
         save(home / truth / f"Blast_1 D5 {name}_Mask.bmp", (mask * 255).astype(np.uint8))
 
 
 def beside(home: Path, _: bool) -> None:
-    save(home / "b.png", GREY)
+    save(home / "b.png", GRAY)
     for name, mask in MASKS.items():
         save(home / f"b_{name}_Mask.png", (mask * 255).astype(np.uint8))
 
 
 def mask_folders(home: Path, binary: bool) -> None:
-    save(home / "images" / "c.png", GREY)
+    save(home / "images" / "c.png", GRAY)
     for name, mask in MASKS.items():
         save(home / "masks" / name / "c.tif", (mask * (1 if binary else 255)).astype(np.uint8))
 
 
 def mask_endings(home: Path, with_mask: bool) -> None:
-    save(home / "images" / "d.png", GREY)
+    save(home / "images" / "d.png", GRAY)
     for name, mask in MASKS.items():
         save(home / "masks" / f"d_{name}{'_mask' if with_mask else ''}.bmp", (mask * 255).astype(np.uint8))
 
@@ -185,7 +185,7 @@ def test_one_mask_file_per_class(tmp_path: Path, write: Callable[[Path, bool], N
     write(tmp_path / "set", variant)
     sample, truth = only(tmp_path / "set")
     np.testing.assert_array_equal(truth.masks, STACK)
-    np.testing.assert_array_equal(truth.image, GREY)
+    np.testing.assert_array_equal(truth.image, GRAY)
     assert sample.source == "set"
 
 
@@ -207,8 +207,8 @@ def label_image() -> np.ndarray:
 
 @pytest.mark.parametrize("palette", [False, True])
 def test_a_label_image_per_picture(tmp_path: Path, palette: bool) -> None:
-    """A palette's colours mean nothing: its indices are the labels."""
-    save(tmp_path / "images" / "a.png", GREY)
+    """A palette's colors mean nothing: its indices are the labels."""
+    save(tmp_path / "images" / "a.png", GRAY)
     picture = Image.fromarray(label_image())
     if palette:
         picture.putpalette([0, 0, 0, 200, 10, 10, 10, 200, 10, 200, 10, 200])
@@ -219,7 +219,7 @@ def test_a_label_image_per_picture(tmp_path: Path, palette: bool) -> None:
 
 
 def test_an_empty_mask_of_fragments_is_an_answer(tmp_path: Path) -> None:
-    save(tmp_path / "images" / "a.png", GREY)
+    save(tmp_path / "images" / "a.png", GRAY)
     save(tmp_path / "masks" / "a.png", np.zeros(SHAPE, np.uint8))
     _, truth = only(tmp_path, ("fragment",))
     assert truth.known.tolist() == [True]
@@ -277,7 +277,7 @@ def write_coco(path: Path, annotations: list[dict[str, Any]], category: str = "c
 def test_coco_cells(tmp_path: Path, kind: str, place: tuple[str, str]) -> None:
     annotations, has_visible = CELLS[kind]
     write_coco(tmp_path / place[0], annotations, "car" if "kins" in kind else "cell", patient_id=17)
-    save(tmp_path / place[1], GREY)
+    save(tmp_path / place[1], GRAY)
     sample, truth = only(tmp_path, ("fragment",))
     np.testing.assert_array_equal(truth.cells, STACK[:2])
     assert truth.known.tolist() == [False]
@@ -361,7 +361,7 @@ def test_the_official_split_of_kins(tmp_path: Path) -> None:
 )
 def test_kins_that_names_the_folders_of_its_pictures(tmp_path: Path, others: list[str], names: list[str]) -> None:
     for picture in ("training/a.png", *others):
-        save(tmp_path / picture, GREY)
+        save(tmp_path / picture, GRAY)
     write_kins(tmp_path / "all.json", tuple(f"{name}/a" for name in ("training", "testing")[: len(names)]))
     assert [s.name for s in found_in(tmp_path, ("car",)).samples] == names
 
@@ -385,9 +385,9 @@ def test_kins_that_names_the_folders_of_its_pictures(tmp_path: Path, others: lis
 def test_which_picture_a_part_of_kins_means(
     tmp_path: Path, file: str, pictures: tuple[str, ...], name: str, reason: str
 ) -> None:
-    save(tmp_path / "good.png", GREY)
+    save(tmp_path / "good.png", GRAY)
     for picture in pictures:
-        save(tmp_path / picture, GREY)
+        save(tmp_path / picture, GRAY)
     write_kins(tmp_path / file, ("good", "a"))
     found = found_in(tmp_path / file, ("car",))
     assert [s.name for s in found.samples] == ["good", *([name] if name else [])]
@@ -397,7 +397,7 @@ def test_which_picture_a_part_of_kins_means(
 def test_a_patient_in_both_parts_stays_one(tmp_path: Path) -> None:
     """Where a name is known to tell the patient, another part does not make it another one."""
     for part in ("train", "test"):
-        save(tmp_path / part / "stork_32176207_0_2BB-.png", GREY)
+        save(tmp_path / part / "stork_32176207_0_2BB-.png", GRAY)
         write_kins(tmp_path / f"{part}.json", ("stork_32176207_0_2BB-",))
     samples = found_in(tmp_path, ("car",)).samples
     assert [s.name.split("_")[0] for s in samples] == ["test", "train"]
@@ -406,14 +406,14 @@ def test_a_patient_in_both_parts_stays_one(tmp_path: Path) -> None:
 
 def test_plain_coco_names_the_folder(tmp_path: Path) -> None:
     for part in ("train", "test"):
-        save(tmp_path / part / "a.png", GREY)
+        save(tmp_path / part / "a.png", GRAY)
     write_coco(tmp_path / "train.json", [WHOLE])
     with pytest.raises(ValueError, match="2 pictures below"):
         found_in(tmp_path, ("fragment",))
 
 
 def test_coco_categories_named_as_classes_are_masks(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", GREY)
+    save(tmp_path / "a.png", GRAY)
     write_coco(tmp_path / "a.json", [{"segmentation": flat(BLOCKS["ICM"])}, WHOLE], "Fragment")
     _, truth = only(tmp_path, ("fragment", "vacuole"))
     np.testing.assert_array_equal(truth.masks[0], MASKS["ICM"] | MASKS["TE"])
@@ -427,7 +427,7 @@ def test_coco_categories_named_as_classes_are_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["", "images"])
 def test_grades_ratios_and_masks_of_a_table(tmp_path: Path, where: str) -> None:
     for name in "abc":
-        save(tmp_path / where / f"{name}.png", GREY)
+        save(tmp_path / where / f"{name}.png", GRAY)
     save(tmp_path / "m" / "c.png", (MASKS["ICM"] * 255).astype(np.uint8))
     rows = "a.png,b,,,P1\nb,,0.25,,P1\nc,A,0.1,m/c.png,\n"
     (tmp_path / "manifest.csv").write_text("﻿Image,Grade,Ratio,frag_mask,patient_id\n" + rows, encoding="utf-8")
@@ -447,8 +447,8 @@ def test_grades_ratios_and_masks_of_a_table(tmp_path: Path, where: str) -> None:
     [("a,E,", "grade 'E'"), ("a,4AA,", "grade '4AA'"), ("a,,12", "per cent"), ("a,,x", "'x'"), ("z,A,", "no picture")],
 )
 def test_what_is_no_grade_is_told(tmp_path: Path, row: str, reason: str) -> None:
-    save(tmp_path / "a.png", GREY)
-    save(tmp_path / "good.png", GREY)
+    save(tmp_path / "a.png", GRAY)
+    save(tmp_path / "good.png", GRAY)
     (tmp_path / "t.csv").write_text(f"image,grade,ratio\ngood,A,\n{row}\n")
     (skipped,) = found_in(tmp_path, ("fragment",)).skipped
     assert reason in skipped.reason
@@ -457,8 +457,8 @@ def test_what_is_no_grade_is_told(tmp_path: Path, row: str, reason: str) -> None
 @pytest.mark.parametrize("told", ["{outside}", "../outside.png", "m/../../outside.png"])
 def test_a_table_does_not_name_masks_outside_its_folder(tmp_path: Path, told: str) -> None:
     save(tmp_path / "outside.png", (MASKS["ICM"] * 255).astype(np.uint8))
-    save(tmp_path / "set" / "a.png", GREY)
-    save(tmp_path / "set" / "b.png", GREY)
+    save(tmp_path / "set" / "a.png", GRAY)
+    save(tmp_path / "set" / "b.png", GRAY)
     (tmp_path / "set" / "t.csv").write_text(
         f"image,grade,frag_mask\na,A,\nb,B,{told.format(outside=tmp_path / 'outside.png')}\n"
     )
@@ -488,16 +488,16 @@ SHAPES = {
 def write_picture(kind: str, path: Path) -> None:
     match kind:
         case "cut image":
-            save(path, GREY)
+            save(path, GRAY)
             path.write_bytes(path.read_bytes()[:200])
         case "other size":
-            save(path, GREY[:30])
+            save(path, GRAY[:30])
         case "stack":
-            Image.fromarray(GREY).save(path.with_suffix(".tif"), save_all=True, append_images=[Image.fromarray(GREY)])
+            Image.fromarray(GRAY).save(path.with_suffix(".tif"), save_all=True, append_images=[Image.fromarray(GRAY)])
         case "NaN":
             save(path.with_suffix(".tif"), np.full(SHAPE, np.nan, np.float32))
         case _:
-            save(path, GREY)
+            save(path, GRAY)
 
 
 @pytest.mark.parametrize(
@@ -517,7 +517,7 @@ def write_picture(kind: str, path: Path) -> None:
     ],
 )
 def test_a_bad_picture_is_told_and_the_others_go_on(tmp_path: Path, kind: str, reason: str) -> None:
-    save(tmp_path / "good.png", GREY)
+    save(tmp_path / "good.png", GRAY)
     (tmp_path / "good.json").write_text(labelme(NAMED))
     if kind != "no image":
         write_picture(kind, tmp_path / "bad.png")
@@ -539,7 +539,7 @@ def test_a_bad_picture_is_told_and_the_others_go_on(tmp_path: Path, kind: str, r
     ],
 )
 def test_a_bad_coco_outline_is_told(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
-    save(tmp_path / "a.png", GREY)
+    save(tmp_path / "a.png", GRAY)
     write_coco(tmp_path / "a.json", [content])
     with pytest.raises(ValueError, match=reason):
         found_in(tmp_path)
@@ -547,8 +547,8 @@ def test_a_bad_coco_outline_is_told(tmp_path: Path, content: dict[str, Any], rea
 
 def test_masks_of_another_size_and_strange_labels_are_told(tmp_path: Path) -> None:
     for name in "abcd":
-        save(tmp_path / "images" / f"{name}.png", GREY)
-    save(tmp_path / "images" / "d.bmp", GREY)
+        save(tmp_path / "images" / f"{name}.png", GRAY)
+    save(tmp_path / "images" / "d.bmp", GRAY)
     for name, labels in (
         ("a", label_image()),
         ("b", label_image()[:30]),

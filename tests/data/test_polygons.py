@@ -14,18 +14,18 @@ from napari_embryo.data import blastocyst_masks, coco, rle
 from napari_embryo.data.polygons import circle, fill, rectangle
 
 SHAPE = (200, 240)
-CENTRE = (100.0, 120.0)
+CENTER = (100.0, 120.0)
 
 
-def ring(radius: float, centre: tuple[float, float] = CENTRE, corners: int = 120) -> np.ndarray:
+def ring(radius: float, center: tuple[float, float] = CENTER, corners: int = 120) -> np.ndarray:
     """(N, 2) of (y, x)."""
     angle = np.linspace(0, 2 * pi, corners, endpoint=False)
-    return np.stack((centre[0] + radius * np.sin(angle), centre[1] + radius * np.cos(angle)), axis=1)
+    return np.stack((center[0] + radius * np.sin(angle), center[1] + radius * np.cos(angle)), axis=1)
 
 
-def disc(radius: float, centre: tuple[float, float] = CENTRE) -> np.ndarray:
+def disc(radius: float, center: tuple[float, float] = CENTER) -> np.ndarray:
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    return np.hypot(y - centre[0], x - centre[1]) <= radius
+    return np.hypot(y - center[0], x - center[1]) <= radius
 
 
 RINGS = {"zp_outer": [ring(90)], "zp_inner": [ring(75)], "cavity": [ring(50)], "icm": [ring(20, (100.0, 100.0))]}
@@ -40,10 +40,10 @@ def test_any_polygon_is_filled_as_scikit_image_does(seed: int, corners: int, hei
 
 @given(st.floats(3, 30), st.tuples(st.floats(0, 40), st.floats(0, 40)), st.integers(3, 12), st.sampled_from((1.0, 0.5)))
 def test_pixels_on_the_outline_belong_to_it(
-    radius: float, centre: tuple[float, float], corners: int, grid: float
+    radius: float, center: tuple[float, float], corners: int, grid: float
 ) -> None:
     """Corners on whole and half pixels, where rounding decides."""
-    drawn = np.round(ring(radius, centre, corners) / grid) * grid
+    drawn = np.round(ring(radius, center, corners) / grid) * grid
     if len(np.unique(drawn, axis=0)) == corners:
         np.testing.assert_array_equal(fill([drawn], (40, 44)), polygon2mask((40, 44), drawn))
 
@@ -55,7 +55,7 @@ def test_several_rings_are_one_mask() -> None:
 
 def test_rectangles_and_circles_have_their_areas() -> None:
     assert fill([rectangle(np.array(((10.5, 20.5), (30.5, 60.5))))], SHAPE).sum() == 20 * 40
-    assert fill([circle(np.array((CENTRE, (100.0, 180.0))))], SHAPE).sum() == pytest.approx(pi * 60**2, rel=0.005)
+    assert fill([circle(np.array((CENTER, (100.0, 180.0))))], SHAPE).sum() == pytest.approx(pi * 60**2, rel=0.005)
 
 
 # --- the rings of a blastocyst --------------------------------------------------------------------------------------
@@ -72,12 +72,12 @@ def test_concentric_circles_against_closed_forms() -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(st.floats(3, 30), st.tuples(st.floats(40, 160), st.floats(40, 200)))
-def test_the_rules_of_the_data_hold_pixel_by_pixel(radius: float, centre: tuple[float, float]) -> None:
+def test_the_rules_of_the_data_hold_pixel_by_pixel(radius: float, center: tuple[float, float]) -> None:
     """ZP = outer - inner; ICM = icm; TE = inner - cavity - icm; only pixels that an outline runs through may differ."""
-    masks, _ = blastocyst_masks({**RINGS, "icm": [ring(radius, centre)]}, SHAPE)
-    icm = disc(radius, centre)
+    masks, _ = blastocyst_masks({**RINGS, "icm": [ring(radius, center)]}, SHAPE)
+    icm = disc(radius, center)
     expected = np.stack((icm, disc(75) & ~disc(50) & ~icm, disc(90) & ~disc(75)))
-    outlines = [(90, CENTRE), (75, CENTRE), (50, CENTRE), (radius, centre)]
+    outlines = [(90, CENTER), (75, CENTER), (50, CENTER), (radius, center)]
     on_outline = np.any([disc(r + 0.5, c) & ~disc(r - 0.5, c) for r, c in outlines], axis=0)
     assert not (masks != expected)[:, ~on_outline].any()
 

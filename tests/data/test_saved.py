@@ -151,7 +151,7 @@ def test_no_fragment_painted_means_none(tmp_path: Path) -> None:
         (IMAGE, painted(1) - 1, "from -1"),
         (IMAGE, painted(1)[:5], "labels of shape"),
         (IMAGE, painted(1) * 0.5, "whole numbers"),
-        (np.stack([IMAGE] * 2), painted(1), "one grey picture"),
+        (np.stack([IMAGE] * 2), painted(1), "one gray picture"),
         (IMAGE, np.stack([painted(1)] * 2), "labels of shape"),
     ],
 )

@@ -9,11 +9,11 @@ from torch import Tensor
 from torchvision.models import inception_v3
 
 from napari_embryo import models
-from napari_embryo.models import binary, checkpoint, fragmentation
+from napari_embryo.models import binary_loss, checkpoint, fragmentation
 from napari_embryo.models.baselines import Inception, UNet
 from napari_embryo.models.blocks import USUAL_RATIO
 from napari_embryo.settings import InceptionSettings, Preprocessing, TrainSettings, UNetSettings
-from napari_embryo.train.learner import Learner
+from napari_embryo.train.engine import Learner
 
 PUBLISHED = 31_037_633
 """The widespread PyTorch U-Net: RGB in, one class out, 2 x 2 transposed convolutions."""
@@ -35,7 +35,7 @@ def pictures(count: int, hw: tuple[int, int] = (48, 64)) -> Tensor:
 
 
 def formula(base: int, classes: int) -> int:
-    """Two 3 x 3 convolutions with batch normalisation per level, 1 x 1 before every concatenation, 1 x 1 head."""
+    """Two 3 x 3 convolutions with batch normalization per level, 1 x 1 before every concatenation, 1 x 1 head."""
 
     def double(i: int, o: int) -> int:
         return 9 * (i * o + o * o) + 4 * o
@@ -72,7 +72,7 @@ def test_gradients_reach_every_parameter(training: bool) -> None:
     with torch.no_grad():
         net.train()(images)
     targets = {"masks": images.expand(-1, 3, -1, -1) > 0, "valid": torch.ones_like(images), "known": torch.ones(2, 3)}
-    sum(binary.loss(net.train(training)(images), targets).values(), torch.zeros(())).backward()
+    sum(binary_loss.loss(net.train(training)(images), targets).values(), torch.zeros(())).backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from napari_embryo.geometry import plan
-from napari_embryo.models.binary import decode, loss, to_segmentation
+from napari_embryo.models.binary_loss import decode, loss, to_segmentation
 
 HW = (5, 7)
 LOGITS = arrays(np.float32, (2, 3, *HW), elements=st.floats(-12, 12, width=32))

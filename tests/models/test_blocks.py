@@ -95,7 +95,7 @@ def pool2(x: Array) -> Array:
 
 
 def tent(n_in: int, n_out: int) -> Array:
-    """Matrix of linear interpolation between pixel centres at half-integer places, the edge values going on outside."""
+    """Matrix of linear interpolation between pixel centers at half-integer places, the edge values going on outside."""
     place = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
     return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(n_in)))
 
@@ -277,14 +277,14 @@ def test_upsampling_meets_its_partner(small: tuple[int, int], large: tuple[int, 
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolution_normalisation_relu(kernel: int) -> None:
+def test_convolution_normalization_relu(kernel: int) -> None:
     block, x = settled(cbr(3, 5, kernel)), random(1, 3, 5, 7)
     np.testing.assert_allclose(block(x)[0].detach().numpy(), conv_norm_relu(x[0].numpy(), block), atol=1e-12)
     assert block[0].bias is None
 
 
 def dilated(x: Array, layers: nn.Sequential, rate: int) -> Array:
-    """Each channel by its own 3 x 3 kernel with holes, then a mixture, normalisation, ReLU."""
+    """Each channel by its own 3 x 3 kernel with holes, then a mixture, normalization, ReLU."""
     kernel = layers[0].weight.detach().numpy()[:, 0]
     padded = np.pad(x, ((0, 0), (rate, rate), (rate, rate)))
     h, w = x.shape[1:]

@@ -72,7 +72,7 @@ def test_pastes_as_torchvision(left: int, top: int, wide: int, tall: int, seed: 
     side = 14
     square = torch.rand(1, side, side, generator=seeded(seed))
     box = torch.tensor([[left, top, left + wide * side, top + tall * side]]).float()
-    # their box grows by 2 of its pixels about the middle, is cut towards zero, and counts its last pixel
+    # their box grows by 2 of its pixels about the middle, is cut toward zero, and counts its last pixel
     middle, half = (box[:, :2] + box[:, 2:] - 1) / 2, (box[:, 2:] - box[:, :2] - side / (side + 2)) / 2
     nearly = torch.cat((middle - half, middle + half), 1)
     grown = torch.cat((middle - half * (side + 2) / side, middle + half * (side + 2) / side), 1)

@@ -14,14 +14,14 @@ from torchvision.models import resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from napari_embryo import models
-from napari_embryo.geometry import normalise
+from napari_embryo.geometry import normalize
 from napari_embryo.models import checkpoint, fragmentation
 from napari_embryo.models.blocks import USUAL_RATIO, averages, shown
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.regdeeplab import RegDeepLab, adopt
 from napari_embryo.settings import GRADES, Preprocessing, RegDeepLabSettings, TrainSettings
 from napari_embryo.synthetic import draw_cleavage
-from napari_embryo.train.learner import Learner
+from napari_embryo.train.engine import Learner
 
 VANILLA: dict[str, Any] = {"gate": False, "regression": False, "inject": "none"}
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -198,12 +198,12 @@ def test_memory_layout_does_not_matter(inject: str, training: bool) -> None:
 
 
 def test_a_single_picture_can_be_learned_from() -> None:
-    """The whole-picture branch has one value a channel, which batch normalisation would refuse."""
+    """The whole-picture branch has one value a channel, which batch normalization would refuse."""
     assert torch.isfinite(run(build().train(), pictures(1))["logits"]).all()
 
 
 PUBLISHED = {"1x1": 33_040_979, "3x3": 38_347_603}
-"""MODELS 6, of an independent implementation: one output, and batch normalisation in the whole-picture branch."""
+"""MODELS 6, of an independent implementation: one output, and batch normalization in the whole-picture branch."""
 SMP_PUBLISHED = 26_677_585
 """segmentation_models_pytorch's DeepLabV3+ with ResNet-50; as many separable convolutions, one placed otherwise."""
 
@@ -407,7 +407,7 @@ def test_a_blank_picture_has_an_answer(net: RegDeepLab) -> None:
 
 def drawn(count: int, side: int, **options: Any) -> dict[str, Tensor]:
     embryos = [draw_cleavage(seed, shape=(side, side), style="microscope", **options) for seed in range(count)]
-    images = np.stack([normalise(e.image, Preprocessing())[None] for e in embryos])
+    images = np.stack([normalize(e.image, Preprocessing())[None] for e in embryos])
     masks = np.stack([np.stack((e.fragments, e.masks["embryo"])) for e in embryos])
     return {
         "image": torch.from_numpy(images),

@@ -15,8 +15,8 @@ from torchvision.models import resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from napari_embryo import models
-from napari_embryo.geometry import normalise
-from napari_embryo.models import binary
+from napari_embryo.geometry import normalize
+from napari_embryo.models import binary_loss
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.resanet import ResANet
 from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, ResANetSettings
@@ -63,7 +63,7 @@ def step_back(net: nn.Module, images: Tensor) -> dict[str, Tensor]:
     b, c, h, w = outputs["logits"].shape
     masks = (torch.rand(b, c, h, w, generator=torch.Generator().manual_seed(2)) > 0.5).float()
     targets = {"masks": masks, "valid": torch.ones(b, 1, h, w), "known": torch.ones(b, c)}
-    sum(binary.loss(outputs, targets).values(), torch.zeros(())).backward()
+    sum(binary_loss.loss(outputs, targets).values(), torch.zeros(())).backward()
     return {name: p.grad.clone() if p.grad is not None else torch.zeros(()) for name, p in net.named_parameters()}
 
 
@@ -191,11 +191,11 @@ def test_the_softmax_head_gives_the_log_odds_of_two_channels() -> None:
     torch.testing.assert_close(logits, torch.log(region / (1 - region)), atol=1e-4, rtol=1e-4)
 
 
-CANCELLED = (
+CANCELED = (
     *(f"{module}.bias" for module in ("sa1.w", "sa1.g", "sa4.w.0")),
     *(f"{sa}.{part}.bias" for sa in ("sa2", "sa3") for part in ("first.w.0", "second.w.0", "join.0")),
 )
-"""Biases that the batch normalisation behind them takes away again while it uses the batch's own mean."""
+"""Biases that the batch normalization behind them takes away again while it uses the batch's own mean."""
 SHIFTS_ALL_KEYS = ("sa1.phi.bias",)
 """Adds the same to every key's score, and a softmax does not see that."""
 
@@ -209,7 +209,7 @@ def learner() -> ResANet:
     return net
 
 
-@pytest.mark.parametrize(("training", "without"), [(True, CANCELLED + SHIFTS_ALL_KEYS), (False, SHIFTS_ALL_KEYS)])
+@pytest.mark.parametrize(("training", "without"), [(True, CANCELED + SHIFTS_ALL_KEYS), (False, SHIFTS_ALL_KEYS)])
 def test_gradients_reach_every_parameter(learner: ResANet, training: bool, without: tuple[str, ...]) -> None:
     gradients = step_back(learner.train(training), pictures(2))
     assert gradients.keys() == dict(learner.named_parameters()).keys()
@@ -252,7 +252,7 @@ def torchvision_features(encoder: Encoder, trunk: nn.Module, images: Tensor) -> 
     return found
 
 
-def test_the_encoder_is_torchvision_s_on_a_grey_picture(net: ResANet) -> None:
+def test_the_encoder_is_torchvision_s_on_a_gray_picture(net: ResANet) -> None:
     with torch.no_grad():
         expected = torchvision_features(net.encoder, resnet50(weights=None), pictures(1))
         found = net.encoder(pictures(1))
@@ -316,7 +316,7 @@ def dice(logits: Tensor, masks: Tensor) -> Tensor:
 @pytest.mark.slow
 def test_it_learns_two_embryos_by_heart() -> None:
     embryos = [draw_blastocyst(seed, shape=(64, 64)) for seed in range(2)]
-    images = torch.from_numpy(np.stack([normalise(e.image, Preprocessing())[None] for e in embryos]))
+    images = torch.from_numpy(np.stack([normalize(e.image, Preprocessing())[None] for e in embryos]))
     masks = torch.from_numpy(np.stack([np.stack([e.masks[name] for name in BLASTOCYST_CLASSES]) for e in embryos]))
     targets = {"masks": masks, "valid": torch.ones(2, 1, 64, 64), "known": torch.ones(2, 3)}
     net = build(dropout=0)
@@ -325,7 +325,7 @@ def test_it_learns_two_embryos_by_heart() -> None:
     adam = torch.optim.Adam(groups, fused=True)
     for step in range(1, 121):
         adam.zero_grad()
-        sum(binary.loss(net.train()(images), targets).values(), torch.zeros(())).backward()
+        sum(binary_loss.loss(net.train()(images), targets).values(), torch.zeros(())).backward()
         adam.step()
         if step % 10 == 0:
             with torch.no_grad():

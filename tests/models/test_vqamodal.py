@@ -16,14 +16,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 from torchvision.ops.poolers import LevelMapper
 
-from napari_embryo.geometry import Geometry, normalise, plan
+from napari_embryo.geometry import Geometry, normalize, plan
 from napari_embryo.models import shapecode, vqamodal
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.shapecode import FrozenShapeCode, ShapeCode
-from napari_embryo.models.vqamodal import VQAmodal, detection, found, losses, proposals, silhouettes, truth
-from napari_embryo.models.vqamodal.proposals import ANCHOR_RATIOS, ANCHOR_SCALES, anchors_of
-from napari_embryo.models.vqamodal.pyramid import Occlusion, box_levels, occlusion_loss, pool
+from napari_embryo.models.vqamodal import VQAmodal, losses, mask_head, postprocess, roi_head, rpn, targets
+from napari_embryo.models.vqamodal.fpn import Occlusion, box_levels, occlusion_loss, pool
+from napari_embryo.models.vqamodal.rpn import ANCHOR_RATIOS, ANCHOR_SCALES, anchors_of
 from napari_embryo.settings import Preprocessing, ShapeCodeSettings, VQAmodalSettings
 from napari_embryo.synthetic import draw_cleavage
 
@@ -45,8 +45,8 @@ DETECTIONS = 4
 def few_boxes() -> Iterator[None]:
     """Of a picture; they are most of the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detection, "SAMPLED", 16)
-        patch.setattr(proposals, "AFTER_NMS", 32)
+        patch.setattr(roi_head, "SAMPLED", 16)
+        patch.setattr(rpn, "AFTER_NMS", 32)
         yield
 
 
@@ -238,7 +238,7 @@ def test_a_single_picture_of_any_size(net: VQAmodal, hw: tuple[int, int]) -> Non
 
 
 def with_statistics(net: nn.Module, learn: bool) -> None:
-    """Whether batch normalisation takes those of the batch."""
+    """Whether batch normalization takes those of the batch."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train(learn)
@@ -292,9 +292,9 @@ BEHIND = rectangle(GRID, 2, 9, 10, 14)
 """What is seen of the right one behind the left one."""
 
 
-def of(cells: Sequence[Tensor], visible: Sequence[Tensor] | None = None) -> truth.Cells:
+def of(cells: Sequence[Tensor], visible: Sequence[Tensor] | None = None) -> targets.Cells:
     batch = {"cells": torch.stack([*cells])[None]}
-    return truth.cells_of(batch if visible is None else {**batch, "visible": torch.stack([*visible])[None]})[0]
+    return targets.cells_of(batch if visible is None else {**batch, "visible": torch.stack([*visible])[None]})[0]
 
 
 def test_occlusion_is_where_cells_overlap_or_where_one_is_hidden() -> None:
@@ -326,7 +326,7 @@ def test_padded_masks_are_no_cells() -> None:
 @settings(max_examples=30, deadline=None)
 def test_labels_of_a_level_keep_the_area(height: int, width: int, stride: int, seed: int) -> None:
     label = (torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
-    small = truth.at_stride(label, stride)
+    small = targets.at_stride(label, stride)
     assert small.shape[2:] == (-(-height // stride), -(-width // stride))
     assert small.sum().item() * stride**2 == pytest.approx(label.sum().item(), abs=1e-3)
     assert small[0, 0, 0, 0].item() == pytest.approx(label[0, 0, :stride, :stride].sum().item() / stride**2)
@@ -408,7 +408,7 @@ def test_anchors_grow_with_the_input() -> None:
     levels = [torch.zeros(1, 256, *hw) for hw in ((8, 8), (4, 4), (2, 2), (1, 1), (1, 1))]
     sizes = []
     for hw in ((32, 32), (64, 64)):
-        anchors = proposals.Proposals(0.8, 0.1)(levels, hw).anchors
+        anchors = rpn.Proposals(0.8, 0.1)(levels, hw).anchors
         sizes.append(anchors[:, 2:] - anchors[:, :2])
     torch.testing.assert_close(sizes[1], 2 * sizes[0])
     assert float(sizes[0][1].prod().sqrt()) == pytest.approx(0.1 * 32)
@@ -422,13 +422,13 @@ def test_anchors_grow_with_the_input() -> None:
 def test_codes_start_at_even_odds(codes: int, kind: str) -> None:
     """As independent sigmoids at 1 / K: log K of the true code, and about 1 of all the others together."""
     shape = ShapeCodeSettings(codes=codes)
-    head = silhouettes.CodeClassifier(VQAmodalSettings.model_validate({"shape": shape, "code_loss": kind}))
+    head = mask_head.CodeClassifier(VQAmodalSettings.model_validate({"shape": shape, "code_loss": kind}))
     nn.init.zeros_(head.last.weight)
     code = head(torch.randn(5, 256, 16, 16))
     true = torch.randint(codes, (5, 4, 4))
     expected = log(codes) + ((codes - 1) * -log(1 - 1 / codes) if kind == "bce" else 0)
     for reduction, times in (("mean", 1), ("sum", 16)):
-        value = silhouettes.code_loss(code, true, kind, reduction)
+        value = mask_head.code_loss(code, true, kind, reduction)
         torch.testing.assert_close(value, torch.full((5,), times * expected), rtol=1e-5, atol=0)
     if kind == "bce":
         assert expected == pytest.approx(log(codes) + 1, abs=0.01)
@@ -462,7 +462,7 @@ def test_decoding_is_the_shape_code_s_own_place_by_place() -> None:
     shape = frozen()
     indices = torch.randint(128, (7, 4, 4), generator=torch.Generator().manual_seed(3))
     expected = shape.decode(shape.embed(indices))
-    torch.testing.assert_close(silhouettes.decode(one_hot_logits(indices, 128), shape), expected)
+    torch.testing.assert_close(mask_head.decode(one_hot_logits(indices, 128), shape), expected)
 
 
 def test_the_gradient_goes_through_the_decoder_to_the_codes() -> None:
@@ -471,7 +471,7 @@ def test_the_gradient_goes_through_the_decoder_to_the_codes() -> None:
     code = torch.randn(2, 128, 4, 4).requires_grad_()
     mixed = code.detach().clone().requires_grad_()
     weight = torch.randn(2, 1, 32, 32)
-    (silhouettes.decode(code, shape) * weight).sum().backward()
+    (mask_head.decode(code, shape) * weight).sum().backward()
     hard = torch.einsum(
         "nkij,kd->ndij", nn.functional.one_hot(mixed.argmax(1), 128).movedim(-1, 1).float(), shape.codebook.codes
     ).requires_grad_()
@@ -487,7 +487,7 @@ def test_codes_are_the_same_in_mixed_precision() -> None:
     shape = frozen()
     crops = torch.stack([disk((32, 32), 15, 14 + i / 4, 6 + i / 2) for i in range(20)])[:, None].float()
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = silhouettes.encode(crops, shape)
+        mixed = mask_head.encode(crops, shape)
     assert torch.equal(mixed, shape.encode(crops))
 
 
@@ -515,8 +515,8 @@ def test_true_boxes_and_true_codes_reach_what_the_shape_code_can_do(learned: Sha
     cells = torch.from_numpy(embryo.cells)
     boxes = boxes_of(cells)
     squares = crop_masks(cells, boxes, 32)
-    logits = silhouettes.decode(one_hot_logits(silhouettes.encode(squares[:, None], shape), 128), shape)[:, 0]
-    in_squares = found.ious(logits >= 0, squares > 0).diagonal().mean().item()
+    logits = mask_head.decode(one_hot_logits(mask_head.encode(squares[:, None], shape), 128), shape)[:, 0]
+    in_squares = postprocess.ious(logits >= 0, squares > 0).diagonal().mean().item()
     outputs = {"boxes": boxes, "scores": torch.linspace(1, 0.6, 6), "cell_logits": logits}
     result = vqamodal.to_segmentation(outputs, plan((150, 180), (150, 180)), ("cell",), 0.5)
     in_picture = np.mean([iou(a, b) for a, b in zip(result.masks, embryo.cells, strict=True)])
@@ -552,7 +552,7 @@ def test_repeated_cells_lose_their_score(
 ) -> None:
     """By hand, after Bodla et al. 2017: s times 1 - IoU where the IoU is more than 0.5."""
     table = torch.tensor(overlaps, dtype=torch.float64).reshape(len(overlaps), len(overlaps))
-    assert found.softened(table, torch.tensor(scores), 0.5).tolist() == pytest.approx(expected, abs=1e-6)
+    assert postprocess.softened(table, torch.tensor(scores), 0.5).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @given(st.integers(0, 80), st.floats(0.1, 0.95))
@@ -564,7 +564,7 @@ def test_shifted_squares_are_one_cell_by_their_iou(shift: int, most: float) -> N
         return
     boxes = torch.tensor([[10.0, 10, 90, 90], [10.0 + shift, 10, 90 + shift, 90]])
     scores = torch.tensor([0.9, 0.8])
-    left = found.rescored(boxes, torch.full((2, 28, 28), 9.0), scores, (100, 200), most)
+    left = postprocess.rescored(boxes, torch.full((2, 28, 28), 9.0), scores, (100, 200), most)
     assert left[0] == scores[0]
     assert float(left[1]) == pytest.approx(0.8 * (1 - iou_of_both if iou_of_both > most else 1), abs=0.02)
 
@@ -572,7 +572,7 @@ def test_shifted_squares_are_one_cell_by_their_iou(shift: int, most: float) -> N
 def test_overlap_is_counted_exactly_in_mixed_precision() -> None:
     masks = torch.stack([rectangle((100, 100), 0, 0, 100, i) for i in (99, 100)])
     with torch.autocast("cpu", torch.bfloat16):
-        assert found.ious(masks, masks)[0, 1].item() == pytest.approx(0.99, abs=1e-6)
+        assert postprocess.ious(masks, masks)[0, 1].item() == pytest.approx(0.99, abs=1e-6)
 
 
 # Scores.
@@ -621,9 +621,9 @@ def test_average_precision_is_coco_s(seed: int, capsys: pytest.CaptureFixture[st
     true = np.stack([disk(hw, *p).numpy() for p in places])
     off = [disk(hw, y + rng.normal(0, 2), x + rng.normal(0, 2), r * rng.uniform(0.8, 1.2)) for y, x, r in places * 2]
     guesses, scores = np.stack([m.numpy() for m in off])[:8], rng.permutation(np.linspace(0.1, 1, 8))
-    overlaps = found.ious(torch.from_numpy(guesses), torch.from_numpy(true))
+    overlaps = postprocess.ious(torch.from_numpy(guesses), torch.from_numpy(true))
     expected = coco(guesses, scores.tolist(), true)
-    assert found.average_precision(overlaps, torch.from_numpy(scores)) == pytest.approx(expected, abs=1e-6)
+    assert postprocess.average_precision(overlaps, torch.from_numpy(scores)) == pytest.approx(expected, abs=1e-6)
     assert 0 < expected < 1
 
 
@@ -682,7 +682,7 @@ def test_the_network_s_whole_view_is_the_part_it_was_shown(fit: Any, box: Any) -
     view = torch.tensor([[columns.start, rows.start, columns.stop, rows.stop]], dtype=torch.float32)
     top, left, bottom, right = geometry.box
     expected = torch.tensor([[left, top, right, bottom]], dtype=torch.float32)
-    torch.testing.assert_close(found.in_image(view, geometry), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(postprocess.in_image(view, geometry), expected, atol=1e-4, rtol=0)
 
 
 def test_cells_overlap_and_unsure_or_empty_ones_are_left_out() -> None:
@@ -716,7 +716,7 @@ def test_it_learns_drawn_embryos_by_heart(learned: ShapeCode, imagenet_backbone:
     hw = (128, 128)
     embryos = [draw_cleavage(seed, 4, 0.0, hw, "microscope") for seed in (1, 2)]
     batch = batch_of([[torch.from_numpy(cell) for cell in e.cells] for e in embryos], hw)
-    batch["image"] = torch.from_numpy(np.stack([normalise(e.image, Preprocessing())[None] for e in embryos]))
+    batch["image"] = torch.from_numpy(np.stack([normalize(e.image, Preprocessing())[None] for e in embryos]))
     net = build()
     assert net.shape is not None
     net.shape.load_state_dict(learned.state_dict())

@@ -31,7 +31,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_settings(tiny_weights: Path) -> SegmentSettings:
-    """One picture at a time, so that a run can be cancelled after each."""
+    """One picture at a time, so that a run can be canceled after each."""
     return SegmentSettings(weights=str(tiny_weights), device="cpu", batch_size=1, maps=("SA3", "LA1"))
 
 

@@ -90,7 +90,7 @@ def docked(make_napari_viewer, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def make(*found: Segmentation | Exception, **about: Any) -> tuple[Any, SegmentWidget]:
         origin = {"family": "vqamodal", "weights": "bundled", "weights_sha256": "0" * 64, "program": "napari-embryo 0"}
         monkeypatch.setattr(pipeline, "load_predictor", lambda settings: StubPredictor(found))
-        monkeypatch.setattr(pipeline, "analyse", stub_analyse)
+        monkeypatch.setattr(pipeline, "analyze", stub_analyse)
         monkeypatch.setattr(pipeline, "provenance", lambda image, predictor: {**origin, "settings": {}})
         viewer = make_napari_viewer()
         shape = HW if len(found) == 1 else (len(found), *HW)
@@ -132,7 +132,7 @@ def test_every_cell_is_a_layer_that_lies_on_the_image(qtbot, docked) -> None:
         np.testing.assert_array_equal(layer.extent.world, image.extent.world)
         assert (layer.units, layer.axis_labels) == (image.units, image.axis_labels)
         assert (layer.contour, layer.selected_label, layer.editable) == (2, number, True)
-        np.testing.assert_allclose(layer.get_color(number)[:3], np.divide(render.cell_colour(number), 255), atol=1e-6)
+        np.testing.assert_allclose(layer.get_color(number)[:3], np.divide(render.cell_color(number), 255), atol=1e-6)
         metadata = layer.metadata
         assert (metadata["cell"], metadata["family"], len(metadata["weights_sha256"])) == (number, "vqamodal", 64)
         assert metadata["source_layer"] == {"name": "day 2", "unique_id": str(image.unique_id)}
@@ -383,30 +383,30 @@ def test_what_was_done_before_it_failed_is_followed_and_kept(qtbot, docked) -> N
     followed_and_kept(viewer, widget)
 
 
-def test_what_was_done_before_cancelling_is_followed_and_kept(qtbot, docked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_done_before_canceling_is_followed_and_kept(qtbot, docked, monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_embryo import pipeline
 
     viewer, widget = docked(*DIVIDING, segmentation(), segmentation(), segmentation())
-    cancelled = Event()
+    canceled = Event()
 
     def patient(*args: Any) -> Iterator[Progress]:
         for step in stub_analyse(*args):
             yield step
             if step.done == 3:
-                cancelled.wait(30)
+                canceled.wait(30)
 
     take = widget._take
 
     def take_and_cancel(results: Any, progress: Progress) -> None:
         take(results, progress)
-        if progress.done == 3 and not cancelled.is_set():
+        if progress.done == 3 and not canceled.is_set():
             widget.panel.cancel_button.click()
-            cancelled.set()
+            canceled.set()
 
-    monkeypatch.setattr(pipeline, "analyse", patient)
+    monkeypatch.setattr(pipeline, "analyze", patient)
     monkeypatch.setattr(widget, "_take", take_and_cancel)
     run(qtbot, widget)
-    assert widget.panel.status.text().startswith("Cancelled: 4 of 6 done and kept.")
+    assert widget.panel.status.text().startswith("Canceled: 4 of 6 done and kept.")
     followed_and_kept(viewer, widget)
 
 

@@ -58,7 +58,7 @@ def test_a_cut_off_cell_becomes_whole_and_says_what_changed(qtbot, docked) -> No
     assert f"IoU {before / after:.2f}" in said
 
 
-def test_areas_are_told_in_micrometres_where_they_are_known(qtbot, docked) -> None:
+def test_areas_are_told_in_micrometers_where_they_are_known(qtbot, docked) -> None:
     metadata = {"napari_embryo": {"pixel_size_um": (0.5, 0.5)}}
     _, _, widget = docked(CUT_OFF.astype(np.uint8), metadata=metadata)
     assert f"{CUT_OFF.sum() / 4:,.0f} µm² → {WHOLE.sum() / 4:,.0f} µm²" in press(qtbot, widget)

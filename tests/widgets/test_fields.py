@@ -3,7 +3,7 @@
 import pytest
 
 from napari_embryo.settings import TrainSettings
-from napari_embryo.widgets._fields import FolderList, NamesEditor, NumberEditor, TableEditor, number_editors
+from napari_embryo.widgets._editors import FolderList, NamesEditor, NumberEditor, TableEditor, number_editors
 
 
 @pytest.mark.parametrize("number", [0, 1, 0.1, 1 / 3, 3e-5, 1e-8, 123456.789])

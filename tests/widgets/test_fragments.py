@@ -360,8 +360,8 @@ def test_the_line_is_that_of_the_rows(qtbot, docked, pixels: Pixels) -> None:
 def test_the_train_form_suits_the_family(qtbot) -> None:
     """One family's losses and rates are not another's."""
     from napari_embryo import recipes
-    from napari_embryo.widgets._fields import ships
-    from napari_embryo.widgets._recipe import RecipeForm
+    from napari_embryo.widgets._editors import ships
+    from napari_embryo.widgets._recipe_form import RecipeForm
 
     form = RecipeForm(lambda: None)
     for part in (form.network, form.data):

@@ -10,8 +10,8 @@ import pytest
 
 from napari_embryo import stream
 from napari_embryo.image import Progress
-from napari_embryo.widgets._process import Child, Clock, command, lasting, said
-from napari_embryo.widgets._run import Steps
+from napari_embryo.widgets._train_process import Child, Clock, command, lasting, said
+from napari_embryo.widgets._worker import Steps
 
 STEP = stream.Step(done=1, total=10, epoch=1, losses={"dice": 0.5, "edge": 0.25}, learning_rate=1e-3, seconds=0.1)
 EPOCH = stream.Epoch(
@@ -100,7 +100,7 @@ def test_a_time_in_words(seconds: float, words: str) -> None:
 
 def test_the_time_that_is_left_comes_from_the_steps_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([100.0, 102.0, 104.0])
-    monkeypatch.setattr("napari_embryo.widgets._process.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("napari_embryo.widgets._train_process.time.monotonic", lambda: next(now))
     clock = Clock()
     assert [clock.tick(done, 12) for done in (1, 2, 3)] == ["", ", about 20 s left", ", about 18 s left"]
 
@@ -171,7 +171,7 @@ def test_it_ends_at_once_when_nobody_listened_from_the_start(obedient: tuple[str
 
 
 def test_one_that_does_not_listen_is_ended_by_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_embryo.widgets._process.GRACE", 0.1)
+    monkeypatch.setattr("napari_embryo.widgets._train_process.GRACE", 0.1)
     child = Child()
     deaf = f"import time; print({stream.encode(STEP)!r}, flush=True); time.sleep(60)"
     steps = child.events((sys.executable, "-c", deaf))
@@ -186,7 +186,7 @@ def test_it_ends_when_the_program_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "obedient.py"
     script.write_text(OBEDIENT)
     parent = (
-        "import sys, time\nfrom napari_embryo.widgets._process import Child\nchild = Child()\n"
+        "import sys, time\nfrom napari_embryo.widgets._train_process import Child\nchild = Child()\n"
         "steps = child.events((sys.executable, sys.argv[1]))\nnext(steps)\n"
         "print(child._process.pid, flush=True)\ntime.sleep(60)"
     )

@@ -1,4 +1,4 @@
-"""Long work does not stop the window, can be cancelled, and says how it ended."""
+"""Long work does not stop the window, can be canceled, and says how it ended."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QTimer
 
 from napari_embryo.image import Progress
-from napari_embryo.widgets._run import RunPanel, Steps
+from napari_embryo.widgets._worker import RunPanel, Steps
 
 
 def steps(total: int, pause: float = 0.0) -> Steps[str]:
@@ -68,7 +68,7 @@ def test_the_window_stays_alive(qtbot, panel: RunPanel) -> None:
     assert max(b - a for a, b in pairwise(ticks)) < 0.2
 
 
-def test_cancelling_ends_after_the_step_under_way(qtbot, panel: RunPanel) -> None:
+def test_canceling_ends_after_the_step_under_way(qtbot, panel: RunPanel) -> None:
     closed = threading.Event()
 
     def endless() -> Steps[str]:
@@ -84,7 +84,7 @@ def test_cancelling_ends_after_the_step_under_way(qtbot, panel: RunPanel) -> Non
     qtbot.waitUntil(lambda: not panel.running)
     assert closed.is_set()
     assert len(came) < 1000
-    assert panel.status.text() == f"Cancelled: {len(came)} of 10000 done and kept."
+    assert panel.status.text() == f"Canceled: {len(came)} of 10000 done and kept."
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from napari_embryo import render, samples
 from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets import segment as module
 from napari_embryo.widgets._layers import LabelStack, described, source_of
-from napari_embryo.widgets._libraries import prepare_for_torch
+from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets.segment import CAM_LAYERS, MAPS, RESEARCH_USE, SHIPPED, WHAT, SegmentWidget
 
 Pixels = npt.NDArray[np.uint8]
@@ -106,12 +106,12 @@ def test_the_sample_becomes_labels_and_maps_that_lie_on_it(qtbot, docked, tiny_w
     assert metadata["failures"] == []
 
 
-def test_classes_have_their_fixed_colours_and_names(qtbot, docked, pixels: Pixels) -> None:
+def test_classes_have_their_fixed_colors_and_names(qtbot, docked, pixels: Pixels) -> None:
     viewer, widget = docked(pixels[0], name="day 5")
     run(qtbot, widget)
     labels = viewer.layers["day 5 blastocyst"]
     for value, name in enumerate(("ICM", "TE", "ZP"), start=1):
-        np.testing.assert_allclose(labels.get_color(value)[:3], np.divide(render.COLOURS[name], 255), atol=1e-6)
+        np.testing.assert_allclose(labels.get_color(value)[:3], np.divide(render.COLORS[name], 255), atol=1e-6)
     assert list(labels.features["class"]) == ["background", "ICM", "TE", "ZP"]
 
 
@@ -179,7 +179,7 @@ def test_a_frame_seen_too_early_is_drawn_again(qtbot, docked, pixels: Pixels, mo
     )
 
 
-def test_cancelling_leaves_the_finished_frames(qtbot, docked, pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_canceling_leaves_the_finished_frames(qtbot, docked, pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     slow_down(monkeypatch, 0.1)
     viewer, widget = docked(np.tile(pixels, (5, 1, 1)), name="film")
     widget.frames.setCurrentText("all frames")
@@ -190,7 +190,7 @@ def test_cancelling_leaves_the_finished_frames(qtbot, docked, pixels: Pixels, mo
     done = viewer.layers["film blastocyst"].data.any(axis=(1, 2))
     assert done[0]
     assert not done[-1]
-    assert widget.panel.status.text() == f"Cancelled: {done.sum()} of 30 done and kept."
+    assert widget.panel.status.text() == f"Canceled: {done.sum()} of 30 done and kept."
 
 
 def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -260,7 +260,7 @@ def test_works_on(qtbot, docked, pixels: Pixels, make: Callable[[Pixels], Any], 
     assert labels.metadata["napari_embryo"]["axes"] == axes
 
 
-def test_grey_and_colour_give_the_same(qtbot, docked, pixels: Pixels) -> None:
+def test_gray_and_color_give_the_same(qtbot, docked, pixels: Pixels) -> None:
     viewer, widget = docked(pixels[0], np.repeat(pixels[0][..., None], 3, -1), name="a")
     for layer in list(viewer.layers):
         widget.image.value = layer

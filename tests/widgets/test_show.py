@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from napari_embryo import io
-from napari_embryo.widgets import show as module
+from napari_embryo.widgets import _show_results as module
 
 
 def pictures(folder: Path, names: tuple[str, ...]) -> Path:

@@ -32,10 +32,10 @@ from napari_embryo.settings import (
     UNetSettings,
     VQAmodalSettings,
 )
-from napari_embryo.widgets import _recipe, _train_work
+from napari_embryo.widgets import _recipe_form, _train_work
 from napari_embryo.widgets._curves import Curves, Point
-from napari_embryo.widgets._fields import ModelBox
-from napari_embryo.widgets._recipe import RecipeForm
+from napari_embryo.widgets._editors import ModelBox
+from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import pair_of
 from napari_embryo.widgets.complete import CompleteWidget
 from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget
@@ -68,10 +68,10 @@ def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "annotated"
     folder.mkdir()
     for number in range(6):
-        grey = np.random.default_rng(number).integers(0, 60, HW, np.uint8)
+        gray = np.random.default_rng(number).integers(0, 60, HW, np.uint8)
         y, x = np.mgrid[: HW[0], : HW[1]]
-        grey[np.hypot(y - 24, x - 32) < 18] += 100
-        Pictures.fromarray(grey).save(folder / f"embryo{number}.png")
+        gray[np.hypot(y - 24, x - 32) < 18] += 100
+        Pictures.fromarray(gray).save(folder / f"embryo{number}.png")
         shapes = [
             {"label": label, "points": circle(radius), "shape_type": "polygon"}
             for label, radius in (("zp_outer", 20), ("zp_inner", 16), ("cavity", 8), ("icm", 5))
@@ -686,7 +686,7 @@ def test_families_of_cells_are_trained_as_their_recipes_say(
     docked, monkeypatch: pytest.MonkeyPatch, family: str, model: Any, start: str, recipe: str
 ) -> None:
     _, widget = docked()
-    monkeypatch.setattr(_recipe, "ships", lambda family: False)
+    monkeypatch.setattr(_recipe_form, "ships", lambda family: False)
     form, usual = widget.form, recipes.read(recipe)
     form.family.setCurrentIndex(form.family.findData(family))
     shown = form.value()

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from napari_embryo import __version__
-from napari_embryo.cli import about, drawing, reproducing, scoring, segmenting, training
+from napari_embryo.cli import demo, draw, evaluate, info, preview, reproduce, segment, train
 from napari_embryo.cli.terminal import console
 
 __all__ = ["app", "main"]
@@ -25,15 +25,15 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
 
 
 for command in (
-    segmenting.segment,
-    segmenting.demo,
-    training.recipes,
-    training.preview,
-    training.train,
-    scoring.evaluate,
-    reproducing.reproduce,
-    drawing.draw,
-    about.info,
+    segment.segment,
+    demo.demo,
+    train.recipes,
+    preview.preview,
+    train.train,
+    evaluate.evaluate,
+    reproduce.reproduce,
+    draw.draw,
+    info.info,
 ):
     app.command()(command)
 

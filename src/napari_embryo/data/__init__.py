@@ -1,13 +1,13 @@
 """From annotated folders to samples, their split and a report; nothing here needs torch."""
 
 from napari_embryo.data.embryos import Embryos, digest, embryo_of
-from napari_embryo.data.finding import find_samples
 from napari_embryo.data.labelme import read_polygons
+from napari_embryo.data.layouts import find_samples
+from napari_embryo.data.napari_samples import save_sample
 from napari_embryo.data.polygons import blastocyst_masks
-from napari_embryo.data.reporting import Report, report
+from napari_embryo.data.report import Report, report
 from napari_embryo.data.sample import Contents, Found, Sample, Skipped, Truth
-from napari_embryo.data.saved import save_sample
-from napari_embryo.data.splitting import Split, digests, kept_parts, split
+from napari_embryo.data.split import Split, digests, kept_parts, split
 
 __all__ = [
     "Contents",

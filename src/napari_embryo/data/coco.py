@@ -18,8 +18,8 @@ import numpy.typing as npt
 from napari_embryo import io
 from napari_embryo.data import rle
 from napari_embryo.data.embryos import known_embryo, reduced
-from napari_embryo.data.parts import part_meant, part_of
-from napari_embryo.data.pictures import Entry, check_size, pictures, read_grey, refuse, subfolders
+from napari_embryo.data.image_files import Entry, check_size, pictures, read_gray, refuse, subfolders
+from napari_embryo.data.official_split import part_meant, part_of
 from napari_embryo.data.polygons import fill
 from napari_embryo.data.sample import Bools, Truth
 
@@ -28,8 +28,8 @@ LOOKED_FOR_KINS = "a COCO JSON file whose annotations have a_segm and i_segm, or
 CELLS = frozenset(("cell", "cells", "blastomere", "blastomeres"))
 _AMODAL = ("a_segm", "segmentation")
 _VISIBLE = ("visible_segmentation", "i_segm", "inmodal_seg")
-_PIXEL_CENTRE = 0.499
-"""COCO counts from a pixel's corner, our outlines from its centre; the rest decides ties as COCO's own code does."""
+_PIXEL_CENTER = 0.499
+"""COCO counts from a pixel's corner, our outlines from its center; the rest decides ties as COCO's own code does."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def read(
     index: tuple[int, ...] = (),
 ) -> Truth:
     """One picture with its annotations; ``index`` is its place in a stack, as our own files of cells tell it."""
-    image = _read_plane(picture, index) if index else read_grey(picture)
+    image = _read_plane(picture, index) if index else read_gray(picture)
     if size is not None:
         check_size(picture, size, image)
     if not annotations:
@@ -284,4 +284,4 @@ def segment(outline: Any, shape: tuple[int, ...]) -> Bools:
     rings = [np.asarray(flat, float) for flat in outline]
     if not rings or any(r.ndim != 1 or r.size < 6 or r.size % 2 or not np.isfinite(r).all() for r in rings):
         raise ValueError("an annotation has no outline, or one of fewer than three corners")
-    return fill([r.reshape(-1, 2)[:, ::-1] - _PIXEL_CENTRE for r in rings], shape)
+    return fill([r.reshape(-1, 2)[:, ::-1] - _PIXEL_CENTER for r in rings], shape)

@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from napari_embryo.data.embryos import image_stem, inside, read_rows
-from napari_embryo.data.pictures import Entry, by_stem, check_size, folder_like, pictures, read_grey, read_mask, refuse
+from napari_embryo.data.image_files import (
+    Entry,
+    by_stem,
+    check_size,
+    folder_like,
+    pictures,
+    read_gray,
+    read_mask,
+    refuse,
+)
 from napari_embryo.data.sample import Truth, no_cells
 from napari_embryo.settings import GRADES
 
@@ -91,7 +100,7 @@ def _mask_column(row: Mapping[str, str], name: str) -> str | None:
 
 def read(picture: Path, ratio: str, grade: str, masks: Mapping[str, Path], classes: Sequence[str]) -> Truth:
     """A picture with its weak label; classes without a mask are unknown."""
-    image = read_grey(picture)
+    image = read_gray(picture)
     drawn = np.zeros((len(classes), *image.shape), bool)
     for name, path in masks.items():
         mask = read_mask(path)

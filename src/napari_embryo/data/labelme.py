@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_embryo import io
 from napari_embryo.data.embryos import reduced
-from napari_embryo.data.pictures import SUFFIXES, Entry, by_stem, check_size, read_grey, refuse
+from napari_embryo.data.image_files import SUFFIXES, Entry, by_stem, check_size, read_gray, refuse
 from napari_embryo.data.polygons import Polygons, Ring, blastocyst_masks, circle, fill, rectangle
 from napari_embryo.data.sample import Bools, Truth
 from napari_embryo.settings import BLASTOCYST_CLASSES
@@ -176,7 +176,7 @@ def _image(path: Path, content: Mapping[str, Any]) -> npt.NDArray[Any]:
     """The picture beside the file, else where the file says, else the one embedded in it."""
     beside = _image_beside(path, str(content.get("imagePath") or ""))
     if beside is not None:
-        return read_grey(beside)
+        return read_gray(beside)
     if isinstance(content.get("imageData"), str):
         return _embedded(path, content["imageData"])
     raise FileNotFoundError(f"{path}: no image of the same name ({', '.join(SUFFIXES)}) lies beside it")
@@ -197,4 +197,4 @@ def _embedded(path: Path, data: str) -> npt.NDArray[Any]:
             pixels = np.asarray(picture if picture.mode in ("L", "RGB", "RGBA", "I;16") else picture.convert("RGB"))
     except (binascii.Error, OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: its imageData is no picture ({error}); put the picture beside it") from error
-    return io.to_grey(pixels) if pixels.ndim == 3 else pixels
+    return io.to_gray(pixels) if pixels.ndim == 3 else pixels

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_embryo.data.pictures import (
+from napari_embryo.data.image_files import (
     Entry,
     by_stem,
     check_size,
     folder_like,
-    read_grey,
+    read_gray,
     read_label_image,
     read_mask,
     refuse,
@@ -84,7 +84,7 @@ def _with_masks(folder: Path, masks: Mapping[str, MaskFiles], classes: Sequence[
 
 def read_masks(picture: Path, masks: MaskFiles, classes: Sequence[str]) -> Truth:
     """A picture with one mask file per class; a class without a file is unknown, not empty."""
-    image = read_grey(picture)
+    image = read_gray(picture)
     drawn = np.zeros((len(classes), *image.shape), bool)
     for i, name in enumerate(classes):
         if name in masks:
@@ -143,7 +143,7 @@ def _with_label_images(pictures: Path, masks: Path, classes: Sequence[str]) -> I
 
 def read_labels(picture: Path, labels: Path, classes: Sequence[str]) -> Truth:
     """A picture with a label image: i + 1 is class i; with a single class, everything that is not 0."""
-    image, values = read_grey(picture), read_label_image(labels)
+    image, values = read_gray(picture), read_label_image(labels)
     check_size(labels, values.shape, image)
     masks = masks_of_labels(labels, values, classes)
     return Truth(image, masks, np.ones(len(classes), bool), no_cells(image))

@@ -8,14 +8,14 @@ import numpy.typing as npt
 from napari_embryo.data.sample import Bools
 
 Ring = npt.NDArray[np.float64]
-"""(N, 2) of (y, x); a pixel's centre lies at whole numbers."""
+"""(N, 2) of (y, x); a pixel's center lies at whole numbers."""
 Polygons = dict[str, list[Ring]]
 """Rings by label."""
 _CIRCLE_CORNERS = 180
 
 
 def fill(rings: Iterable[Ring], shape: tuple[int, ...]) -> Bools:
-    """(H, W) bool: every pixel whose centre lies in or on one of the rings; what lies beyond the picture is cut off.
+    """(H, W) bool: every pixel whose center lies in or on one of the rings; what lies beyond the picture is cut off.
 
     Where a ring crosses itself, the even-odd rule holds.
     """
@@ -51,7 +51,7 @@ def _crossings(ring: Ring, height: int) -> tuple[npt.NDArray[np.intp], Ring]:
 
 
 def _add_level_edges(inside: Bools, ring: Ring) -> None:
-    """Corners and horizontal edges that run through centres of pixels; no crossing finds these."""
+    """Corners and horizontal edges that run through centers of pixels; no crossing finds these."""
     height, width = inside.shape
     for (y0, x0), (y1, x1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
         if y0 == np.rint(y0) and 0 <= y0 < height:
@@ -68,11 +68,11 @@ def rectangle(corners: Ring) -> Ring:
 
 
 def circle(points: Ring) -> Ring:
-    """From the centre and a point on the circle."""
-    centre, edge = points
+    """From the center and a point on the circle."""
+    center, edge = points
     angle = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
-    radius = float(np.hypot(*(edge - centre)))
-    return np.stack((centre[0] + radius * np.sin(angle), centre[1] + radius * np.cos(angle)), axis=1)
+    radius = float(np.hypot(*(edge - center)))
+    return np.stack((center[0] + radius * np.sin(angle), center[1] + radius * np.cos(angle)), axis=1)
 
 
 def blastocyst_masks(polygons: Mapping[str, list[Ring]], shape: tuple[int, ...]) -> tuple[Bools, Bools]:

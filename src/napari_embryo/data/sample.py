@@ -21,7 +21,7 @@ class Truth:
     Parameters
     ----------
     image
-        (H, W) grey, any real dtype.
+        (H, W) gray, any real dtype.
     masks
         (C, H, W) bool in the order of the classes asked for.
     known
@@ -60,7 +60,7 @@ class Truth:
 def _check_shapes(truth: Truth) -> None:
     hw = truth.image.shape
     if len(hw) != 2:
-        raise ValueError(f"an image of shape {hw} came; needed is a single grey picture (height, width)")
+        raise ValueError(f"an image of shape {hw} came; needed is a single gray picture (height, width)")
     for what, drawn in (("masks", truth.masks), ("cells", truth.cells), ("visible", truth.visible)):
         if drawn is not None and (drawn.ndim != 3 or drawn.shape[1:] != hw):
             raise ValueError(f"{what} of shape {drawn.shape} do not fit the image of {hw[0]} x {hw[1]} pixels")

@@ -1,5 +1,6 @@
 """Metrics on annotated pictures: how well masks and single cells agree, and how near fragmentation ratios come."""
 
+from napari_embryo.evaluate.bootstrap import bootstrap_interval
 from napari_embryo.evaluate.cells import (
     CELL_COLUMNS,
     IOU_THRESHOLDS,
@@ -19,7 +20,6 @@ from napari_embryo.evaluate.ratios import (
     ratio_summary,
     score_ratios,
 )
-from napari_embryo.evaluate.spread import bootstrap_interval
 
 __all__ = [
     "CELL_COLUMNS",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from napari_embryo.data import Sample, rle
-from napari_embryo.evaluate.spread import bootstrap_interval, drawn_embryos
+from napari_embryo.evaluate.bootstrap import bootstrap_interval, drawn_embryos
 from napari_embryo.image import Segmentation
 
 Masks = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from napari_embryo import measure
 from napari_embryo.data import Sample
-from napari_embryo.evaluate.spread import bootstrap_interval
+from napari_embryo.evaluate.bootstrap import bootstrap_interval
 
 Masks = npt.NDArray[np.bool_]
 COLUMNS = ("image", "embryo", "source", "class", "iou", "dice", "intersection", "union", "found", "truth")
@@ -25,7 +25,7 @@ def score(
     samples
         Pictures not trained on.
     predict
-        (H, W) grey -> (C, H, W) masks.
+        (H, W) gray -> (C, H, W) masks.
     classes
         Names of the masks.
     """

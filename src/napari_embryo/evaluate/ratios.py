@@ -10,7 +10,7 @@ import pandas as pd
 from napari_embryo import measure
 from napari_embryo.data import Sample, Truth
 from napari_embryo.data.sample import fragmentation_ratio
-from napari_embryo.evaluate.spread import bootstrap_interval
+from napari_embryo.evaluate.bootstrap import bootstrap_interval
 from napari_embryo.image import Segmentation
 from napari_embryo.settings import FRAGMENT_CLASSES, GRADES
 
@@ -56,7 +56,7 @@ def score_ratios(samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.ge
     samples
         Pictures not trained on, with the classes fragment and embryo.
     predict
-        (H, W) grey -> what was found.
+        (H, W) gray -> what was found.
     """
     rows = []
     for sample in samples:

@@ -9,7 +9,7 @@ from napari_embryo.io.headers import SUFFIXES
 from napari_embryo.io.layers import LayerData, from_napari, to_napari, write_layer, written_layer
 from napari_embryo.io.ome import OmeTiff, OmeTiffStackWriter, read_ome_tiff, write_ome_tiff
 from napari_embryo.io.opening import open_image, open_plan, read_image
-from napari_embryo.io.pixels import to_grey
+from napari_embryo.io.pixels import to_gray
 from napari_embryo.io.plan import Focus, Gaps, Grouping, OpenChoices, OpenPlan, PlannedImage, plan_file
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "read_ome_tiff",
     "replacing",
     "sharpness",
-    "to_grey",
+    "to_gray",
     "to_napari",
     "write_csv_atomic",
     "write_layer",

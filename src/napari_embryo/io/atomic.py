@@ -86,7 +86,7 @@ def _cell(value: Any) -> Any:
 
 
 def write_png(path: Path | str, pixels: npt.NDArray[np.uint8]) -> Path:
-    """Write an 8-bit picture, grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4), compressed fast rather than small.
+    """Write an 8-bit picture, gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4), compressed fast rather than small.
 
     Parameters
     ----------

@@ -20,21 +20,21 @@ EDGE_PERCENTILE = 98.0
 
 
 def sharpness(picture: npt.ArrayLike) -> float:
-    """Normalised variance of the Laplacian: var(∇²I) / mean(I)², the same for any exposure time.
+    """Normalized variance of the Laplacian: var(∇²I) / mean(I)², the same for any exposure time.
 
     Parameters
     ----------
     picture
-        (Y, X) grey values, at least 3 x 3.
+        (Y, X) gray values, at least 3 x 3.
 
     Returns
     -------
     float
         0 for a flat or black picture; larger is sharper. Only pictures of one scene can be compared.
     """
-    grey = np.asarray(picture, dtype=np.float64)
-    mean = grey.mean()
-    return float(_laplacian(grey).var() / mean**2) if mean else 0.0
+    gray = np.asarray(picture, dtype=np.float64)
+    mean = gray.mean()
+    return float(_laplacian(gray).var() / mean**2) if mean else 0.0
 
 
 def best_focus(stack: npt.ArrayLike) -> int:
@@ -43,7 +43,7 @@ def best_focus(stack: npt.ArrayLike) -> int:
     Parameters
     ----------
     stack
-        (F, Y, X) grey values.
+        (F, Y, X) gray values.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def embryo_focus(stack: npt.ArrayLike) -> int:
     Parameters
     ----------
     stack
-        (F, Y, X) grey values.
+        (F, Y, X) gray values.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def extended_depth_of_field(stack: npt.ArrayLike) -> Array:
     Parameters
     ----------
     stack
-        (F, Y, X) grey values.
+        (F, Y, X) gray values.
 
     Returns
     -------
@@ -157,10 +157,10 @@ def _focus_block(block: Array, how: str) -> Array:
     return (stack[embryo_focus(stack)] if how == "best" else extended_depth_of_field(stack))[None]
 
 
-def _laplacian(grey: Array) -> Array:
-    """Of the pixels that have four neighbours."""
-    neighbours = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    laplacian: Array = neighbours - 4 * grey[1:-1, 1:-1]
+def _laplacian(gray: Array) -> Array:
+    """Of the pixels that have four neighbors."""
+    neighbors = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
+    laplacian: Array = neighbors - 4 * gray[1:-1, 1:-1]
     return laplacian
 
 

@@ -26,14 +26,14 @@ MIN_SIDE = 2
 """A picture has at least this many pixels along each side."""
 
 PRINT_RESOLUTION_UM = 20.0
-"""A TIFF resolution tag of so many micrometres per pixel or more (72 to 1200 dpi) is one for printing."""
+"""A TIFF resolution tag of so many micrometers per pixel or more (72 to 1200 dpi) is one for printing."""
 
 UM = {
     "pm": 1e-6, "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0,
     "micrometer": 1.0, "micrometre": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "mm": 1e3, "cm": 1e4,
     "centimeter": 1e4, "dm": 1e5, "m": 1e6, "meter": 1e6, "in": 25400.0, "inch": 25400.0, "å": 1e-4, "Å": 1e-4,
 }  # fmt: skip
-"""Micrometres in each unit of length that files name."""
+"""Micrometers in each unit of length that files name."""
 
 HOURS = {
     "ms": 1 / 3.6e6, "msec": 1 / 3.6e6, "millisecond": 1 / 3.6e6, "s": 1 / 3600, "sec": 1 / 3600, "second": 1 / 3600,
@@ -58,10 +58,10 @@ class Header:
     shape
         Of the array in the file.
     axes
-        One letter per dimension: T, F, Y, X; C (channels: each becomes an image), S (colour or alpha samples: become
-        grey), ``?`` (the file does not say).
+        One letter per dimension: T, F, Y, X; C (channels: each becomes an image), S (color or alpha samples: become
+        gray), ``?`` (the file does not say).
     dtype
-        Of the grey values it will give.
+        Of the gray values it will give.
     pixel_size_um, hours, focus_um
         As in `EmbryoImage`, where the file says.
     names
@@ -93,7 +93,7 @@ class Header:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is one picture, grey or in colour."""
+        """Whether it is one picture, gray or in color."""
         return self.axes in ("YX", "YXS")
 
 
@@ -166,7 +166,7 @@ def _picture_header(path: Path) -> Header:
         samples = _SAMPLES.get(image.mode, 3)
         shape = (image.height, image.width, samples)[: 2 if samples == 1 else 3]
         axes, dtype = "YXS"[: len(shape)], np.dtype(_TYPES.get(image.mode, "uint8"))
-    notes = ("16 bit colour is read with 8 bit",) if samples > 1 and _png_bits(path) == 16 else ()
+    notes = ("16 bit color is read with 8 bit",) if samples > 1 and _png_bits(path) == 16 else ()
     return Header(path, shape, axes, dtype, notes=notes)
 
 
@@ -183,9 +183,9 @@ def _array_header(path: Path) -> Header:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim < 2:
         raise complaint(path, f"an array of shape {array.shape}", "at least two axes (Y, X) are needed", "Reshape it")
-    is_colour = array.ndim > 2 and array.shape[-1] in (3, 4) and array.dtype == np.uint8
-    axes = "?" * (array.ndim - 2 - is_colour) + "YX" + "S" * is_colour
-    notes = (f"the last axis, of length {array.shape[-1]}, is taken as colour",) if is_colour else ()
+    is_color = array.ndim > 2 and array.shape[-1] in (3, 4) and array.dtype == np.uint8
+    axes = "?" * (array.ndim - 2 - is_color) + "YX" + "S" * is_color
+    notes = (f"the last axis, of length {array.shape[-1]}, is taken as color",) if is_color else ()
     return Header(path, array.shape, axes, array.dtype, notes=notes)
 
 
@@ -270,7 +270,7 @@ def _tiff_axis(path: Path, axis: str, axes: str) -> str:
         raise complaint(
             path,
             f"it has the axes {axes}, of which {axis!r} is not understood",
-            "time (T), planes (Z), channels (C), Y, X and colour (S) are",
+            "time (T), planes (Z), channels (C), Y, X and color (S) are",
             "Save the part you need as one image",
         )
     return _KNOWN_TIFF_AXES[axis]

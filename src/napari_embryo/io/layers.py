@@ -20,9 +20,9 @@ NAMESPACE = "napari_embryo"
 def to_napari(image: EmbryoImage) -> LayerData:
     """A napari image layer with scale, translate, units, axis labels, name and metadata.
 
-    Y and X are in micrometres where the pixel size is known, else in pixels. T is in hours where these are known and
-    regular, else it counts frames; F is in micrometres where the planes' heights are known and regular. All values,
-    irregular hours too, stand in ``metadata["napari_embryo"]``; what the reader learnt stands beside, in ``metadata``.
+    Y and X are in micrometers where the pixel size is known, else in pixels. T is in hours where these are known and
+    regular, else it counts frames; F is in micrometers where the planes' heights are known and regular. All values,
+    irregular hours too, stand in ``metadata["napari_embryo"]``; what the reader learned stands beside, in ``metadata``.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def _plain_sequence(values: Any) -> list[Any]:
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can hold of a layer's metadata; arrays, such as an image's original colours, are not written again."""
+    """What JSON can hold of a layer's metadata; arrays, such as an image's original colors, are not written again."""
     return {str(key): value for key, value in values.items() if _is_plain(value)}
 
 

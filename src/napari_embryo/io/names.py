@@ -16,7 +16,7 @@ INCUBATOR = re.compile(
 """``D2013.01.28_S0717_I132_WELL7_RUN93``: date, slide, instrument, well, run."""
 
 FOCAL = re.compile(r"(?P<id>.+)_(?P<plane>-?\d+)_(?P<grade>[^_]+)")
-"""``32176207_-15_2BB-``: embryo, plane in micrometres, grade. Believed where one embryo has a plane below 0."""
+"""``32176207_-15_2BB-``: embryo, plane in micrometers, grade. Believed where one embryo has a plane below 0."""
 
 FOCAL_FOLDER = re.compile(r"F(?P<plane>-?\d+)", re.IGNORECASE)
 """``F-15``, ``F0``, ``F15``: one folder per focal plane."""

@@ -42,7 +42,7 @@ class OmeTiff:
     data
         The array, with the dtype it was written with.
     axes
-        Letters of T, C, F, Y, X, S (colour samples), one per dimension.
+        Letters of T, C, F, Y, X, S (color samples), one per dimension.
     name
         The image's name.
     pixel_size_um
@@ -54,7 +54,7 @@ class OmeTiff:
     names
         One per C (channel names), or the names of the labels from 1 on.
     kind
-        Whether the values are grey values or labels.
+        Whether the values are gray values or labels.
     metadata
         Whatever JSON can say.
     layer
@@ -89,9 +89,9 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
         bool, integers, float16, float32 or float64. OME knows no 64-bit integers: they are stored with 32 bits and read
         back with 64, and a value that needs more is refused.
     axes
-        One letter per dimension, of T, C, F, then YX or YXS (S: colour samples).
+        One letter per dimension, of T, C, F, then YX or YXS (S: color samples).
     pixel_size_um
-        Height and width of a pixel in micrometres, where known.
+        Height and width of a pixel in micrometers, where known.
     hours
         One per T, where known.
     focus_um
@@ -230,7 +230,7 @@ def write_ome_tiff(path: Path | str, array: Any, axes: str, **about: Any) -> Pat
     array
         NumPy or dask array.
     axes
-        One letter per dimension, of T, C, F, then YX or YXS (S: colour samples).
+        One letter per dimension, of T, C, F, then YX or YXS (S: color samples).
     **about
         ``pixel_size_um``, ``hours``, ``focus_um``, ``names``, ``name``, ``kind``, ``metadata``, ``layer`` as in
         `OmeTiffStackWriter`.
@@ -352,7 +352,7 @@ def _check_axes(path: Path, axes: str, shape: tuple[int, ...]) -> None:
     if 0 in shape:
         raise ImageError(f"{path}: an array of shape {shape} came; there is no pixel in it to write")
     if axes.endswith("S") and shape[-1] not in (3, 4):
-        raise ImageError(f"{path}: {shape[-1]} colour samples came; RGB (3) or RGBA (4) can be written")
+        raise ImageError(f"{path}: {shape[-1]} color samples came; RGB (3) or RGBA (4) can be written")
 
 
 def _check_lengths(path: Path, about: Mapping[str, Any]) -> None:
@@ -421,7 +421,7 @@ def _printable(text: str) -> str:
 
 
 def even_step(values: Sequence[float] | None) -> float | None:
-    """The distance between neighbours where it is everywhere the same and not nothing, else None."""
+    """The distance between neighbors where it is everywhere the same and not nothing, else None."""
     if values is None or len(values) < 2:
         return None
     steps = np.diff(values)

@@ -7,14 +7,14 @@ from typing import Any
 from napari_embryo.image import EmbryoImage
 from napari_embryo.io.errors import complaint
 from napari_embryo.io.focus import focus_image
-from napari_embryo.io.pixels import FileReader, LazyPlanes, Load, LoadFromFile, LoadFromFiles, to_grey
+from napari_embryo.io.pixels import FileReader, LazyPlanes, Load, LoadFromFile, LoadFromFiles, to_gray
 from napari_embryo.io.plan import OpenPlan, PlannedImage, check_is_one, plan_file
 
 
 def read_image(path: Path | str) -> EmbryoImage:
-    """Read one image file: grey values, axes, and sizes where the file knows them.
+    """Read one image file: gray values, axes, and sizes where the file knows them.
 
-    A single picture is read at once; of a stack or a video each picture is read when it is needed. Colour becomes grey
+    A single picture is read at once; of a stack or a video each picture is read when it is needed. Color becomes gray
     in the ITU-R BT.601 weights, and the original stays in ``metadata["rgb"]``. What had to be assumed is in
     ``metadata["notes"]``.
 
@@ -76,33 +76,33 @@ def open_image(planned: PlannedImage) -> EmbryoImage:
 
 
 def _open_picture(planned: PlannedImage) -> tuple[Any, Any]:
-    pixels = _load_from_file(planned, colour=True)(())
-    return (to_grey(pixels), pixels) if pixels.ndim == 3 else (pixels, None)
+    pixels = _load_from_file(planned, color=True)(())
+    return (to_gray(pixels), pixels) if pixels.ndim == 3 else (pixels, None)
 
 
 def _open_stack(planned: PlannedImage) -> tuple[Any, Any]:
     header = planned.header
     leading = tuple(planned.sizes[axis] for axis in planned.final_axes[:-2])
-    grey = LazyPlanes(_load(planned, colour=False), leading, header.hw, header.dtype).as_dask()
+    gray = LazyPlanes(_load(planned, color=False), leading, header.hw, header.dtype).as_dask()
     if not header.axes.endswith("S"):
-        return grey, None
+        return gray, None
     samples = header.sizes["S"] if planned.is_one_file else 3
-    return grey, LazyPlanes(_load(planned, colour=True), leading, (*header.hw, samples), header.dtype).as_dask()
+    return gray, LazyPlanes(_load(planned, color=True), leading, (*header.hw, samples), header.dtype).as_dask()
 
 
-def _load(planned: PlannedImage, colour: bool) -> Load:
+def _load(planned: PlannedImage, color: bool) -> Load:
     if planned.is_one_file:
-        return _load_from_file(planned, colour)
-    return LoadFromFiles(planned.rows, planned.header, colour)
+        return _load_from_file(planned, color)
+    return LoadFromFiles(planned.rows, planned.header, color)
 
 
-def _load_from_file(planned: PlannedImage, colour: bool) -> LoadFromFile:
+def _load_from_file(planned: PlannedImage, color: bool) -> LoadFromFile:
     header = planned.header
     leading = header.axes[: header.axes.index("Y")]
     letters = iter(planned.axes)
     axes = "".join("C" if axis == "C" else next(letters) for axis in leading)
     return LoadFromFile(
-        FileReader(header), axes, header.shape[: len(axes)], planned.final_axes[:-2], planned.channel, colour
+        FileReader(header), axes, header.shape[: len(axes)], planned.final_axes[:-2], planned.channel, color
     )
 
 

@@ -1,4 +1,4 @@
-"""Pixels: from a file to grey values, one picture at a time."""
+"""Pixels: from a file to gray values, one picture at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ LUMA = (19595, 38470, 7471)
 """ITU-R BT.601 weights (0.299, 0.587, 0.114) in 1 / 65536, those of every JPEG; equal samples give their own value."""
 
 
-def to_grey(pixels: Array) -> Array:
-    """Grey values of colour samples in the last axis, in the ITU-R BT.601 weights and in the type they came in.
+def to_gray(pixels: Array) -> Array:
+    """Gray values of color samples in the last axis, in the ITU-R BT.601 weights and in the type they came in.
 
     Parameters
     ----------
     pixels
-        (..., Y, X, S) with S = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; alpha is ignored.
+        (..., Y, X, S) with S = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha; alpha is ignored.
 
     Returns
     -------
@@ -54,14 +54,14 @@ def to_grey(pixels: Array) -> Array:
     if pixels.dtype in (np.uint8, np.uint16):
         return _weigh_integers(pixels)
     weighed = pixels[..., :3].astype(np.float64) @ (np.array(LUMA) / 65536)
-    grey: Array = (weighed if pixels.dtype.kind == "f" else np.rint(weighed)).astype(pixels.dtype)
-    return grey
+    gray: Array = (weighed if pixels.dtype.kind == "f" else np.rint(weighed)).astype(pixels.dtype)
+    return gray
 
 
 def _weigh_integers(pixels: Array) -> Array:
     red, green, blue = (pixels[..., i].astype(np.uint32) * np.uint32(weight) for i, weight in enumerate(LUMA))
-    grey: Array = ((red + green + blue + np.uint32(1 << 15)) >> np.uint32(16)).astype(pixels.dtype)
-    return grey
+    gray: Array = ((red + green + blue + np.uint32(1 << 15)) >> np.uint32(16)).astype(pixels.dtype)
+    return gray
 
 
 # --- one picture of a file ------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def _open_picture(header: Header) -> Callable[[int], Array]:
 
 
 def read_picture(path: Path) -> Array:
-    """A PNG, JPEG or BMP as it is: grey, or grey and alpha, RGB, RGB and alpha in the last axis."""
+    """A PNG, JPEG or BMP as it is: gray, or gray and alpha, RGB, RGB and alpha in the last axis."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -288,8 +288,8 @@ class LoadFromFile:
         The order in which the index comes, such as "TF".
     channel
         Which C.
-    colour
-        True: the samples as they are; False: grey.
+    color
+        True: the samples as they are; False: gray.
     """
 
     reader: FileReader
@@ -297,13 +297,13 @@ class LoadFromFile:
     sizes: tuple[int, ...]
     wanted: str
     channel: int
-    colour: bool
+    color: bool
 
     def __call__(self, index: tuple[int, ...]) -> Array:
         where = dict(zip(self.wanted, index, strict=True)) | {"C": self.channel}
         number = np.ravel_multi_index([where[axis] for axis in self.axes], self.sizes) if self.axes else 0
         plane = self.reader.plane(int(number))
-        return plane if self.colour or plane.ndim == 2 else to_grey(plane)
+        return plane if self.color or plane.ndim == 2 else to_gray(plane)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,22 +316,22 @@ class LoadFromFiles:
         By frame and focal plane.
     header
         Of the first file: every other file must have its size and type.
-    colour
-        True: three samples; False: grey.
+    color
+        True: three samples; False: gray.
     """
 
     files: tuple[tuple[Path | None, ...], ...]
     header: Header
-    colour: bool
+    color: bool
 
     def __call__(self, index: tuple[int, ...]) -> Array:
         path = self._path(index)
         if path is None:
-            return np.zeros((*self.header.hw, 3) if self.colour else self.header.hw, self.header.dtype)
+            return np.zeros((*self.header.hw, 3) if self.color else self.header.hw, self.header.dtype)
         plane = read_plane(path)
-        grey = to_grey(plane) if plane.ndim == 3 else plane
-        _check_fits(path, grey, self.header)
-        return _as_rgb(plane) if self.colour else grey
+        gray = to_gray(plane) if plane.ndim == 3 else plane
+        _check_fits(path, gray, self.header)
+        return _as_rgb(plane) if self.color else gray
 
     def _path(self, index: tuple[int, ...]) -> Path | None:
         if len(index) == 2:
@@ -358,10 +358,10 @@ def _as_rgb(plane: Array) -> Array:
     )
 
 
-def _check_fits(path: Path, grey: Array, first: Header) -> None:
-    if grey.shape != first.hw or grey.dtype != first.dtype:
+def _check_fits(path: Path, gray: Array, first: Header) -> None:
+    if gray.shape != first.hw or gray.dtype != first.dtype:
         raise ImageError(
-            f"{path}: {grey.shape[1]} x {grey.shape[0]} pixels of {grey.dtype} came, but {first.path.name}, the first "
+            f"{path}: {gray.shape[1]} x {gray.shape[0]} pixels of {gray.dtype} came, but {first.path.name}, the first "
             f"of the stack, has {first.hw[1]} x {first.hw[0]} of {first.dtype}; one stack needs one size and type. "
             "Move the file elsewhere or open the files separately."
         )

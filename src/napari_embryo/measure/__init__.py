@@ -4,8 +4,8 @@ from napari_embryo.measure.agreement import dice, iou, pooled_iou
 from napari_embryo.measure.cells import CELL_COLUMNS, CELLS, measure_cells
 from napari_embryo.measure.fragments import RATIO_COLUMNS, fragmentation, grade
 from napari_embryo.measure.objects import COLUMNS, Mask, Row, measure_masks, zona_thickness_um
-from napari_embryo.measure.pictures import measure_all, measure_labels, where
-from napari_embryo.measure.words import (
+from napari_embryo.measure.rows import measure_all, measure_labels, where
+from napari_embryo.measure.summary_text import (
     cells_said,
     far_apart,
     far_apart_said,

@@ -42,7 +42,7 @@ def measure_masks(
     classes
         C names; the label of ``classes[i]`` is i + 1.
     pixel_size_um
-        Height and width of a pixel in micrometres, where known. They may differ.
+        Height and width of a pixel in micrometers, where known. They may differ.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def measure_masks(
         * ``equivalent_diameter_px``, ``equivalent_diameter_um``: diameter of the disc of the same area;
         * ``major_axis_um``, ``minor_axis_um``: full axes of the ellipse with the same second moments;
         * ``eccentricity`` of that ellipse, 0 for a disc;
-        * ``centroid_y_px``, ``centroid_x_px``: pixel (0, 0) has its centre at 0, 0.
+        * ``centroid_y_px``, ``centroid_x_px``: pixel (0, 0) has its center at 0, 0.
     """
     stack = np.asarray(masks, bool)
     if stack.ndim != 3 or len(stack) != len(classes):
@@ -118,7 +118,7 @@ def zona_thickness_um(zona: npt.ArrayLike, pixel_size_um: tuple[float, float]) -
     zona
         (H, W) bool.
     pixel_size_um
-        Height and width of a pixel in micrometres.
+        Height and width of a pixel in micrometers.
 
     Returns
     -------

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_embryo.image import Segmentation
-from napari_embryo.models import baselines, binary, fragmentation, regdeeplab, resanet, shapecode, vqamodal
+from napari_embryo.models import baselines, binary_loss, fragmentation, regdeeplab, resanet, shapecode, vqamodal
 from napari_embryo.models.blocks import MapInfo
 from napari_embryo.settings import AnyModelSettings
 
@@ -35,8 +35,8 @@ FAMILIES: dict[str, Callable[[Any], nn.Module]] = {
     "shapecode": shapecode.build,
 }
 LOSSES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]] = {
-    "resanet": binary.loss,
-    "unet": binary.loss,
+    "resanet": binary_loss.loss,
+    "unet": binary_loss.loss,
     "regdeeplab": fragmentation.loss,
     "inception": fragmentation.loss,
     "vqamodal": vqamodal.loss,
@@ -48,8 +48,8 @@ GUIDED = frozenset(("vqamodal",))
 look at depends on the true ones."""
 
 COUNTS: dict[str, Callable[[dict[str, Tensor]], dict[str, float]]] = {
-    "resanet": binary.counts,
-    "unet": binary.counts,
+    "resanet": binary_loss.counts,
+    "unet": binary_loss.counts,
     "regdeeplab": fragmentation.counts,
     "inception": fragmentation.counts,
     "vqamodal": vqamodal.counts,
@@ -58,8 +58,8 @@ COUNTS: dict[str, Callable[[dict[str, Tensor]], dict[str, float]]] = {
 """targets -> over how many things every loss is a mean; all names that the losses can have."""
 
 SCORES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor], Sequence[str]], dict[str, Tensor]]] = {
-    "resanet": binary.score,
-    "unet": binary.score,
+    "resanet": binary_loss.score,
+    "unet": binary_loss.score,
     "regdeeplab": fragmentation.score,
     "inception": fragmentation.score,
     "vqamodal": vqamodal.score,
@@ -68,8 +68,8 @@ SCORES: dict[str, Callable[[dict[str, Tensor], dict[str, Tensor], Sequence[str]]
 """(outputs, targets, classes) -> scores (B,) by name for each picture, higher is better, NaN where unknown."""
 
 DECODERS: dict[str, Callable[..., Segmentation]] = {
-    "resanet": binary.to_segmentation,
-    "unet": binary.to_segmentation,
+    "resanet": binary_loss.to_segmentation,
+    "unet": binary_loss.to_segmentation,
     "regdeeplab": fragmentation.to_segmentation,
     "vqamodal": vqamodal.to_segmentation,
 }

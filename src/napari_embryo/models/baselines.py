@@ -17,7 +17,7 @@ def _double(inside: int, outside: int) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015) with batch normalisation, same padding and bilinear up-sampling.
+    """U-Net (Ronneberger et al. 2015) with batch normalization, same padding and bilinear up-sampling.
 
     64-128-256-512-1024 channels by default; 16 base channels are the network CA-Net extends. Any input size from 16.
     """
@@ -32,7 +32,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(widths[0], len(settings.classes), 1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Segment normalised grey images (B, 1, H, W); return ``logits`` (B, C, H, W)."""
+        """Segment normalized gray images (B, 1, H, W); return ``logits`` (B, C, H, W)."""
         skips: list[Tensor] = []
         x = images
         for level, block in enumerate(self.down):
@@ -73,7 +73,7 @@ class Inception(nn.Module):
         self.regression = RegressionHead(nn.Identity(), width, settings.dropout)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Judge normalised grey images (B, 1, H, W); return ``ratio`` (B, 1), a logit."""
+        """Judge normalized gray images (B, 1, H, W); return ``ratio`` (B, 1), a logit."""
         height, width = images.shape[-2:]
         if min(height, width) < SMALLEST_INCEPTION:
             raise ValueError(

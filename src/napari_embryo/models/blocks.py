@@ -22,7 +22,7 @@ class MapInfo:
 
 
 def cbr(inside: int, outside: int, kernel: int = 1) -> nn.Sequential:
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Convolution without bias, batch normalization, ReLU."""
     conv = nn.Conv2d(inside, outside, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outside), nn.ReLU())
 
@@ -35,7 +35,7 @@ def resize_to(x: Tensor, partner: Tensor) -> Tensor:
 class NonLocal(nn.Module):
     """Non-local block, embedded Gaussian (Wang et al. 2018), keys and values pooled 2 x 2.
 
-    ``A = softmax_j(theta(x)_i . phi(x)_j)``; ``out = x + BN(W (A g))``. The batch normalisation starts at zero, so the
+    ``A = softmax_j(theta(x)_i . phi(x)_j)``; ``out = x + BN(W (A g))``. The batch normalization starts at zero, so the
     block starts as the identity.
     """
 
@@ -167,7 +167,7 @@ class ScaleAttention(nn.Module):
 
 
 def separable(inside: int, outside: int, dilation: int = 1) -> nn.Sequential:
-    """Depthwise 3 x 3 and pointwise convolution, batch normalisation, ReLU (DeepLabV3+)."""
+    """Depthwise 3 x 3 and pointwise convolution, batch normalization, ReLU (DeepLabV3+)."""
     depthwise = nn.Conv2d(inside, inside, 3, padding=dilation, dilation=dilation, groups=inside, bias=False)
     pointwise = nn.Conv2d(inside, outside, 1, bias=False)
     return nn.Sequential(depthwise, pointwise, nn.BatchNorm2d(outside), nn.ReLU())
@@ -187,7 +187,7 @@ def averages(stages: tuple[Tensor, ...], weight: Tensor) -> Tensor:
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (Chen et al. 2018) with separable convolutions, to 256 channels.
 
-    The branch of the whole picture has no batch normalisation, so that a single picture can be learned from.
+    The branch of the whole picture has no batch normalization, so that a single picture can be learned from.
     """
 
     def __init__(self, inside: int, rates: tuple[int, int, int], outside: int = 256, dropout: float = 0.1) -> None:

@@ -81,7 +81,7 @@ def save(path: Path, model: nn.Module, info: CheckpointInfo, half: bool = False)
     info
         Settings, preprocessing and provenance; the digest is filled in here.
     half
-        Store convolution and linear weights in half precision; batch-normalisation statistics, which overflow it, stay
+        Store convolution and linear weights in half precision; batch-normalization statistics, which overflow it, stay
         in single.
     """
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}

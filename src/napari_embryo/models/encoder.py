@@ -10,7 +10,7 @@ ENCODER_CHANNELS = (64, 256, 512, 1024, 2048)
 
 
 class Encoder(nn.Module):
-    """ResNet-50 trunk on grey images: features at strides 2, 4, 8, 16, 32 (each size halved, rounded up).
+    """ResNet-50 trunk on gray images: features at strides 2, 4, 8, 16, 32 (each size halved, rounded up).
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from napari_embryo.geometry import Geometry
 from napari_embryo.image import Segmentation
-from napari_embryo.models import binary
+from napari_embryo.models import binary_loss
 
 FRAGMENT, EMBRYO = 0, 1
 FOCUS = 2.0
@@ -103,7 +103,7 @@ def _segmentation(logits: Tensor, truth: _Truth) -> dict[str, Tensor]:
     fragments, valid = logits[:, FRAGMENT], truth.valid[:, 0]
     area = valid.sum((1, 2)).clamp_min(1)
     truths = torch.stack((truth.fragments, truth.embryo), 1)
-    dice = binary.dice_loss(logits, truths, truth.valid)
+    dice = binary_loss.dice_loss(logits, truths, truth.valid)
     entropy = binary_cross_entropy_with_logits(logits, truths, reduction="none") * truth.valid
     return {
         "bce": entropy[:, FRAGMENT].sum((1, 2)) / area,
@@ -161,7 +161,7 @@ def to_segmentation(
     outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float
 ) -> Segmentation:
     """One image's masks, with ``ratio_regressed`` and ``injection`` (logits added to the fragments) where there are."""
-    masks, probabilities = binary.decode(outputs["logits"], geometry, classes, threshold)
+    masks, probabilities = binary_loss.decode(outputs["logits"], geometry, classes, threshold)
     numbers: dict[str, float] = {}
     if "ratio" in outputs:
         numbers["ratio_regressed"] = float(torch.sigmoid(outputs["ratio"].float())[0])

@@ -2,7 +2,7 @@
 
 A DeepLabV3+ on a dilated ResNet-50 with an attention gate on its skip and a regression head whose features join the
 last convolution (RegDeepLab, section III). The paper gives no code; widths, the form of the injection and the
-initialisation are our decisions.
+initialization are our decisions.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ MAPS: dict[str, MapInfo] = {
 
 
 class RegDeepLab(nn.Module):
-    """Segment normalised grey images (B, 1, H, W) of any size from 32 pixels.
+    """Segment normalized gray images (B, 1, H, W) of any size from 32 pixels.
 
     ``forward`` returns ``logits`` (B, 2, H, W) of fragments and embryo; with the regression head ``ratio`` (B, 1), a
     logit; with the gate its map ``AG``; with the injection ``injection`` (B, 2 or 256), what it added.

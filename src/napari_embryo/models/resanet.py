@@ -1,7 +1,7 @@
 """ResA-Net: inner cell mass, trophectoderm and zona pellucida of a blastocyst.
 
 A ResNet-50 encoder and a CA-Net decoder with four spatial (SA1-SA4), four channel (CA1-CA4) and one scale (LA)
-attention module. The paper gives no code; widths, order and initialisation are our decisions, after CA-Net's public
+attention module. The paper gives no code; widths, order and initialization are our decisions, after CA-Net's public
 code.
 """
 
@@ -77,6 +77,7 @@ class ResANet(nn.Module):
         self.settings = settings
         self.encoder = Encoder(settings.encoder)
         self.laterals = nn.ModuleList(cbr(c, d) for c, d in zip((c1, c2, c3, c4), (d1, d2, d3, d4), strict=True))
+        # Spelled as in the weights that exist.
         self.centre = nn.Sequential(cbr(c5, d4), nn.Dropout2d(settings.dropout))
         self.sa1 = NonLocal(2 * d4, inner=d4 // 2)
         self.ca1 = ChannelAttention(2 * d4, d4, settings.dropout)
@@ -90,7 +91,7 @@ class ResANet(nn.Module):
         self.head = _head(settings)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Segment normalised grey images.
+        """Segment normalized gray images.
 
         Parameters
         ----------

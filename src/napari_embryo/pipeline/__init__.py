@@ -1,13 +1,13 @@
 """One embryo from start to end: predict, explain, measure, and the files that tell of it."""
 
 from napari_embryo import measure
-from napari_embryo.pipeline.analysing import SMALLEST, analyse
+from napari_embryo.pipeline.analysis import SMALLEST, analyze
 from napari_embryo.pipeline.loading import load_predictor
-from napari_embryo.pipeline.origin import provenance
-from napari_embryo.pipeline.parts import drawn
+from napari_embryo.pipeline.parts_files import drawn
+from napari_embryo.pipeline.provenance import provenance_of
 from napari_embryo.pipeline.results import ImageResult, Index, PlaneFailure, PlaneResult, Row
 from napari_embryo.pipeline.sources import with_files
-from napari_embryo.pipeline.writing import SHEET_FRAMES, segment_all_to_files, segment_to_files
+from napari_embryo.pipeline.write import SHEET_FRAMES, segment_all_to_files, segment_to_files
 
 __all__ = [
     "SHEET_FRAMES",
@@ -17,11 +17,11 @@ __all__ = [
     "PlaneFailure",
     "PlaneResult",
     "Row",
-    "analyse",
+    "analyze",
     "drawn",
     "load_predictor",
     "measure",
-    "provenance",
+    "provenance_of",
     "segment_all_to_files",
     "segment_to_files",
     "with_files",

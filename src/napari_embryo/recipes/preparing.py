@@ -60,7 +60,7 @@ def prepare(recipe: Recipe) -> Prepared:
         When no folder is named, or what is there does not suffice.
     """
     from napari_embryo import data
-    from napari_embryo.data.finding import layout_doubts
+    from napari_embryo.data.layouts import layout_doubts
 
     started, notes = with_start(recipe)
     if not started.data.folders:

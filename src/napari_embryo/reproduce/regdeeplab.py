@@ -264,11 +264,11 @@ def _texture(sample: "Sample", job: Job) -> "npt.NDArray[np.float64] | None":
     truth, seen = sample.read(), job.recipe.preprocessing
     embryo = FRAGMENT_CLASSES.index("embryo")
     plan = geometry.plan(truth.image.shape, seen.net_hw, seen.fit)
-    grey = geometry.network_input(truth.image, plan, seen)[0] * geometry.GREY_STD + geometry.GREY_MEAN
+    gray = geometry.network_input(truth.image, plan, seen)[0] * geometry.GRAY_STD + geometry.GRAY_MEAN
     if not truth.known[embryo]:
         return None
     try:
-        return TEXTURES[job.network](grey, plan.mask_to_net(truth.masks[embryo]))
+        return TEXTURES[job.network](gray, plan.mask_to_net(truth.masks[embryo]))
     except ValueError:
         return None  # too small an embryo to have a texture
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_embryo import drawing, recipes
 from napari_embryo.data import coco
-from napari_embryo.data.parts import part_of
+from napari_embryo.data.official_split import part_of
 from napari_embryo.image import Progress
 from napari_embryo.reproduce.engine import LAST, Job, PaperTable, span, trained
 from napari_embryo.settings import Device, SegmentSettings
@@ -174,7 +174,7 @@ def _train_shapes(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
 
 def _score_shapes(prepared: recipes.Prepared, loaded: "Checkpoint", device: Device) -> "pd.DataFrame":
     """One row per silhouette: IoU in a shaken box with what it is drawn back as; and how many codes that takes."""
-    from napari_embryo.train.silhouettes import draw_back
+    from napari_embryo.train.silhouette_dataset import draw_back
 
     cells, share, perplexity = draw_back(loaded.model, prepared.split.validation)
     return cells.assign(in_use=share, perplexity=perplexity, seed=prepared.recipe.training.seed)

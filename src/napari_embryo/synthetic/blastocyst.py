@@ -128,26 +128,26 @@ def _joined(at_walls: Floats, across: Floats, cell: npt.NDArray[np.intp]) -> Flo
 
 def _inner_cell_mass(rng: np.random.Generator, zona: Zona) -> Mask:
     """A lobed clump lying against the trophectoderm, some of its cells bulging into the cavity."""
-    size, towards = zona.radius * rng.uniform(0.33, 0.48), rng.uniform(0, tau)
+    size, toward = zona.radius * rng.uniform(0.33, 0.48), rng.uniform(0, tau)
     away = zona.radius - size * rng.uniform(0.85, 1.0)
-    middle = zona.centre[0] + away * sin(towards), zona.centre[1] + away * cos(towards)
+    middle = zona.center[0] + away * sin(toward), zona.center[1] + away * cos(toward)
     distance, angle = polar(zona.shape, middle)
     flat = rng.uniform(0.85, 1.0)
-    outline = ellipse_radius(angle, (size / flat, size * flat), towards + tau / 4 + rng.normal(0, 0.3))
+    outline = ellipse_radius(angle, (size / flat, size * flat), toward + tau / 4 + rng.normal(0, 0.3))
     body = distance < outline * (1 + wobble(rng, 0.08, (2, 3, 4, 5, 7, 9))(angle))
     for _ in range(rng.integers(2, 6)):
-        body |= _bulging_cell(rng, zona.shape, middle, size, towards)
+        body |= _bulging_cell(rng, zona.shape, middle, size, toward)
     return np.asarray(body & (zona.depth > zona.radius * rng.uniform(0.02, 0.05)), np.bool_)
 
 
-def _bulging_cell(rng: np.random.Generator, shape: tuple[int, int], middle: Point, size: float, towards: float) -> Mask:
-    angle, away = towards + tau / 2 + rng.normal(0, 0.8), size * rng.uniform(0.6, 0.85)
+def _bulging_cell(rng: np.random.Generator, shape: tuple[int, int], middle: Point, size: float, toward: float) -> Mask:
+    angle, away = toward + tau / 2 + rng.normal(0, 0.8), size * rng.uniform(0.6, 0.85)
     place_of = middle[0] + away * sin(angle), middle[1] + away * cos(angle)
     return polar(shape, place_of)[0] < size * rng.uniform(0.25, 0.42)
 
 
 def paint(rng: np.random.Generator, anatomy: Anatomy, scene: Scene) -> Picture:
-    """Light through the embryo and what surrounds it, in greys."""
+    """Light through the embryo and what surrounds it, in grays."""
     surroundings = paint_surroundings(rng, scene, anatomy)
     embryo = paint_zona(rng, anatomy) + _cavity(rng, anatomy, scene) + _trophectoderm(rng, anatomy, scene)
     cover = blur(anatomy.icm, 1.2 * anatomy.unit)
@@ -196,7 +196,7 @@ def _far_drops(rng: np.random.Generator, a: Anatomy) -> Picture:
     drawn = np.zeros(a.shape, np.float32)
     for _ in range(rng.integers(1, 6)):
         angle, away = rng.uniform(0, tau), a.radius * rng.uniform(0.1, 0.75)
-        _add_soft_ring(rng, drawn, (a.centre[0] + away * sin(angle), a.centre[1] + away * cos(angle)), a.unit)
+        _add_soft_ring(rng, drawn, (a.center[0] + away * sin(angle), a.center[1] + away * cos(angle)), a.unit)
     return np.asarray(drawn * np.clip(0.8 + 0.6 * smooth_noise(rng, a.shape, 8 * a.unit), 0, 1.5), np.float32)
 
 
@@ -210,7 +210,7 @@ def _add_soft_ring(rng: np.random.Generator, picture: Picture, at: Point, unit: 
 
 
 def _trophectoderm(rng: np.random.Generator, a: Anatomy, scene: Scene) -> Picture:
-    """Flat cells: granular, bright against the zona, a dark line towards the cavity."""
+    """Flat cells: granular, bright against the zona, a dark line toward the cavity."""
     layer = a.inside & ~a.hollow
     to_cavity = -signed_distance(a.hollow)
     cells = int(a.te_cell.max()) + 1
@@ -233,7 +233,7 @@ def _cytoplasm(rng: np.random.Generator, shape: tuple[int, int], unit: float, st
 
 
 def _hidden_edges(rng: np.random.Generator, a: Anatomy) -> Picture:
-    """Edges of neighbouring cells that reach under one another."""
+    """Edges of neighboring cells that reach under one another."""
     thickness, _ = _scallops(rng, a.angle, a.radius, int(rng.integers(10, 20)), 0.12)
     distance = a.depth - thickness
     return np.asarray(14 * line(distance - 3 * a.unit, 2 * a.unit) - 34 * line(distance, 1.5 * a.unit), np.float32)

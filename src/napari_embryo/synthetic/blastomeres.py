@@ -57,14 +57,14 @@ def draw_cells(rng: np.random.Generator, zona: Zona, count: int, filling: float,
 
 def _lean(rng: np.random.Generator, filling: float) -> npt.NDArray[np.float64]:
     """Which way cells give room to fragments, as a share of the zona's radius in every step of pushing."""
-    towards = rng.uniform(0, tau)
-    return 0.04 * (1 - filling / FILLING) * np.array([0, sin(towards), cos(towards)])
+    toward = rng.uniform(0, tau)
+    return 0.04 * (1 - filling / FILLING) * np.array([0, sin(toward), cos(toward)])
 
 
 def _pushed_apart(
     rng: np.random.Generator, radii: npt.NDArray[np.float64], room: float, lean: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Centres (z, y, x) of balls that rest against one another inside a larger ball, sinking to its middle plane."""
+    """Centers (z, y, x) of balls that rest against one another inside a larger ball, sinking to its middle plane."""
     places = rng.normal(0, 0.35 * room, (len(radii), 3))
     pressed, sinking = 0.8 * radii, rng.uniform(0.92, 0.99)
     for _ in range(60):
@@ -80,7 +80,7 @@ def _pushed_apart(
 
 
 def _cell(rng: np.random.Generator, zona: Zona, at: npt.NDArray[np.float64], radius: float) -> Blob:
-    """Flattened by its neighbours: longer along the zona than across it."""
+    """Flattened by its neighbors: longer along the zona than across it."""
     aside = float(np.hypot(at[1], at[2])) / zona.radius
     pressure = min(aside / 0.3, 1.0)
     longer = 1 + pressure * abs(rng.normal(0.3, 0.12)) + 0.5 * (1 - pressure) * abs(rng.normal(0.1, 0.1))
@@ -92,7 +92,7 @@ def _cell(rng: np.random.Generator, zona: Zona, at: npt.NDArray[np.float64], rad
         return np.asarray(ellipse_radius(angle, axes, tilt) * (1 + bumps(angle) + ripples(angle)), np.float32)
 
     softness = 0.4 + 0.9 * max(-float(at[0]) / zona.radius, 0)
-    middle = zona.centre[0] + float(at[1]), zona.centre[1] + float(at[2])
+    middle = zona.center[0] + float(at[1]), zona.center[1] + float(at[2])
     room = zona.depth - np.float32(0.02 * zona.radius)
     return rounded(zona.shape, middle, radius, outline, zona.unit, softness, room)
 

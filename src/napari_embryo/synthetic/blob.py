@@ -75,11 +75,11 @@ def union(blobs: Iterable[Blob], shape: tuple[int, int]) -> Mask:
 class Cytoplasm:
     """One large piece of granular stuff of which every blob gets a piece; noise of its own for each would be slow."""
 
-    grey: Picture
+    gray: Picture
 
     def piece(self, rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-        start = [int(rng.integers(0, whole - part + 1)) for whole, part in zip(self.grey.shape, size, strict=True)]
-        return self.grey[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+        start = [int(rng.integers(0, whole - part + 1)) for whole, part in zip(self.gray.shape, size, strict=True)]
+        return self.gray[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
 
 
 def prepare_cytoplasm(rng: np.random.Generator, zona: Zona, scene: Scene) -> Cytoplasm:
@@ -106,7 +106,7 @@ def shade(blob: Blob, scene: Scene) -> Picture:
 
 
 def rim(blob: Blob, light: float, unit: float) -> Picture:
-    """Dark, broad away from the light; bright inside it towards the light; a halo beyond; finer on a small blob."""
+    """Dark, broad away from the light; bright inside it toward the light; a halo beyond; finer on a small blob."""
     away = 0.5 - 0.5 * np.clip(relief(blob.edge, light), -1, 1)
     unit = unit * min(1.0, max(0.4, blob.radius / (20 * unit)))
     thin = -(14 + 34 * away) * line(blob.edge - 0.5 * unit, 1.5 * unit)

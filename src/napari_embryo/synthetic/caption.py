@@ -27,7 +27,7 @@ def burn_in(rng: np.random.Generator, image: Pixels, um_per_pixel: float, style:
 
 
 def _ink(rng: np.random.Generator) -> tuple[int, int | None]:
-    """Grey of the letters and of the box behind them, if there is one."""
+    """Gray of the letters and of the box behind them, if there is one."""
     return [(0, 255), (255, 0), (255, None), (230, None)][rng.choice(4, p=[0.5, 0.15, 0.2, 0.15])]
 
 

@@ -98,7 +98,7 @@ def vary(rng: np.random.Generator, scene: Scene) -> Scene:
     softer = scene.softness * rng.uniform(0.8, 1.7)
     if scene.style == "microscope":
         return replace(scene, contrast=contrast, softness=softer, absorption=rng.uniform(0, 26))
-    y, x = scene.well_centre + rng.uniform(-0.06, 0.06, 2) * side
+    y, x = scene.well_center + rng.uniform(-0.06, 0.06, 2) * side
     return replace(
         scene,
         contrast=contrast * exposure**-0.3,
@@ -108,7 +108,7 @@ def vary(rng: np.random.Generator, scene: Scene) -> Scene:
         sharpening=rng.uniform(0, 0.7),
         exposure=exposure,
         absorption=rng.uniform(-3, 10),
-        well_centre=(float(y), float(x)),
+        well_center=(float(y), float(x)),
         well_radius=rng.uniform(0.39, 0.46) * side,
     )
 
@@ -129,7 +129,7 @@ def truth(
 
 
 def paint(rng: np.random.Generator, zona: Zona, cells: Sequence[Blob], fragments: Fragments, scene: Scene) -> Picture:
-    """Light through the embryo and what surrounds it, in greys."""
+    """Light through the embryo and what surrounds it, in grays."""
     surroundings = paint_surroundings(rng, scene, zona)
     # before the cells, so that in a time-lapse they stay in place while cells divide
     embryo, clumps = _shell(rng, zona, scene), draw_clumps(rng, zona)

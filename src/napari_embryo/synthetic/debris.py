@@ -19,8 +19,8 @@ def draw_clumps(rng: np.random.Generator, zona: Zona) -> list[Blob]:
 
 def _heap(rng: np.random.Generator, zona: Zona) -> list[Blob]:
     outer = zona.radius + float(zona.zona_thickness.mean())
-    towards, away = rng.uniform(0, tau), outer + zona.radius * rng.uniform(0.04, 0.35)
-    heart = np.array([zona.centre[0] + away * sin(towards), zona.centre[1] + away * cos(towards)])
+    toward, away = rng.uniform(0, tau), outer + zona.radius * rng.uniform(0.04, 0.35)
+    heart = np.array([zona.center[0] + away * sin(toward), zona.center[1] + away * cos(toward)])
     size, count, softness = rng.uniform(0.03, 0.08), int(rng.integers(1, 14)), rng.choice([0.3, 0.6, 2.5])
     spread = size * np.sqrt(count) * rng.uniform(0.5, 0.9)
     room = -zona.depth - zona.zona_thickness * np.float32(0.8)

@@ -17,7 +17,7 @@ Style = Literal["microscope", "incubator"]
 STYLES: tuple[Style, ...] = ("microscope", "incubator")
 
 FIELD_UM: Mapping[Style, float] = MappingProxyType({"microscope": 190.0, "incubator": 275.0})
-"""Width in micrometres of the shorter side of a picture."""
+"""Width in micrometers of the shorter side of a picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class SyntheticEmbryo:
         Name -> (H, W) bool. ``ZP`` always; a blastocyst also has ``ICM`` and ``TE``. They are disjoint (the masks of
         human experts overlap by a few pixels, these do not).
     pixel_size_um
-        Height and width of a pixel in micrometres.
+        Height and width of a pixel in micrometers.
     seed
         What it was drawn from.
     cells
@@ -64,7 +64,7 @@ class SyntheticEmbryo:
 
 
 def pixel_size(style: Style, shape: tuple[int, int]) -> tuple[float, float]:
-    """Height and width of a pixel in micrometres in a picture of this style and (height, width)."""
+    """Height and width of a pixel in micrometers in a picture of this style and (height, width)."""
     side = FIELD_UM[style] / min(shape)
     return side, side
 

@@ -1,6 +1,6 @@
 """Parts every drawing is composed of: smooth noise, closed curves, soft lines, relief, and the camera.
 
-Greys are differences from the empty background until ``camera`` turns them into eight bits. Lengths are pixels.
+Grays are differences from the empty background until ``camera`` turns them into eight bits. Lengths are pixels.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float)
 
 
 def _enlarge(values: Picture, step: int) -> Picture:
-    """Linear interpolation between values ``step`` pixels apart; the last row and column are only neighbours."""
+    """Linear interpolation between values ``step`` pixels apart; the last row and column are only neighbors."""
     for axis in range(2 if step > 1 else 0):
         at, between = np.divmod(np.arange((values.shape[axis] - 1) * step), step)
         weight = (between / np.float32(step)).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
@@ -67,10 +67,10 @@ def wobble(rng: np.random.Generator, amplitude: float, harmonics: tuple[int, ...
     return curve
 
 
-def polar(shape: tuple[int, int], centre: Point) -> tuple[Picture, Picture]:
-    """Distance from the centre and angle (0 right, pi/2 down) of every pixel."""
+def polar(shape: tuple[int, int], center: Point) -> tuple[Picture, Picture]:
+    """Distance from the center and angle (0 right, pi/2 down) of every pixel."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
-    y, x = (rows - centre[0]).astype(np.float32), (columns - centre[1]).astype(np.float32)
+    y, x = (rows - center[0]).astype(np.float32), (columns - center[1]).astype(np.float32)
     return np.hypot(y, x), np.arctan2(y, x)
 
 
@@ -132,9 +132,9 @@ def relief(height: Floats, direction: float) -> Picture:
     return np.asarray(np.cos(direction) * dx + np.sin(direction) * dy, np.float32)
 
 
-def vesicle(shape: tuple[int, int], centre: Point, radius: float) -> tuple[Picture, Picture]:
-    """A small bright drop with a dark rim: (difference in grey, cover 0..1)."""
-    distance = radius - polar(shape, centre)[0]
+def vesicle(shape: tuple[int, int], center: Point, radius: float) -> tuple[Picture, Picture]:
+    """A small bright drop with a dark rim: (difference in gray, cover 0..1)."""
+    distance = radius - polar(shape, center)[0]
     return 0.7 * step(distance - 0.25 * radius, 0.3 * radius) - line(distance, 0.9), step(distance, 0.8)
 
 
@@ -145,12 +145,12 @@ def around(picture: Picture, at: Point, reach: float) -> tuple[Picture, Point]:
     return picture[low[0] : high[0], low[1] : high[1]], (at[0] - low[0], at[1] - low[1])
 
 
-def add_vesicle(picture: Picture, centre: Point, radius: float, contrast: float) -> None:
+def add_vesicle(picture: Picture, center: Point, radius: float, contrast: float) -> None:
     """Draw a drop into a picture, covering what is below."""
-    part, at = around(picture, centre, radius + 4)
-    grey, cover = vesicle(size_of(part), at, radius)
+    part, at = around(picture, center, radius + 4)
+    gray, cover = vesicle(size_of(part), at, radius)
     part *= 1 - 0.5 * cover
-    part += contrast * grey
+    part += contrast * gray
 
 
 def camera(

@@ -22,9 +22,9 @@ from napari_embryo.synthetic.optics import (
 
 @dataclass(frozen=True)
 class Scene:
-    """One way of looking. Greys are 0..255; ``light`` is the direction of the relief, in radians.
+    """One way of looking. Grays are 0..255; ``light`` is the direction of the relief, in radians.
 
-    ``exposure`` scales all greys; ``absorption`` is how much darker a cell is than the background; with
+    ``exposure`` scales all grays; ``absorption`` is how much darker a cell is than the background; with
     ``rim_follows_light`` the well's wall is brightest where cells are dark, as seen in incubators.
     """
 
@@ -37,7 +37,7 @@ class Scene:
     softness: float
     noise: float
     sharpening: float
-    well_centre: Point
+    well_center: Point
     well_radius: float
     exposure: float = 1.0
     absorption: float = 9.0
@@ -59,18 +59,18 @@ def choose_scene(rng: np.random.Generator, shape: tuple[int, int], style: Style)
         softness=rng.uniform(0.55, 0.85) * max(side / 390, 0.6),
         noise=rng.uniform(0.8, 1.8) if incubator else rng.uniform(1.0, 3.2),
         sharpening=rng.uniform(0.3, 0.9) if incubator else rng.uniform(0.4, 1.2),
-        well_centre=(float(middle[0] + shift[0]), float(middle[1] + shift[1])),
+        well_center=(float(middle[0] + shift[0]), float(middle[1] + shift[1])),
         well_radius=rng.uniform(0.40, 0.43) * side,
     )
 
 
 def place(rng: np.random.Generator, scene: Scene, radius: float) -> Point:
-    """The centre of an embryo of this outer radius: near the middle of the frame, or anywhere in the well."""
+    """The center of an embryo of this outer radius: near the middle of the frame, or anywhere in the well."""
     if scene.style == "microscope":
         y, x = np.array(scene.shape) / 2 + rng.normal(0, 0.012, 2) * min(scene.shape)
         return float(y), float(x)
-    away, towards = max(scene.well_radius - radius, 0) * np.sqrt(rng.uniform(0, 1)), rng.uniform(0, tau)
-    return scene.well_centre[0] + away * sin(towards), scene.well_centre[1] + away * cos(towards)
+    away, toward = max(scene.well_radius - radius, 0) * np.sqrt(rng.uniform(0, 1)), rng.uniform(0, tau)
+    return scene.well_center[0] + away * sin(toward), scene.well_center[1] + away * cos(toward)
 
 
 def paint_field(rng: np.random.Generator, scene: Scene) -> Picture:
@@ -91,7 +91,7 @@ def _background(rng: np.random.Generator, scene: Scene) -> Picture:
 
 def _add_well(rng: np.random.Generator, picture: Picture, scene: Scene) -> None:
     """The wall of an incubator's well: an overexposed rim, brighter on one side; beyond it dark plastic, turned."""
-    distance, angle = polar(scene.shape, scene.well_centre)
+    distance, angle = polar(scene.shape, scene.well_center)
     beyond = distance - scene.well_radius * (1 + wobble(rng, 0.006, (2, 3))(angle))
     width = scene.well_radius
     side = rng.choice([-pi / 2, pi / 2]) + rng.normal(0, 0.4)

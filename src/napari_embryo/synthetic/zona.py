@@ -25,11 +25,11 @@ class Zona:
     """Where an embryo lies.
 
     ``radius`` is the mean radius of the shell's inner edge; ``depth`` and ``angle`` (H, W) give each pixel's depth
-    below that edge (negative outside) and its direction from the centre; ``zona_thickness`` (H, W) follows the angle.
+    below that edge (negative outside) and its direction from the center; ``zona_thickness`` (H, W) follows the angle.
     """
 
     shape: tuple[int, int]
-    centre: Point
+    center: Point
     radius: float
     angle: Picture
     depth: Picture
@@ -55,8 +55,8 @@ class Zona:
         """The same shell in a part of the frame."""
         corner = window[0].start, window[1].start
         parts = self.angle[window], self.depth[window], self.zona_thickness[window]
-        centre = self.centre[0] - corner[0], self.centre[1] - corner[1]
-        return Zona(size_of(parts[0]), centre, self.radius, *parts)
+        center = self.center[0] - corner[0], self.center[1] - corner[1]
+        return Zona(size_of(parts[0]), center, self.radius, *parts)
 
     @property
     def zona(self) -> Mask:
@@ -76,11 +76,11 @@ def draw_zona(
     lies within the well.
     """
     at_first = rng.uniform(*of_frame) * min(scene.shape)
-    centre = _in_frame(place(rng, scene, clear * at_first), scene.shape, 1.1 * at_first)
+    center = _in_frame(place(rng, scene, clear * at_first), scene.shape, 1.1 * at_first)
     radius = growth * at_first
-    distance, angle = polar(scene.shape, centre)
+    distance, angle = polar(scene.shape, center)
     depth = _inner_edge(rng, angle, radius) - distance
-    return Zona(scene.shape, centre, radius, angle, depth, _thickness(rng, angle, at_first) / np.float32(growth**2))
+    return Zona(scene.shape, center, radius, angle, depth, _thickness(rng, angle, at_first) / np.float32(growth**2))
 
 
 def _in_frame(at: Point, shape: tuple[int, int], margin: float) -> Point:
@@ -103,7 +103,7 @@ def _thickness(rng: np.random.Generator, angle: Picture, radius: float) -> Pictu
 
 
 def paint_zona(rng: np.random.Generator, a: Zona) -> Picture:
-    """Glassy, of the background's grey, more and more granular towards a ragged outer edge."""
+    """Glassy, of the background's gray, more and more granular toward a ragged outer edge."""
     outer = a.depth + a.zona_thickness
     ragged = outer + 2.5 * a.unit * smooth_noise(rng, a.shape, 3 * a.unit)
     body = step(ragged, 3 * a.unit) * step(-a.depth, 1.5 * a.unit)

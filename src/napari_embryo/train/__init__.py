@@ -10,11 +10,11 @@ from torch import nn
 from napari_embryo.data import Sample
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe
-from napari_embryo.train import folder, items
-from napari_embryo.train.helpers import check_devices, team
+from napari_embryo.train import loader, run_folder
+from napari_embryo.train.events import Epoch, Outcome, Step
+from napari_embryo.train.launch import check_devices, team
 from napari_embryo.train.run import Run, outcome
-from napari_embryo.train.state import Files, Journal, read_journal
-from napari_embryo.train.values import Epoch, Outcome, Step
+from napari_embryo.train.run_state import Files, Journal, read_journal
 
 __all__ = ["Epoch", "Outcome", "Step", "check_devices", "stopped", "train"]
 
@@ -71,8 +71,8 @@ def train(
     OSError
         When the files cannot be written; those of the epoch before are whole.
     """
-    training, validation = (items.visits_of(model, samples) for samples in (training, validation))
-    with folder.claimed(out), team(model, training, recipe) as cards:
+    training, validation = (loader.visits_of(model, samples) for samples in (training, validation))
+    with run_folder.claimed(out), team(model, training, recipe) as cards:
         run = Run(model, training, validation, recipe, out, provenance or {}, cards)
         if resume:
             run.resume()

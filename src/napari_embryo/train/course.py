@@ -1,4 +1,4 @@
-"""What is learnt in which order and how fast: the part of a run that every card goes through."""
+"""What is learned in which order and how fast: the part of a run that every card goes through."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -9,13 +9,12 @@ from torch import nn
 
 from napari_embryo.data import Sample
 from napari_embryo.settings import Recipe
-from napari_embryo.train import batches
-from napari_embryo.train.batches import Batch, Visit
-from napari_embryo.train.items import items_for
-from napari_embryo.train.learner import Learner, NotFiniteError, step_seed
-from napari_embryo.train.learning import set_rate
-from napari_embryo.train.together import ALONE, Team
-from napari_embryo.train.values import Step
+from napari_embryo.train import loader
+from napari_embryo.train.ddp import ALONE, Team
+from napari_embryo.train.engine import Learner, NotFiniteError, step_seed
+from napari_embryo.train.events import Step
+from napari_embryo.train.loader import Batch, Visit, items_for
+from napari_embryo.train.optim import set_rate
 
 Source = Generator[tuple[list[Visit], Batch], None, None]
 
@@ -42,9 +41,9 @@ class Course:
 
     def __init__(self, model: nn.Module, training: Sequence[Sample], recipe: Recipe, team: Team = ALONE) -> None:
         self.recipe, self.settings, self.team = recipe, recipe.training, team
-        self.visited = batches.visited(training, recipe.data.repeats)
+        self.visited = loader.visited(training, recipe.data.repeats)
         size = min(self.settings.batch_size, len(self.visited))
-        self.steps_per_epoch = batches.steps_per_epoch(len(self.visited), size)
+        self.steps_per_epoch = loader.steps_per_epoch(len(self.visited), size)
         self.learner = Learner(model, self.settings, size, team)
         self.steps = 0
 
@@ -87,9 +86,9 @@ class Course:
         visits = (
             list(self.team.part(batch))
             for epoch in range(self.epoch, self.settings.epochs + 1)
-            for batch in batches.epoch_of_visits(len(self.visited), self.settings.batch_size, self.settings.seed, epoch)
+            for batch in loader.epoch_of_visits(len(self.visited), self.settings.batch_size, self.settings.seed, epoch)
         )
-        return batches.prepared(items, visits, self.settings.workers)
+        return loader.prepared(items, visits, self.settings.workers)
 
     def step(self, source: Source) -> Step:
         """Learn from the next batch.

@@ -13,12 +13,12 @@ from napari_embryo.image import Progress
 from napari_embryo.models.checkpoint import CheckpointInfo
 from napari_embryo.models.checkpoint import save as save_checkpoint
 from napari_embryo.settings import Recipe
-from napari_embryo.train import batches, folder, state
+from napari_embryo.train import loader, run_folder, run_state
 from napari_embryo.train.course import Course
-from napari_embryo.train.items import items_for
-from napari_embryo.train.state import Files, Journal
-from napari_embryo.train.together import ALONE, Team
-from napari_embryo.train.values import Epoch, Outcome, Step, mean_score
+from napari_embryo.train.ddp import ALONE, Team
+from napari_embryo.train.events import Epoch, Outcome, Step, mean_score
+from napari_embryo.train.loader import items_for
+from napari_embryo.train.run_state import Files, Journal
 
 _WORST = 5
 
@@ -33,7 +33,7 @@ class Run:
     out
         Folder of its files.
     team
-        The cards it is learnt on, of which this process has the first.
+        The cards it is learned on, of which this process has the first.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Run:
         self._judged = items_for(model, validation, recipe.preprocessing)
         self._start: float | None = None
         self._journal = Journal()
-        state.tidy(self.files)
-        folder.check_room(self.files.folder, state.sizes(self.files, self.learner.model))
+        run_state.tidy(self.files)
+        run_folder.check_room(self.files.folder, run_state.sizes(self.files, self.learner.model))
 
     def _identify(self) -> None:
         """Every picture is read once for it."""
-        self._identity = state.identity(self.learner.model, self.recipe, self.course.visited, self.validation)
+        self._identity = run_state.identity(self.learner.model, self.recipe, self.course.visited, self.validation)
 
     def begin(self) -> None:
         """Write the files as they are before the first step, so that even a run cut off at once can go on.
@@ -72,7 +72,7 @@ class Run:
         self._check()
         self._identify()
         self._judge_start()
-        with state.writing(self.files, 0):
+        with run_state.writing(self.files, 0):
             self.files.history.unlink(missing_ok=True)
             self._save_state()
             self._checkpoint(self.files.best)
@@ -92,14 +92,14 @@ class Run:
     def _check(self) -> None:
         """What is refused is refused before a file is in the way of the corrected recipe."""
         first = items_for(self.learner.model, self.course.visited[:1], self.recipe.preprocessing)
-        for _, batch in batches.prepared(first, batches.in_order(1, 1)):
+        for _, batch in loader.prepared(first, loader.in_order(1, 1)):
             self.learner.check(batch)
 
     def resume(self) -> None:
         """Go back to the end of the last finished epoch."""
-        planned = state.read_journal(self.files).planned
+        planned = run_state.read_journal(self.files).planned
         self._identify()
-        self._journal = state.load_state(self.files, self.learner.model, self.learner.optimizer, self._identity)
+        self._journal = run_state.load_state(self.files, self.learner.model, self.learner.optimizer, self._identity)
         self.learner.micro = self._journal.micro
         self.learner.load_scaler(self._journal.scaler)
         self.learner.notes = [note for note in self.learner.notes if note not in self._journal.notes]
@@ -161,11 +161,11 @@ class Run:
         if not self.validation:
             return {}, {}, ()
         self.learner.watcher.forget()
-        visits = batches.in_order(len(self.validation), self.settings.batch_size)
+        visits = loader.in_order(len(self.validation), self.settings.batch_size)
         sums: dict[str, float] = {}
         known: dict[str, float] = {}
         scores: list[dict[str, Tensor]] = []
-        for _, batch in batches.prepared(self._judged, visits):
+        for _, batch in loader.prepared(self._judged, visits):
             counts = self.learner.counts(batch)
             losses, each = self.learner.judge(batch)
             for name, loss in losses.items():
@@ -194,24 +194,24 @@ class Run:
 
     def keep_present(self) -> None:
         """As it is in the middle of an epoch; the best one too, where there is no other."""
-        with state.writing(self.files, self._journal.epoch):
+        with run_state.writing(self.files, self._journal.epoch):
             self._checkpoint(self.files.last)
             if self._journal.best is None:
                 self._checkpoint(self.files.best)
 
     def _save(self, is_best: bool) -> None:
         """The state comes last: a run cut off before it does the epoch again and writes the same files."""
-        with state.writing(self.files, self._journal.epoch):
+        with run_state.writing(self.files, self._journal.epoch):
             if is_best:
                 self._checkpoint(self.files.best)
             self._checkpoint(self.files.last)
-            state.save_history(self.files, self._journal.history)
+            run_state.save_history(self.files, self._journal.history)
             self._save_state()
 
     def _save_state(self) -> None:
         self._journal.micro, self._journal.scaler = self.learner.micro, self.learner.scaler_state()
         self._journal.planned = self.settings.epochs
-        state.save_state(self.files, self.learner.model, self.learner.optimizer, self._journal, self._identity)
+        run_state.save_state(self.files, self.learner.model, self.learner.optimizer, self._journal, self._identity)
 
     def _checkpoint(self, path: Path) -> None:
         described: Any = self.learner.model.settings

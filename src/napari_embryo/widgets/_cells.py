@@ -10,7 +10,7 @@ from napari.layers import Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_embryo import measure, render
-from napari_embryo.data.reporting import counted
+from napari_embryo.data.report import counted
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.io import LayerData
 from napari_embryo.io.cells import CELL, CELLS, RESULT, ROWS, RUN
@@ -298,7 +298,7 @@ def boxes_layer(source: Source, cells: Cells, about: Mapping[str, Any], run: str
         **source.placed,
         "name": f"{source.image.name} boxes",
         "shape_type": "rectangle",
-        "edge_color": [[part / 255 for part in render.cell_colour(number)] for number in numbers],
+        "edge_color": [[part / 255 for part in render.cell_color(number)] for number in numbers],
         "edge_width": 1,
         "face_color": "transparent",
         "features": {"cell": numbers, "score": scores},
@@ -327,8 +327,8 @@ def tracks_layer(source: Source, cells: Cells, about: Mapping[str, Any], run: st
 
 
 def colormap(count: int) -> DirectLabelColormap:
-    """A fixed colour for each number."""
-    return DirectLabelColormap(color_dict=render.cell_label_colours(count))
+    """A fixed color for each number."""
+    return DirectLabelColormap(color_dict=render.cell_label_colors(count))
 
 
 # --- as they are drawn now ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Curves of a training run: losses above, scores below, in the window's colours."""
+"""Curves of a training run: losses above, scores below, in the window's colors."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from qtpy.QtCore import QPoint
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QToolTip
 
-from napari_embryo.render import colour_of
+from napari_embryo.render import color_of
 
 REDRAWN_EVERY = 1.0
 """Seconds between two drawings while only steps come; an epoch is drawn at once."""
@@ -75,13 +75,13 @@ class Curves(FigureCanvasQTAgg):
 
     Parameters
     ----------
-    colours
+    colors
         Of the window: ``background``, ``text`` and ``secondary``.
     """
 
-    def __init__(self, colours: Mapping[str, str]) -> None:
+    def __init__(self, colors: Mapping[str, str]) -> None:
         super().__init__(Figure(figsize=(3, 3.6), layout="constrained"))  # type: ignore[no-untyped-call]
-        self.history, self._colours, self._drawn = History(), dict(colours), 0.0
+        self.history, self._colors, self._drawn = History(), dict(colors), 0.0
         self.losses, self.scores = self.figure.subplots(2, 1, sharex=True)
         self.setMinimumSize(200, 320)
         self.mpl_connect("motion_notify_event", self._tell)
@@ -102,9 +102,9 @@ class Curves(FigureCanvasQTAgg):
         self.history.epochs.append(point)
         self.redraw()
 
-    def set_colours(self, colours: Mapping[str, str]) -> None:
+    def set_colors(self, colors: Mapping[str, str]) -> None:
         """Follow the window's theme."""
-        self._colours = dict(colours)
+        self._colors = dict(colors)
         self.redraw()
 
     def redraw(self) -> None:
@@ -113,7 +113,7 @@ class Curves(FigureCanvasQTAgg):
             axes.clear()
         self._draw_losses()
         self._draw_scores()
-        self.figure.set_facecolor(self._colours["background"])
+        self.figure.set_facecolor(self._colors["background"])
         for axes in (self.losses, self.scores):
             self._dress(axes)
         self.scores.set_xlim(0, 1.02 * self.history.last)
@@ -122,7 +122,7 @@ class Curves(FigureCanvasQTAgg):
     def _draw_losses(self) -> None:
         points = self.history.epochs
         if steps := self.history.steps[:: 1 + len(self.history.steps) // DRAWN]:
-            self.losses.plot(*zip(*steps, strict=True), color=self._colours["secondary"], lw=0.8)
+            self.losses.plot(*zip(*steps, strict=True), color=self._colors["secondary"], lw=0.8)
         epochs = [point.epoch for point in points]
         self.losses.plot(epochs, [p.train for p in points], "o-", ms=3, color="#56b4e9", label="training")
         self.losses.plot(epochs, [p.validation for p in points], "o-", ms=3, color="#e69f00", label="validation")
@@ -133,20 +133,20 @@ class Curves(FigureCanvasQTAgg):
         names = list(dict.fromkeys(name for point in points for name in point.scores))
         for place, name in enumerate(names):
             known = [(p.epoch, p.scores[name]) for p in points if name in p.scores]
-            self.scores.plot(*zip(*known, strict=True), "o-", ms=3, color=_colour(name, place), label=name)
+            self.scores.plot(*zip(*known, strict=True), "o-", ms=3, color=_color(name, place), label=name)
         if best := self.history.best:
-            self.scores.axvline(best.epoch, color=self._colours["text"], lw=0.8, ls=":", label="best")
+            self.scores.axvline(best.epoch, color=self._colors["text"], lw=0.8, ls=":", label="best")
         self.scores.set(ylim=(0, 1.02), xlabel="epoch", ylabel="score")
 
     def _dress(self, axes: Axes) -> None:
-        text = self._colours["text"]
-        axes.set_facecolor(self._colours["background"])
+        text = self._colors["text"]
+        axes.set_facecolor(self._colors["background"])
         axes.tick_params(colors=text, labelsize=FONT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for label in (axes.xaxis.label, axes.yaxis.label):
             label.set(color=text, fontsize=FONT)
         for spine in axes.spines.values():
-            spine.set_edgecolor(self._colours["secondary"])
+            spine.set_edgecolor(self._colors["secondary"])
         named = [line for line in axes.get_lines() if _is_named(line)]
         if self.history.epochs and named:
             axes.legend(handles=named, fontsize=FONT - 1, labelcolor=text, framealpha=0, ncols=2)
@@ -162,8 +162,8 @@ def _is_named(line: Line2D) -> bool:
     return not str(line.get_label()).startswith("_")
 
 
-def _colour(name: str, place: int) -> str:
-    """A class keeps the colour of its masks."""
-    red, green, blue = colour_of(name.rpartition(" ")[2])
-    known = (red, green, blue) != colour_of("")
+def _color(name: str, place: int) -> str:
+    """A class keeps the color of its masks."""
+    red, green, blue = color_of(name.rpartition(" ")[2])
+    known = (red, green, blue) != color_of("")
     return f"#{red:02x}{green:02x}{blue:02x}" if known else _OTHERS[place % len(_OTHERS)]

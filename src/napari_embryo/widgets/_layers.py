@@ -12,14 +12,14 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_embryo import measure, render
 from napari_embryo.image import AXES, EmbryoImage
-from napari_embryo.io import LayerData, from_napari, to_grey
+from napari_embryo.io import LayerData, from_napari, to_gray
 from napari_embryo.io.cells import RESULT, ROWS
 from napari_embryo.io.layers import NAMESPACE
 from napari_embryo.io.pixels import LazyPlanes
 from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 Index = tuple[int, ...]
-Grey = npt.NDArray[np.float32]
+Gray = npt.NDArray[np.float32]
 
 PLACED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What a result layer takes over from its source, so that both lie on each other under every slider."""
@@ -37,7 +37,7 @@ class Map(Protocol):
     @property
     def meaning(self) -> str: ...
 
-    def on_image(self) -> Grey:
+    def on_image(self) -> Gray:
         """In the picture's own pixels."""
 
 
@@ -79,8 +79,8 @@ def source_of(layer: Image) -> Source:
     placed = {key: getattr(layer, key) for key in PLACED}
     pixels = layer.data[0] if layer.multiscale else layer.data
     if np.dtype(pixels.dtype).kind not in "biuf":
-        raise ValueError(f"{layer.name}: pixels of type {pixels.dtype} came; grey values or RGB are needed")
-    image = from_napari(_grey(pixels) if layer.rgb else pixels, _attributes(layer))
+        raise ValueError(f"{layer.name}: pixels of type {pixels.dtype} came; gray values or RGB are needed")
+    image = from_napari(_gray(pixels) if layer.rgb else pixels, _attributes(layer))
     return Source(image, {"name": layer.name, "unique_id": str(layer.unique_id)}, placed)
 
 
@@ -88,13 +88,13 @@ def _attributes(layer: Layer) -> dict[str, Any]:
     return {**{key: getattr(layer, key) for key in PLACED}, "name": layer.name, "metadata": layer.metadata}
 
 
-def _grey(pixels: Any) -> Any:
-    """RGB(A) -> grey; of a stack one picture at a time, when it is read."""
+def _gray(pixels: Any) -> Any:
+    """RGB(A) -> gray; of a stack one picture at a time, when it is read."""
     if isinstance(pixels, np.ndarray) and pixels.ndim == 3:
-        return to_grey(pixels)
+        return to_gray(pixels)
     chunks = (*(1 for _ in pixels.shape[:-3]), *pixels.shape[-3:])
     lazy = pixels.rechunk(chunks) if isinstance(pixels, dask.array.Array) else dask.array.from_array(pixels, chunks)
-    return lazy.map_blocks(to_grey, dtype=pixels.dtype, drop_axis=pixels.ndim - 1)
+    return lazy.map_blocks(to_gray, dtype=pixels.dtype, drop_axis=pixels.ndim - 1)
 
 
 def index_at(layer: Layer, point: Sequence[float], image: EmbryoImage) -> Index:
@@ -145,7 +145,7 @@ class MapStack:
             return self._plane(())
         return LazyPlanes(self._plane, self.shape[:-2], self.shape[-2:], np.dtype(np.float32)).as_dask()
 
-    def _plane(self, index: Index) -> Grey:
+    def _plane(self, index: Index) -> Gray:
         found = self.maps.get(index)
         return np.zeros(self.shape[-2:], np.float32) if found is None else found.on_image()
 
@@ -153,7 +153,7 @@ class MapStack:
 def labels_layer(
     source: Source, labels: LabelStack, classes: Sequence[str], about: Mapping[str, Any], what: str
 ) -> LayerData:
-    """A Labels layer for the brush: fixed colours, the class's name under the mouse, its origin in the metadata."""
+    """A Labels layer for the brush: fixed colors, the class's name under the mouse, its origin in the metadata."""
     metadata = {**origin(source, about), RESULT: what, "classes": tuple(classes), ROWS: [], "failures": []}
     keywords = {
         **source.placed,
@@ -192,8 +192,8 @@ def origin(source: Source, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def colormap(classes: Sequence[str]) -> DirectLabelColormap:
-    """The classes' fixed colours; labels that are no class get one of their own."""
-    return DirectLabelColormap(color_dict=render.label_colours(classes))
+    """The classes' fixed colors; labels that are no class get one of their own."""
+    return DirectLabelColormap(color_dict=render.label_colors(classes))
 
 
 # --- measurements ---------------------------------------------------------------------------------------------------

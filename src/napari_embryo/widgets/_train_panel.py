@@ -8,8 +8,8 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QPushButton, QWidget
 
 from napari_embryo.image import Progress
-from napari_embryo.widgets._process import Child
-from napari_embryo.widgets._run import RunPanel
+from napari_embryo.widgets._train_process import Child
+from napari_embryo.widgets._worker import RunPanel
 
 
 class TrainPanel(RunPanel):
@@ -167,8 +167,8 @@ class CloseGuard(QObject):
 
     def _by_the_user(self) -> bool:
         """A script's ``viewer.close()`` has closed the canvas by now, and cannot be held back."""
-        centre = self._window.centralWidget() if self._window is not None else None
-        parts = centre.findChildren(QWidget, options=Qt.FindChildOption.FindDirectChildrenOnly) if centre else []
+        center = self._window.centralWidget() if self._window is not None else None
+        parts = center.findChildren(QWidget, options=Qt.FindChildOption.FindDirectChildrenOnly) if center else []
         return any(part.isVisible() for part in parts)
 
     def _ask_before_closing(self) -> None:

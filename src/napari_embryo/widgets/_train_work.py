@@ -13,9 +13,9 @@ from napari_embryo import recipes, render, stream
 from napari_embryo.image import Progress
 from napari_embryo.settings import Recipe, SegmentSettings
 from napari_embryo.widgets._cells import cell_names
-from napari_embryo.widgets._libraries import prepare_for_torch
-from napari_embryo.widgets._process import Child, command
-from napari_embryo.widgets._run import Steps
+from napari_embryo.widgets._torch_import import prepare_for_torch
+from napari_embryo.widgets._train_process import Child, command
+from napari_embryo.widgets._worker import Steps
 
 if TYPE_CHECKING:
     from napari_embryo import data
@@ -44,17 +44,17 @@ def preview(recipe: Recipe) -> Steps[Rgb]:
     yield Progress(0, 1, "Altering pictures …")
     prepare_for_torch()
     from napari_embryo import augment
-    from napari_embryo.train import batches
+    from napari_embryo.train import loader
 
     seen, classes = prepared.recipe.preprocessing, prepared.recipe.model.classes
-    visited = batches.visited(prepared.split.train, recipe.data.repeats)
+    visited = loader.visited(prepared.split.train, recipe.data.repeats)
     pictures: Rgb = augment.preview(visited, seen, recipe.augmentation, recipe.training.seed, PREVIEWED, classes)
     return pictures
 
 
 @dataclass(frozen=True, eq=False)
 class Worst:
-    """Validation pictures as stacks of one size: grey (N, H, W), truth and prediction as labels (N, H, W)."""
+    """Validation pictures as stacks of one size: gray (N, H, W), truth and prediction as labels (N, H, W)."""
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
@@ -88,7 +88,7 @@ def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[
         truth = samples[name].read()
         found = next(predictor.predict([truth.image])).segmentation
         drawn = labels_of(truth.cells if are_cells else truth.masks)
-        triples.append((render.grey_to_rgb(truth.image)[..., 0], drawn, found.labels()))
+        triples.append((render.gray_to_rgb(truth.image)[..., 0], drawn, found.labels()))
     images, truths, predicted = (stacked(kind) for kind in zip(*triples, strict=True))
     classes = cell_names(int(max(truths.max(), predicted.max()))) if are_cells else predictor.classes
     return Worst(tuple(names), classes, images, truths, predicted, are_cells)

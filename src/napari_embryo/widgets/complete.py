@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from napari_embryo import measure
 from napari_embryo.image import Progress
 from napari_embryo.io.layers import NAMESPACE
-from napari_embryo.widgets._fields import BUNDLED, LayerChoice, WeightsEditor
+from napari_embryo.widgets._editors import BUNDLED, LayerChoice, WeightsEditor
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
 from napari_embryo.widgets._layers import Index
-from napari_embryo.widgets._libraries import prepare_for_torch
-from napari_embryo.widgets._run import RunPanel, Steps
+from napari_embryo.widgets._torch_import import prepare_for_torch
+from napari_embryo.widgets._worker import RunPanel, Steps
 
 FAMILIES = ("vqamodal", "shapecode")
 """Those with a shape code."""

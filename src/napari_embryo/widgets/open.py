@@ -23,7 +23,7 @@ from napari_embryo.io import (
     plan_path,
     to_napari,
 )
-from napari_embryo.widgets._run import Job, Steps, add_layer, tell
+from napari_embryo.widgets._worker import Job, Steps, add_layer, tell
 
 # --- decided without a window ---------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ def _number(text: str, field: str) -> float | None:
 
 
 def known_text(plan: OpenPlan) -> FormText:
-    """What the files of a plan say, shown in grey where the user has entered nothing."""
+    """What the files of a plan say, shown in gray where the user has entered nothing."""
     sizes = {image.pixel_size_um for image in plan.images}
     size = sizes.pop() if len(sizes) == 1 else None
     shown = text_of(OpenChoices(pixel_size_um=size))

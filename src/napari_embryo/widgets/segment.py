@@ -14,16 +14,16 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.settings import SegmentSettings
-from napari_embryo.widgets._cell_results import CellResults
 from napari_embryo.widgets._cells import CellFrame, arranged
-from napari_embryo.widgets._cells_line import CellsLine
-from napari_embryo.widgets._fields import BUNDLED, FAMILIES, DeviceEditor, LayerChoice, WeightsEditor, ships
+from napari_embryo.widgets._cells_layers import CellResults
+from napari_embryo.widgets._cells_readout import CellsLine
+from napari_embryo.widgets._editors import BUNDLED, FAMILIES, DeviceEditor, LayerChoice, WeightsEditor, ships
 from napari_embryo.widgets._form import CheckList, Note, Scrolled, SettingsForm, guard_wheel
 from napari_embryo.widgets._layers import Frame, Index, Missed, described, index_at, source_of
-from napari_embryo.widgets._libraries import prepare_for_torch
-from napari_embryo.widgets._measured import MeasuredLine
-from napari_embryo.widgets._results import Found, Results, Started
-from napari_embryo.widgets._run import Job, RunPanel, Steps, tell
+from napari_embryo.widgets._parts_layers import Found, Results, Started
+from napari_embryo.widgets._parts_readout import MeasuredLine
+from napari_embryo.widgets._torch_import import prepare_for_torch
+from napari_embryo.widgets._worker import Job, RunPanel, Steps, tell
 
 if TYPE_CHECKING:
     from napari_embryo.pipeline import PlaneFailure, PlaneResult
@@ -71,7 +71,7 @@ OF_CELLS = "vqamodal"
 
 
 def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Index] | None) -> Steps[str]:
-    """Load the network and analyse an image; a step's item is :class:`Started` or :class:`Found`.
+    """Load the network and analyze an image; a step's item is :class:`Started` or :class:`Found`.
 
     Returns the device it ended on.
     """
@@ -81,10 +81,10 @@ def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Ind
     from napari_embryo import pipeline, predict
 
     predictor = pipeline.load_predictor(settings)
-    started = Started(pipeline.provenance(image, predictor), predictor.classes, predict.devices())
+    started = Started(pipeline.provenance_of(image, predictor), predictor.classes, predict.devices())
     yield Progress(0, total, f"Computing on {predictor.device} …", started)
     told, cells = 0, list[CellFrame]()
-    for step in pipeline.analyse(image, predictor, indices):
+    for step in pipeline.analyze(image, predictor, indices):
         notes = tuple(predictor.notes[told:])
         told += len(notes)
         item = _as_item(step.item)

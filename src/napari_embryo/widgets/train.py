@@ -23,21 +23,21 @@ from qtpy.QtWidgets import (
 )
 
 from napari_embryo import recipes, render, stream
-from napari_embryo.data.reporting import counted
+from napari_embryo.data.report import counted
 from napari_embryo.image import Progress
 from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import Recipe
-from napari_embryo.widgets._cells import colormap as cell_colours
+from napari_embryo.widgets._cells import colormap as cell_colors
 from napari_embryo.widgets._curves import Curves, Point, scores_said
-from napari_embryo.widgets._fields import PathEditor, family_of, refresh_models
+from napari_embryo.widgets._editors import PathEditor, family_of, refresh_models
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
 from napari_embryo.widgets._layers import colormap
-from napari_embryo.widgets._process import Child, is_trouble, total_loss
-from napari_embryo.widgets._recipe import RecipeForm
-from napari_embryo.widgets._run import Job, RunPanel, Steps, add_layer, tell
+from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import SampleMaker, user_folder
 from napari_embryo.widgets._train_panel import CloseGuard, TrainPanel
+from napari_embryo.widgets._train_process import Child, is_trouble, total_loss
 from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
+from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, tell
 from napari_embryo.widgets.complete import CompleteWidget
 from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_devices
 
@@ -57,15 +57,15 @@ def free_folder(parent: Path, name: str) -> Path:
     return folder
 
 
-def theme_colours(theme: str) -> Mapping[str, str]:
-    """The window's colours, for the curves."""
-    colours = get_theme(theme)
-    return {name: getattr(colours, name).as_hex() for name in ("background", "text", "secondary")}
+def theme_colors(theme: str) -> Mapping[str, str]:
+    """The window's colors, for the curves."""
+    colors = get_theme(theme)
+    return {name: getattr(colors, name).as_hex() for name in ("background", "text", "secondary")}
 
 
-def worst_colours(worst: Worst) -> DirectLabelColormap:
+def worst_colors(worst: Worst) -> DirectLabelColormap:
     """Those of the classes, or of cells by their number."""
-    return cell_colours(len(worst.classes)) if worst.are_cells else colormap(worst.classes)
+    return cell_colors(len(worst.classes)) if worst.are_cells else colormap(worst.classes)
 
 
 def _side_panel(button: str, what: str, on_run: Callable[[], None]) -> RunPanel:
@@ -115,7 +115,7 @@ class TrainWidget(QWidget):
         self._told: set[str] = set()
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
-        self.report, self.curves = QPlainTextEdit(), Curves(theme_colours(napari_viewer.theme))
+        self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
         self.about_best = Note("The curves appear with the first steps.")
         self.runs = PathEditor("Folder for training runs")
         self.runs.value = str(user_folder("runs"))
@@ -191,7 +191,7 @@ class TrainWidget(QWidget):
         self.guard = CloseGuard(self, self.panel, self._put_back)
 
     def _follow_theme(self, _: Any = None) -> None:
-        self.curves.set_colours(theme_colours(self._viewer.theme))
+        self.curves.set_colors(theme_colors(self._viewer.theme))
 
     # --- recipes
 
@@ -368,10 +368,10 @@ class TrainWidget(QWidget):
 
     def _add_worst(self, worst: Worst) -> str:
         metadata = {RESULT: "worst", "names": worst.names, "classes": worst.classes}
-        name, colours = f"{self._recipe.name} worst", worst_colours(worst)
+        name, colors = f"{self._recipe.name} worst", worst_colors(worst)
         shown: dict[str, Any] = {"metadata": metadata, "axis_labels": ("picture", "y", "x"), **self._units()}
         images = add_layer(self._viewer, (worst.images, {**shown, "name": name}, "image"))
-        drawn = {**shown, "colormap": colours, "features": render.label_names(worst.classes)}
+        drawn = {**shown, "colormap": colors, "features": render.label_names(worst.classes)}
         found = add_layer(self._viewer, (worst.predicted, {**drawn, "name": f"{name} found", "opacity": 0.4}, "labels"))
         truth = add_layer(self._viewer, (worst.truth, {**drawn, "name": f"{name} drawn"}, "labels"))
         truth.contour = 2

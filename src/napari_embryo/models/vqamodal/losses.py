@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from napari_embryo.models.vqamodal.truth import has_pixels
+from napari_embryo.models.vqamodal.targets import has_pixels
 
 PREFIX = "loss_"
 EVERYWHERE = ("objectness", "class", "occlusion")

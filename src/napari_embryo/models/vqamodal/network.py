@@ -9,13 +9,13 @@ from napari_embryo.models.blocks import MapInfo
 from napari_embryo.models.boxes import crop_masks
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.shapecode import FrozenShapeCode
-from napari_embryo.models.vqamodal import detection
-from napari_embryo.models.vqamodal.detection import ASN, BoxHead, Chosen, choose
-from napari_embryo.models.vqamodal.found import rescored
-from napari_embryo.models.vqamodal.proposals import Proposals
-from napari_embryo.models.vqamodal.pyramid import Occlusion, Pyramid, occlusion_loss, pool
-from napari_embryo.models.vqamodal.silhouettes import CodedHead, Drawn, FCNHead, code_loss, encode, mask_loss
-from napari_embryo.models.vqamodal.truth import Cells, cells_of, per_picture
+from napari_embryo.models.vqamodal import roi_head
+from napari_embryo.models.vqamodal.fpn import Occlusion, Pyramid, occlusion_loss, pool
+from napari_embryo.models.vqamodal.mask_head import CodedHead, Drawn, FCNHead, code_loss, encode, mask_loss
+from napari_embryo.models.vqamodal.postprocess import rescored
+from napari_embryo.models.vqamodal.roi_head import ASN, BoxHead, Chosen, choose
+from napari_embryo.models.vqamodal.rpn import Proposals
+from napari_embryo.models.vqamodal.targets import Cells, cells_of, per_picture
 from napari_embryo.settings import VQAmodalSettings
 
 MAPS: dict[str, MapInfo] = {
@@ -24,7 +24,7 @@ MAPS: dict[str, MapInfo] = {
 
 
 class VQAmodal(nn.Module):
-    """Find the cells of normalised grey images (B, 1, h, w) of any size from 32 pixels, each with its whole outline.
+    """Find the cells of normalized gray images (B, 1, h, w) of any size from 32 pixels, each with its whole outline.
 
     ``forward(images)``, in eval mode, returns D = ``settings.detections`` cells a picture, highest score first, those
     that there are not with a score of 0: ``boxes`` (B, D, 4), x1, y1, x2, y2 in pixels of the input; ``scores`` (B, D);
@@ -93,7 +93,7 @@ class VQAmodal(nn.Module):
         return occlusion_loss(overlap, label, valid.float(), self.settings.reduction)
 
     def _cell_losses(self, levels: Sequence[Tensor], chosen: Chosen, cells: Sequence[Cells]) -> dict[str, Tensor]:
-        features = pool(levels, chosen.boxes, detection.SIDE)
+        features = pool(levels, chosen.boxes, roi_head.SIDE)
         losses = self.box.losses(self.box(features), chosen, cells)
         positive = chosen.positive()
         at, picture = features[chosen.on_cells], positive.picture
@@ -119,13 +119,13 @@ class VQAmodal(nn.Module):
         """Masks of boxes; ``seen`` are the features (N, 256, 7, 7) of the box head, where there are some already."""
         own = pool(levels, boxes, self.head.side)
         if self.asn is not None:
-            own = self.asn(pool(levels, boxes, detection.SIDE) if seen is None else seen, self.box, own)
+            own = self.asn(pool(levels, boxes, roi_head.SIDE) if seen is None else seen, self.box, own)
         drawn: Drawn = self.head(own, self.shape, is_shown)
         return drawn
 
     @torch.no_grad()
     def _found(self, levels: Sequence[Tensor], proposed: Sequence[Tensor], hw: tuple[int, int]) -> dict[str, Tensor]:
-        told = self.box(pool(levels, proposed, detection.SIDE))
+        told = self.box(pool(levels, proposed, roi_head.SIDE))
         boxes, scores = self.box.found(told, proposed, hw, self.settings)
         drawn = _named(self._draw(levels, boxes))
         sizes = [len(own) for own in boxes]

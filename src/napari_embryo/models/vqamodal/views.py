@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from napari_embryo.models.boxes import crop_areas, grown, paste
-from napari_embryo.models.vqamodal.found import overlaps_of, softened
+from napari_embryo.models.vqamodal.postprocess import overlaps_of, softened
 
 LEAST_SCORE = 0.02
 """Of a cell in a view that counts."""
@@ -58,7 +58,7 @@ def merged(views: Sequence[Found], hw: tuple[int, int], most: float) -> Found:
     hw
         Height and width of the picture.
     most
-        Of :func:`napari_embryo.models.vqamodal.found.softened`.
+        Of :func:`napari_embryo.models.vqamodal.postprocess.softened`.
     """
     counting = [_counting(view) for view in views]
     boxes, scores, logits = (torch.cat(parts) for parts in zip(*counting, strict=True))

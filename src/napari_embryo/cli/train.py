@@ -1,0 +1,304 @@
+"""``train``, ``recipes`` and ``preview``: teach a network from annotated pictures."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress as Bar
+
+from napari_embryo import library
+from napari_embryo import recipes as book
+from napari_embryo.cli import train_stream
+from napari_embryo.cli.terminal import bar as make_bar
+from napari_embryo.cli.terminal import (
+    check_out_folder,
+    complain,
+    console,
+    readable_errors,
+)
+from napari_embryo.cli.train_stream import FAILURES, add_best, follow
+from napari_embryo.data.report import counted
+from napari_embryo.image import Progress
+from napari_embryo.settings import Device, Layout, Recipe, SegmentSettings
+
+if TYPE_CHECKING:
+    from napari_embryo.train import Epoch, Outcome
+
+TRAININGS = Path("napari-embryo-trainings")
+STOPPED = 130
+"""What shells expect of a program that Ctrl-C has ended."""
+
+_RECIPE_HELP = "A .yaml file, or one that ships: see 'napari-embryo recipes'."
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=_RECIPE_HELP)]
+DataFolders = Annotated[
+    list[Path] | None, typer.Option("--data", help="Folder of annotated pictures, instead of the recipe's; repeatable.")
+]
+LayoutOption = Annotated[
+    Layout | None, typer.Option(help="How the annotations lie on the disk, instead of the recipe's; auto: look.")
+]
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help=f"{_RECIPE_HELP} With --resume that of --out, if none.")
+    ] = None,
+    data: DataFolders = None,
+    layout: LayoutOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help=f"Folder of this training; {TRAININGS}/NAME where nothing is said.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Instead of the recipe's.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="How many graphics cards train together, instead of the recipe's.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the model, instead of the recipe's.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="Instead of the recipe's: bundled, imagenet, random, a model of yours, a file.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for a recipe with start: imagenet.")
+    ] = None,
+    shape_code: Annotated[
+        str | None, typer.Option(help="Shape code for vqamodal: a model of yours, or a file; instead of the recipe's.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the folder.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="For programs: JSON lines out; pause, resume, stop in.")
+    ] = False,
+) -> None:
+    """Train a network; the best weights become a model of yours. Ctrl-C stops after the step; best and last stay."""
+    changes = {
+        "data.folders": absolute(data),
+        "data.layout": layout,
+        "training.device": device,
+        "training.devices": devices,
+        "training.epochs": epochs,
+        "name": name,
+        "start": _from_here(start),
+        "backbone": _from_here(backbone),
+        "shape_code": _from_here(shape_code),
+    }
+    if stream:
+        raise typer.Exit(train_stream.train(lambda: _order(recipe, out, changes, resume), resume))
+    with readable_errors():
+        asked, folder = _order(recipe, out, changes, resume)
+        prepared = book.prepare(asked)
+    console.print(prepared.text, markup=False)
+    raise typer.Exit(_train(prepared, folder, resume))
+
+
+def recipes(
+    show: Annotated[str, typer.Option(help="Print this recipe, to copy and change it.", metavar="NAME")] = "",
+) -> None:
+    """List the recipes that ship with the program, or print one."""
+    with readable_errors():
+        if show:
+            typer.echo(book.text(show), nl=False)
+            return
+        width = max(map(len, book.names()))
+        for name in book.names():
+            first = book.text(name).splitlines()[0].removeprefix("# ")
+            console.print(f"{name:<{width}}  {first}", markup=False)
+
+
+def _order(recipe: str | None, out: Path | None, changes: Mapping[str, Any], resume: bool) -> tuple[Recipe, Path]:
+    """What to train and where, once it is known that it can begin or go on there."""
+    if resume:
+        asked, folder = _begun(recipe, out, changes)
+    elif recipe is None:
+        raise ValueError("no recipe came; name a .yaml file, or one that ships (see: napari-embryo recipes)")
+    else:
+        asked = asked_recipe(recipe, changes)
+        folder = out or TRAININGS / asked.name
+        book.check_is_new(folder)
+    _check_devices(asked)
+    check_out_folder(folder)
+    return asked, folder
+
+
+def _check_devices(asked: Recipe) -> None:
+    """Before any picture is read; one device needs no torch to be told."""
+    if asked.training.devices > 1:
+        from napari_embryo import train
+
+        train.check_devices(asked.training)
+
+
+def _begun(recipe: str | None, out: Path | None, changes: Mapping[str, Any]) -> tuple[Recipe, Path]:
+    """The training to go on with: by the recipe in its folder, or by one that is named again."""
+    if recipe is not None:
+        asked = asked_recipe(recipe, changes)
+        folder = out or TRAININGS / asked.name
+        _check_is_begun(folder)
+        return (asked if changes["training.epochs"] is not None else _as_long_as(folder, asked)), folder
+    if out is None:
+        raise ValueError("--resume came without a folder; name the one of the training with --out, or its recipe")
+    _check_is_begun(out)
+    return asked_recipe(str(out / "recipe.yaml"), changes), out
+
+
+def _check_is_begun(folder: Path) -> None:
+    if not (folder / "recipe.yaml").is_file():
+        raise FileNotFoundError(
+            f"{folder}: there is no training to go on with (no recipe.yaml); name the folder of one with --out, or "
+            "begin one without --resume"
+        )
+
+
+def _as_long_as(folder: Path, asked: Recipe) -> Recipe:
+    """With as many epochs as the training in the folder has been told."""
+    epochs, others = book.read(folder / "recipe.yaml").training.epochs, asked.training.epochs
+    if epochs != others:
+        said = (
+            f"note: to epoch {epochs}, as told when this training began; the recipe says {others}; --epochs changes it"
+        )
+        console.print(said, markup=False)
+    return book.changed(asked, {"training.epochs": epochs})
+
+
+def asked_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with what the command line says otherwise."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return book.changed(book.read(recipe), given, "command line")
+
+
+def absolute(folders: list[Path] | None) -> list[str] | None:
+    return [str(folder.absolute()) for folder in folders] if folders else None
+
+
+def _from_here(weights: str | None) -> str | None:
+    """A file as it is found from any folder, as a training goes on by the recipe in its own."""
+    if weights is None or not weights.endswith(library.SUFFIX) or not Path(weights).is_file():
+        return weights
+    return str(Path(weights).absolute())
+
+
+def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
+    """Train before a person's eyes; returns the exit code."""
+    try:
+        with make_bar() as bar, _interruptible() as interrupted:
+            tell = Teller(bar)
+            outcome = follow(book.run(prepared, out, resume), out, interrupted.is_set, tell)
+            tell.rest(outcome.notes)
+    except (OSError, ValueError) as error:
+        complain(str(error))
+        return 2
+    except FAILURES as error:
+        complain(f"{error}\nThe checkpoints of the epochs before are in {out.resolve()}")
+        return 1
+    if interrupted.is_set():
+        _say_how_to_go_on(outcome, prepared.recipe)
+        return STOPPED
+    try:
+        added = add_best(outcome, prepared.recipe.name)
+    except OSError as error:
+        complain(f"the training is done, but {error}")
+        return 1
+    _say_how_to_use(outcome, added, prepared.recipe)
+    return 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C asks to stop after the step; a second one ends at once."""
+    interrupted = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+        # The console may be in the middle of a line, and would say it twice.
+        os.write(2, b"stopping after this step ... (Ctrl-C again: at once)\n")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Teller:
+    """A bar with the losses, a line per epoch, notes."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar, self.task = bar, bar.add_task("loading the network", total=None)
+        self._told: set[str] = set()
+
+    def __call__(self, progress: Progress) -> None:
+        from napari_embryo.train import Epoch, Step
+
+        match progress.item:
+            case Step() as step:
+                text = f"epoch {step.epoch}: {said(step.losses)}"
+                self.bar.update(self.task, completed=progress.done, total=progress.total, description=escape(text))
+            case Epoch() as epoch:
+                self.bar.console.print(epoch_line(epoch), markup=False)
+            case str() as note:
+                self.rest([note])
+
+    def rest(self, notes: Iterable[str]) -> None:
+        """Tell those that were not told yet."""
+        for note in notes:
+            if note not in self._told:
+                self._told.add(note)
+                self.bar.console.print(f"note: {note}", markup=False)
+
+
+def epoch_line(epoch: "Epoch") -> str:
+    """``epoch 3: loss 0.412, validation 0.398 | IoU ICM 0.831, IoU TE 0.780 | 12.1 s, best so far``."""
+    validation = f", validation {sum(epoch.validation.values()):.3f}" if epoch.validation else ""
+    scores = f" | {said(epoch.scores)}" if epoch.scores else ""
+    best = ", best so far" if epoch.best else ""
+    return (
+        f"epoch {epoch.epoch}: loss {sum(epoch.train.values()):.3f}{validation}{scores} | {epoch.seconds:.1f} s{best}"
+    )
+
+
+def said(numbers: Mapping[str, float]) -> str:
+    """``bce 0.312, dice 0.220``."""
+    return ", ".join(f"{name} {number:.3f}" for name, number in numbers.items())
+
+
+def _say_how_to_go_on(outcome: "Outcome", recipe: Recipe) -> None:
+    folder = outcome.last.resolve().parent
+    use = (f"use the best: {_use(str(outcome.best), recipe)}",) if recipe.model.family not in _DRAW_NOTHING else ()
+    for line in (
+        f"stopped after {counted(outcome.epochs, 'whole epoch')}; best and last weights are in {folder}",
+        f"go on: napari-embryo train --resume --out {folder}",
+        *use,
+    ):
+        console.print(line, markup=False)
+
+
+_DRAW_NOTHING = ("inception", "shapecode")
+
+
+def _use(weights: str, recipe: Recipe) -> str:
+    family = recipe.model.family
+    named = "" if family == SegmentSettings().family else f"--family {family} "
+    return f"napari-embryo segment {named}--weights {weights} IMAGES"
+
+
+def _say_how_to_use(outcome: "Outcome", added: Path | None, recipe: Recipe) -> None:
+    why = "no better epoch for long" if outcome.reason == "early" else "done"
+    how_long = counted(outcome.epochs, "epoch")
+    console.print(f"{why} after {how_long}; the best was epoch {outcome.best_epoch}", markup=False)
+    console.print(f"best weights: {outcome.best.resolve()}", markup=False)
+    if added is not None:
+        model = added.name.removesuffix(library.SUFFIX)
+        console.print(_use_of(model, recipe), markup=False)
+
+
+def _use_of(model: str, recipe: Recipe) -> str:
+    """What the new model is good for; not all of them draw."""
+    if recipe.model.family == "inception":
+        return f"{model} tells a fragmentation ratio and draws nothing: it cannot be used to segment"
+    if recipe.model.family == "shapecode":
+        return f"draw cells with it: napari-embryo train vqamodal-from-imagenet --shape-code {model}"
+    return f"use them: {_use(model, recipe)}"

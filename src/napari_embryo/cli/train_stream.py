@@ -1,0 +1,225 @@
+"""``train --stream``: a training told in JSON lines, that listens to pause, resume and stop."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_embryo import library, recipes, stream
+from napari_embryo.image import Progress
+from napari_embryo.settings import Recipe
+
+if TYPE_CHECKING:
+    from napari_embryo.train import Outcome
+
+Say = Callable[[stream.Event], None]
+FINISHED_ALREADY = "this training was finished already; nothing is left to learn"
+FAILURES = (OSError, ValueError, ArithmeticError, MemoryError)
+"""What a training ends with that a user can mend: files, settings, a loss that is no number, memory."""
+
+
+def follow(
+    steps: "Generator[Progress, None, Outcome]",
+    out: Path,
+    is_stopped: Callable[[], bool],
+    tell: Callable[[Progress], None],
+) -> "Outcome":
+    """Run to the end, or until ``is_stopped``, which is asked before every step and may wait."""
+    has_learned = False
+    try:
+        while not is_stopped():
+            progress = next(steps)
+            has_learned = has_learned or not isinstance(progress.item, str)
+            tell(progress)
+    except StopIteration as end:
+        if not has_learned:
+            tell(Progress(0, 0, FINISHED_ALREADY, FINISHED_ALREADY))
+        outcome: Outcome = end.value
+        return outcome
+    finally:
+        steps.close()
+    from napari_embryo import train
+
+    return train.stopped(out)
+
+
+def add_best(outcome: "Outcome", name: str) -> Path | None:
+    """Put the best weights among the user's models, where they are not there since an earlier part of the training.
+
+    Returns
+    -------
+    Path or None
+        The model; None where no epoch was finished, so that none was judged.
+
+    Raises
+    ------
+    OSError
+        When they cannot be put there; says where they are.
+    """
+    if not outcome.best_epoch:
+        return None
+    try:
+        return library.copy_of(outcome.best) or library.add_to_library(outcome.best, name)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"the best weights could not be put among your models ({error}); they are in {outcome.best.resolve()}"
+        ) from error
+
+
+def train(order: Callable[[], tuple[Recipe, Path]], resume: bool) -> int:
+    """Train and tell; returns the exit code.
+
+    Parameters
+    ----------
+    order
+        Gives the recipe and the folder; what is wrong with them is told like every other error.
+    resume
+        Go on with the training there.
+    """
+    with _lines() as (write, is_read):
+        orders = Orders()
+        say: Say = lambda event: write(stream.encode(event))  # noqa: E731 - a name for what it does
+        orders.listen()
+        try:
+            _train(*order(), resume, orders, say, is_read)
+        except FAILURES as error:
+            say(stream.Error(message=str(error)))
+            return 1
+    return 0
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    orders: "Orders",
+    say: Say,
+    is_read: Callable[[], bool],
+) -> None:
+    prepared = recipes.prepare(recipe)
+    say(stream.Report(text=prepared.text, rows=tuple(dict(row) for row in prepared.report.rows)))
+    steps = recipes.run(prepared, out, resume)
+    outcome = follow(steps, out, lambda: not is_read() or orders.is_stopped(say), lambda p: say(told(p)))
+    say(finished(outcome, _added(outcome, recipe.name, say)))
+
+
+def _added(outcome: "Outcome", name: str, say: Say) -> Path | None:
+    """The training is no less done where its weights find no place among the models."""
+    try:
+        return add_best(outcome, name)
+    except OSError as error:
+        say(stream.Note(message=str(error)))
+        return None
+
+
+def told(progress: Progress) -> stream.Event:
+    """What a training yields, as an event."""
+    from napari_embryo.train import Epoch, Step
+
+    match progress.item:
+        case Step() as step:
+            return stream.Step(done=progress.done, total=progress.total, **asdict(step))
+        case Epoch() as epoch:
+            return stream.Epoch(done=progress.done, total=progress.total, **asdict(epoch))
+    return stream.Note(message=progress.message)
+
+
+def finished(outcome: "Outcome", added: Path | None) -> stream.Finished:
+    """How a training ended, as an event."""
+    return stream.Finished(
+        epochs=outcome.epochs,
+        best_epoch=outcome.best_epoch,
+        reason=outcome.reason,
+        notes=outcome.notes,
+        added=str(added or ""),
+        best=_if_there(outcome.best),
+        last=_if_there(outcome.last),
+    )
+
+
+def _if_there(path: Path) -> str:
+    return str(path) if path.is_file() else ""
+
+
+class Orders:
+    """What the watcher asks for on standard input; its end, or Ctrl-C, asks to stop."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._paused = self._stopped = False
+
+    def listen(self) -> None:
+        """Begin to listen, in a thread that ends with the program."""
+        signal.signal(signal.SIGINT, lambda *_: self.take("stop"))
+        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in _raw_lines(0):
+            self.take(line.strip())
+        self.take("stop")
+
+    def take(self, order: str) -> None:
+        """Take one order; others than pause, resume and stop are passed over."""
+        with self._changed:
+            self._paused = order == "pause" if order in ("pause", "resume") else self._paused
+            self._stopped = self._stopped or order == "stop"
+            self._changed.notify_all()
+
+    def is_stopped(self, say: Say) -> bool:
+        """Whether to stop; waits while paused, and says so."""
+        with self._changed:
+            if self._paused and not self._stopped:
+                say(stream.Paused())
+                self._changed.wait_for(lambda: self._stopped or not self._paused)
+                if not self._stopped:
+                    say(stream.Resumed())
+            return self._stopped
+
+
+def _raw_lines(descriptor: int) -> Iterator[str]:
+    """Lines of a file descriptor; Python's own reader would hold a lock that ends the program with an error."""
+    waiting = b""
+    while chunk := _read(descriptor):
+        *lines, waiting = (waiting + chunk).split(b"\n")
+        yield from (line.decode("utf-8", "replace") for line in lines)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # closed from the other side
+        return b""
+
+
+@contextmanager
+def _lines() -> Iterator[tuple[Callable[[str], None], Callable[[], bool]]]:
+    """Standard output for our lines alone: what libraries print goes to standard error.
+
+    Yields what writes a line, and what tells whether anybody still reads them.
+    """
+    sys.stdout.flush()
+    own = os.dup(1)
+    os.dup2(2, 1)
+    gone = threading.Event()
+
+    def write(line: str) -> None:
+        try:
+            _write_all(own, f"{line}\n".encode())
+        except OSError:  # the watcher is gone; the end of its orders stops the training
+            gone.set()
+
+    try:
+        yield write, lambda: not gone.is_set()
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]

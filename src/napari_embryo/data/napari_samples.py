@@ -1,0 +1,245 @@
+"""Samples saved from napari: picture and labels as OME-TIFF, numbered, and none ever overwritten."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_embryo import io
+from napari_embryo.data.embryos import embryo_of
+from napari_embryo.data.image_files import Entry, check_size, refuse
+from napari_embryo.data.sample import Bools, Truth, no_cells
+from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+
+LOOKED_FOR = "samples saved from napari (NAME.v001.json)"
+FORMAT = "napari-embryo sample"
+CELL = ("cell",)
+"""With this as the only class, every label is one cell."""
+_NEVER_EMPTY = (*BLASTOCYST_CLASSES, FRAGMENT_CLASSES[-1])
+"""What every embryo has: where it is not painted, it was not drawn. No fragment painted means that there is none."""
+_FILE = re.compile(r"^(?P<name>.+)\.v(?P<version>\d{3,})\.json$")
+
+
+def save_sample(
+    folder: Path,
+    name: str,
+    image: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    classes: Sequence[str],
+    about: Mapping[str, Any],
+) -> Path:
+    """Save a picture with its labels as the next version of ``name``; earlier ones stay as they are.
+
+    Where the versions there are of another picture (another name or ``about["source"]``), it becomes ``name-2``.
+
+    Parameters
+    ----------
+    folder
+        Made where it is not there.
+    name
+        What the picture is called; characters that a file name cannot have become ``_``.
+    image
+        (H, W) gray.
+    labels
+        (H, W) whole numbers: 0 background, i + 1 is ``classes[i]``. With ``classes == ("cell",)`` each is one cell; or
+        (N, H, W), one cell each, complete silhouettes that may overlap: something but 0 where the cell is.
+    classes
+        Names of the labels.
+    about
+        What JSON can hold. ``known``: classes that were drawn (where it is not said, ICM, TE, ZP and the embryo of
+        the fragments are known where something is painted, and every other class is known). ``embryo``: whose picture
+        it is.
+
+    Returns
+    -------
+    Path
+        The JSON file, ``NAME.v001.json``; beside it lie ``NAME.v001.image.ome.tif`` and ``NAME.v001.labels.ome.tif``.
+
+    Raises
+    ------
+    ValueError
+        When picture and labels do not fit each other or the classes.
+    """
+    image, labels = np.asarray(image), np.asarray(labels)
+    _check(name, image, labels, classes)
+    content = {
+        "format": FORMAT,
+        "name": name,
+        "classes": list(classes),
+        "known": list(about.get("known", _known(labels, classes))),
+        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+        "about": dict(about),
+    }
+    text = json.dumps(content, indent=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as undo:
+        path = _reserve(folder, _base(folder, name, about))
+        undo.callback(_remove, path)
+        io.write_ome_tiff(_beside(path, "image"), image, "YX", name=name)
+        axes, names = ("YX", tuple(classes)) if labels.ndim == 2 else ("CYX", _numbered(len(labels)))
+        io.write_ome_tiff(_beside(path, "labels"), labels, axes, name=name, kind="labels", names=names)
+        with io.replacing(path, lasting=True) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        undo.pop_all()
+    return path
+
+
+def _numbered(cells: int) -> tuple[str, ...]:
+    return tuple(f"{CELL[0]} {number}" for number in range(1, cells + 1))
+
+
+def _check(name: str, image: npt.NDArray[Any], labels: npt.NDArray[Any], classes: Sequence[str]) -> None:
+    fits = labels.shape == image.shape or (labels.ndim == 3 and len(labels) and tuple(classes) == CELL)
+    if image.ndim != 2 or not fits or labels.shape[-2:] != image.shape:
+        raise ValueError(
+            f"{name}: an image of shape {image.shape} with labels of shape {labels.shape} came; needed is one gray "
+            "picture (height, width) with labels of the same size, of cells also one layer each"
+        )
+    highest = np.inf if tuple(classes) == CELL else len(classes)
+    if labels.dtype.kind not in "iub" or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
+        meant = ", ".join(f"{i} {each}" for i, each in enumerate(classes, start=1))
+        raise ValueError(
+            f"{name}: labels from {labels.min(initial=0)} to {labels.max(initial=0)} of type {labels.dtype} came; "
+            f"they are whole numbers: 0 background, {meant}"
+        )
+
+
+def _known(labels: npt.NDArray[Any], classes: Sequence[str]) -> list[str]:
+    return [name for i, name in enumerate(classes, start=1) if name not in _NEVER_EMPTY or (labels == i).any()]
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:120] or "sample"
+
+
+def _base(folder: Path, name: str, about: Mapping[str, Any]) -> str:
+    """The first file name that no other picture's versions have."""
+    first = _file_name(name)
+    versions = _versions(folder)
+    candidates = chain([first], (f"{first}-{number}" for number in count(2)))
+    return next(base for base in candidates if _is_of(versions.get(base, ()), name, about))
+
+
+def _is_of(newest_first: Iterable[Path], name: str, about: Mapping[str, Any]) -> bool:
+    """Whether the newest version that can be read is of this very picture; also where there is none."""
+    for path in newest_first:
+        with suppress(ValueError):
+            content = _content(path)
+            return bool(content["name"] == name and content["about"].get("source") == about.get("source"))
+    return True
+
+
+def _versions(folder: Path) -> dict[str, list[Path]]:
+    """The JSON files by name, newest first."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in folder.glob("*.json"):
+        if match := _FILE.match(path.name):
+            found.setdefault(match["name"], []).append((int(match["version"]), path))
+    return {name: [path for _, path in sorted(saved, reverse=True)] for name, saved in found.items()}
+
+
+def _reserve(folder: Path, name: str) -> Path:
+    """An empty file of the next free version; two processes that save at once get two versions."""
+    taken = [int(m["version"]) for p in folder.iterdir() if (m := _FILE.match(p.name)) and m["name"] == name]
+    versions = (folder / f"{name}.v{version:03d}.json" for version in count(max(taken, default=0) + 1))
+    return next(path for path in versions if _is_created(path))
+
+
+def _is_created(path: Path) -> bool:
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    for each in (path, _beside(path, "image"), _beside(path, "labels")):
+        each.unlink(missing_ok=True)
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{path.name.removesuffix('.json')}.{what}.ome.tif")
+
+
+# --- back -----------------------------------------------------------------------------------------------------------
+
+
+def fits(folder: Path, classes: Sequence[str]) -> bool:
+    """Whether a saved sample lies in the folder."""
+    return any(_FILE.match(path.name) for path in folder.glob("*.json"))
+
+
+def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
+    """The newest complete version of each name."""
+    for name, newest_first in sorted(_versions(folder).items()):
+        complete = next((path for path in newest_first if path.stat().st_size), None)  # empty: being saved, or cut off
+        yield _entry(name, complete, classes)
+
+
+def _entry(name: str, path: Path | None, classes: Sequence[str]) -> Entry:
+    if path is None:
+        return Entry(name, partial(refuse, "no version of it was saved completely"))
+    try:
+        content = _content(path)
+    except ValueError as error:
+        return Entry(name, partial(refuse, str(error)))
+    whose = str(content["about"].get("embryo") or embryo_of(content["name"]))
+    return Entry(name, partial(read, path, tuple(classes)), whose)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error}); delete this version or save it again") from error
+    kinds = {"name": str, "classes": list, "known": list, "about": dict}
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a sample saved from napari")
+    wrong = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise ValueError(f"{path}: {', '.join(wrong)} is missing or of another kind; save it again")
+    return content
+
+
+def read(path: Path, classes: Sequence[str]) -> Truth:
+    """One version, with the classes asked for; those it was not saved with are unknown."""
+    content = _content(path)
+    image, labels = (np.asarray(io.read_ome_tiff(_beside(path, what)).data) for what in ("image", "labels"))
+    check_size(_beside(path, "labels"), labels.shape[-2:], image)
+    saved, known = [str(c).lower() for c in content["classes"]], [str(c).lower() for c in content["known"]]
+    flat = labels if labels.ndim == 2 else np.any(labels, axis=0, keepdims=True)[0]
+    masks = [_mask(flat, saved, name.lower()) for name in classes]
+    cells = _cells(labels) if tuple(saved) == CELL else no_cells(image)
+    drawn = [name.lower() in known and _is_drawn(mask, name) for mask, name in zip(masks, classes, strict=True)]
+    return Truth(image, np.stack(masks), np.array(drawn), cells)
+
+
+def _is_drawn(mask: Bools, name: str) -> bool:
+    """Samples of earlier versions call an embryo known that nobody painted."""
+    return name != FRAGMENT_CLASSES[-1] or bool(mask.any())
+
+
+def _mask(labels: npt.NDArray[Any], saved: Sequence[str], name: str) -> Bools:
+    if name not in saved:
+        return np.zeros(labels.shape, bool)
+    mask: Bools = labels > 0 if tuple(saved) == CELL else labels == saved.index(name) + 1
+    return mask
+
+
+def _cells(labels: npt.NDArray[Any]) -> Bools:
+    """(N, H, W): of every number, or of every layer; one without a pixel is none."""
+    if labels.ndim == 3:
+        layers: Bools = labels[labels.any(axis=(1, 2))] > 0
+        return layers
+    numbers = np.unique(labels[labels > 0])
+    cells: Bools = labels[None] == numbers[:, None, None]
+    return cells

@@ -1,0 +1,72 @@
+"""Everything that is measured of one picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.measure.cells import measure_cells
+from napari_embryo.measure.fragments import fragmentation
+from napari_embryo.measure.objects import Row, measure_masks
+from napari_embryo.settings import FRAGMENT_CLASSES
+
+
+def measure_all(found: Segmentation, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:
+    """:func:`measure_masks`; where fragments and embryo were found, the row of the fragments has their ratio, too.
+
+    The embryo is then measured as a whole, with its fragments. Of single cells: :func:`measure_cells`.
+    """
+    if found.scores is not None:
+        return measure_cells(found, pixel_size_um)
+    return _measure(found.masks, found.classes, pixel_size_um, found.numbers.get("ratio_regressed"))
+
+
+def measure_labels(
+    labels: npt.NDArray[np.integer],
+    classes: Sequence[str],
+    pixel_size_um: tuple[float, float] | None = None,
+    regressed: float | None = None,
+) -> list[Row]:
+    """:func:`measure_all` of labels, such as a hand has corrected: what each pixel is called is what it is.
+
+    Parameters
+    ----------
+    labels
+        (H, W): 0 background, i + 1 is ``classes[i]``; other labels are not measured.
+    classes
+        Names of the labels.
+    pixel_size_um
+        Height and width of a pixel in micrometers, where known.
+    regressed
+        What a network told of the picture's fragmentation ratio.
+    """
+    masks = np.stack([np.asarray(labels) == label for label in range(1, len(classes) + 1)])
+    return _measure(masks, classes, pixel_size_um, regressed)
+
+
+def _measure(
+    masks: npt.NDArray[np.bool_],
+    classes: Sequence[str],
+    pixel_size_um: tuple[float, float] | None,
+    regressed: float | None,
+) -> list[Row]:
+    if not set(FRAGMENT_CLASSES) <= set(classes):
+        return measure_masks(masks, classes, pixel_size_um)
+    fragments, embryo = (list(classes).index(name) for name in FRAGMENT_CLASSES)
+    whole = masks.copy()
+    whole[embryo] |= whole[fragments]
+    rows = measure_masks(whole, classes, pixel_size_um)
+    rows[fragments] |= fragmentation(whole[fragments], whole[embryo], regressed)
+    return rows
+
+
+def where(image: EmbryoImage, index: Sequence[int]) -> Row:
+    """The first columns of a row: which image, and which picture of it."""
+    places = dict(zip(image.axes, index, strict=False))
+    row: Row = {"image": image.name}
+    if "T" in places:
+        row |= {"frame": places["T"], "hours": image.hours[places["T"]] if image.hours else None}
+    if "F" in places:
+        row |= {"plane": places["F"], "focus_um": image.focus_um[places["F"]] if image.focus_um else None}
+    return row

@@ -1,0 +1,162 @@
+"""From a network's boxes and logits to silhouettes, and how good they are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_embryo.geometry import Geometry
+from napari_embryo.image import Segmentation
+from napari_embryo.models.boxes import paste
+from napari_embryo.models.vqamodal.targets import cells_of
+
+SURE = 0.5
+"""Least score of a cell that is shown (our decision)."""
+IOU_THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))
+RECALLS = torch.linspace(0, 1, 101, dtype=torch.float64)
+NMS_STRIDE = 2
+"""Masks are compared at half the input's size, which moves an IoU of cells by a hundredth at most."""
+
+
+def rescored(boxes: Tensor, logits: Tensor, scores: Tensor, hw: tuple[int, int], most: float) -> Tensor:
+    """Scores (n,), lower for cells that lie where one of a higher score does; see :func:`softened`.
+
+    Of boxes (n, 4) and the logits (n, S, S) in them.
+    """
+    return softened(overlaps_of(torch.sigmoid(logits.float()), boxes, hw), scores, most)
+
+
+def overlaps_of(squares: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
+    """IoU (n, n) of the masks that probabilities (n, S, S) in boxes (n, 4) draw, at half the input's size."""
+    small = -(-hw[0] // NMS_STRIDE), -(-hw[1] // NMS_STRIDE)
+    masks = paste(squares, boxes / NMS_STRIDE, small) >= 0.5
+    return ious(masks, masks)
+
+
+def softened(overlaps: Tensor, scores: Tensor, most: float) -> Tensor:
+    """Linear Soft-NMS (Bodla et al. 2017) on overlaps (n, n) of masks.
+
+    The highest score stays; of all others that overlap it by an IoU of more than ``most`` the share that does not is
+    left; then the highest of these, and so on. So a cell that was found twice is shown once, and real cells that lie
+    upon each other are not deleted, as a hard limit would (our decision).
+    """
+    table, left = overlaps.double().cpu().numpy(), scores.double().cpu().numpy().copy()
+    waiting = np.ones(len(left), bool)
+    for _ in range(len(left)):
+        best = int(np.argmax(np.where(waiting, left, -1.0)))
+        waiting[best] = False
+        lower = waiting & (table[best] > most)
+        left[lower] *= 1 - table[best][lower]
+    return torch.from_numpy(left).to(scores)
+
+
+def ious(masks: Tensor, others: Tensor) -> Tensor:
+    """IoU (n, m) of each mask (n, h, w) with each other one (m, h, w); 0 where both are empty."""
+    flat, other = masks.flatten(1).float(), others.flatten(1).float()
+    # half precision does not count that far
+    with torch.autocast(masks.device.type, enabled=False):
+        both = flat @ other.T
+    either = flat.sum(1)[:, None] + other.sum(1) - both
+    return both / either.clamp_min(1)
+
+
+@torch.no_grad()
+def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
+    """``best IoU`` and ``AP`` (B,) at the network's size; NaN in a picture without cells.
+
+    ``best IoU``: mean over the true cells of the best IoU with a cell found with a score of 0.5 or more. ``AP``: the
+    picture's average precision, mean over IoU 0.50, 0.55 .. 0.95, with COCO's 101 recalls.
+    """
+    del classes
+    hw = targets["cells"].shape[-2], targets["cells"].shape[-1]
+    each = []
+    for i, cells in enumerate(cells_of(targets)):
+        found = outputs["scores"][i] > 0
+        masks = paste(torch.sigmoid(outputs["cell_logits"][i][found].float()), outputs["boxes"][i][found], hw) >= 0.5
+        each.append(_scores(ious(masks, cells.masks), outputs["scores"][i][found]))
+    best, precision = zip(*each, strict=True)
+    device = outputs["scores"].device
+    return {"best IoU": torch.tensor(best, device=device), "AP": torch.tensor(precision, device=device)}
+
+
+def _scores(overlaps: Tensor, scores: Tensor) -> tuple[float, float]:
+    if overlaps.shape[1] == 0:
+        return float("nan"), float("nan")
+    sure = overlaps[scores >= SURE]
+    best = float(sure.amax(0).mean()) if len(sure) else 0.0
+    return best, average_precision(overlaps, scores)
+
+
+def average_precision(overlaps: Tensor, scores: Tensor) -> float:
+    """COCO's average precision of one picture, mean over its ten IoU thresholds.
+
+    Parameters
+    ----------
+    overlaps
+        IoU (n, m) of every found with every true mask; m is 1 at least.
+    scores
+        (n,) of the found ones.
+    """
+    order = torch.argsort(scores, descending=True, stable=True)
+    table = overlaps[order].double().cpu().numpy()
+    return float(np.mean([_precision(_hits(table, threshold), table.shape[1]) for threshold in IOU_THRESHOLDS]))
+
+
+def _hits(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]], threshold: float) -> Tensor:
+    """Whether each found mask (n,) takes a true one: the best of those that no better-scored one has taken."""
+    free = np.ones(table.shape[1], bool)
+    hits = np.zeros(len(table), bool)
+    for i, row in enumerate(table):
+        best = int(np.argmax(np.where(free, row, -1.0)))
+        if free[best] and row[best] >= threshold - 1e-10:
+            free[best], hits[i] = False, True
+    return torch.from_numpy(hits)
+
+
+def _precision(hits: Tensor, true: int) -> float:
+    """Mean over 101 recalls of the best precision at that recall or beyond."""
+    right = hits.double().cumsum(0)
+    recall, precision = right / true, right / torch.arange(1, len(hits) + 1)
+    envelope = precision.flip(0).cummax(0).values.flip(0) if len(hits) else precision
+    at = torch.searchsorted(recall, RECALLS)
+    padded = torch.cat((envelope, torch.zeros(1, dtype=torch.float64)))
+    return float(padded[at].mean())
+
+
+def to_segmentation(
+    outputs: dict[str, Tensor],
+    geometry: Geometry,
+    classes: Sequence[str],
+    threshold: float,
+    *,
+    least_score: float = SURE,
+) -> Segmentation:
+    """One picture's cells, each pasted at its exact box into the picture's own pixels; they may overlap.
+
+    Parameters
+    ----------
+    outputs
+        ``boxes`` (D, 4), ``scores`` (D,) and ``cell_logits`` (D, S, S).
+    classes
+        What a cell is called; "cell 1" has the highest score.
+    threshold
+        Probability from which a pixel belongs to a cell.
+    least_score
+        Cells of less are left out, and those without a pixel.
+    """
+    sure = outputs["scores"] >= least_score
+    boxes = in_image(outputs["boxes"][sure].float(), geometry)
+    pasted = paste(torch.sigmoid(outputs["cell_logits"][sure].float()), boxes, geometry.image_hw).cpu().numpy()
+    masks = pasted >= threshold
+    there = masks.any((1, 2))
+    names = tuple(f"{classes[0]} {i + 1}" for i in range(int(there.sum())))
+    scores = outputs["scores"][sure].float().cpu().numpy()
+    return Segmentation(names, masks[there], pasted[there], scores=scores[there])
+
+
+def in_image(boxes: Tensor, geometry: Geometry) -> Tensor:
+    """Boxes (n, 4) of the network's input in the picture's pixels; edges lie half a pixel beside the centers."""
+    corners = boxes.cpu().double().reshape(-1, 2).flip(1).numpy()
+    moved = geometry.to_image(corners - 0.5) + 0.5
+    return torch.from_numpy(moved).flip(1).reshape(-1, 4).to(boxes)

@@ -1,0 +1,146 @@
+"""Pictures of one image or of many as one stream: read, segmented, explained, measured."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_embryo import explain, measure
+from napari_embryo.image import EmbryoImage, Progress
+from napari_embryo.pipeline.results import Index, PlaneFailure, PlaneResult, picture_said
+from napari_embryo.predict import Prediction, Predictor
+
+SMALLEST = 16
+"""Fewer pixels than this in height or width are no embryo."""
+
+
+def analyze(
+    image: EmbryoImage, predictor: Predictor, indices: Sequence[Index] | None = None
+) -> Generator[Progress, None, None]:
+    """Segment, explain and measure the pictures of one image, one after the other, in order.
+
+    Each :class:`Progress` carries a :class:`PlaneResult`, or a :class:`PlaneFailure` for a picture that could not be
+    read. Stop iterating to cancel; nothing is computed twice and nothing is kept.
+
+    Parameters
+    ----------
+    image
+        Any axes; every picture along the leading axes is one.
+    predictor
+        From :func:`load_predictor`.
+    indices
+        Which pictures; all by default.
+    """
+    wanted = list(np.ndindex(image.shape[:-2])) if indices is None else list(indices)
+    for step in analyze_all([(image, wanted)], predictor):
+        yield step.progress
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One picture of one of many images."""
+
+    image: EmbryoImage
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a picture belongs: the ``nth`` of those wanted of an image, and of all."""
+
+    image: EmbryoImage
+    wanted: Sequence[Index]
+    nth: int
+    of_all: int
+
+    def step(self, item: PlaneResult | PlaneFailure) -> Step:
+        total = len(self.wanted)
+        said = picture_said(self.image, self.wanted[self.nth], total)
+        return Step(self.image, Progress(self.nth + 1, total, said, item))
+
+
+def analyze_all(images: Iterable[tuple[EmbryoImage, Sequence[Index]]], predictor: Predictor) -> Iterator[Step]:
+    """The pictures of all images as one stream, so that small images share batches; opened when their turn comes.
+
+    A graphics card works one picture ahead, in a thread of its own, while the one before is measured and written. On
+    the processor that would take longer, not less: the network's threads would wait for each other.
+    """
+    reader = _Reader(images)
+    predictions = predictor.predict(reader.planes())
+    with ThreadPoolExecutor(1) as pool:
+        ahead = predictions if predictor.device.type == "cpu" else _one_ahead(predictions, pool)
+        for place, found in _in_order(ahead, reader):
+            yield place.step(found if isinstance(found, PlaneFailure) else _result(place, found, predictor))
+
+
+def _one_ahead(items: Iterator[Prediction], pool: Executor) -> Iterator[Prediction]:
+    following = pool.submit(next, items, None)
+    while (item := following.result()) is not None:
+        following = pool.submit(next, items, None)
+        yield item
+
+
+class _Reader:
+    """Reads pictures one at a time; remembers which came and which could not."""
+
+    def __init__(self, images: Iterable[tuple[EmbryoImage, Sequence[Index]]]) -> None:
+        self.images = images
+        self.came: deque[_Place] = deque()
+        self.failed: deque[tuple[_Place, PlaneFailure]] = deque()
+
+    def planes(self) -> Iterator[npt.NDArray[Any]]:
+        for place in self._places():
+            index = place.wanted[place.nth]
+            try:
+                plane = _read_plane(place.image, index)
+            except (OSError, ValueError) as error:
+                self.failed.append((place, PlaneFailure(index, str(error))))
+            else:
+                self.came.append(place)
+                yield plane
+
+    def _places(self) -> Iterator[_Place]:
+        count = 0
+        for image, wanted in self.images:
+            for nth in range(len(wanted)):
+                yield _Place(image, wanted, nth, count)
+                count += 1
+
+
+def _in_order(predictions: Iterator[Prediction], reader: _Reader) -> Iterator[tuple[_Place, Prediction | PlaneFailure]]:
+    """Predictions and failures by their place."""
+    for prediction in predictions:
+        place = reader.came.popleft()
+        while reader.failed and reader.failed[0][0].of_all < place.of_all:
+            yield reader.failed.popleft()
+        yield place, prediction
+    yield from reader.failed
+
+
+def _read_plane(image: EmbryoImage, index: Index) -> npt.NDArray[Any]:
+    plane = np.asarray(image.data[index])
+    where = f"{image.name} at {index}" if index else image.name
+    if min(plane.shape) < SMALLEST:
+        raise ValueError(
+            f"{where}: {plane.shape[0]} x {plane.shape[1]} pixels; at least {SMALLEST} x {SMALLEST} are needed"
+        )
+    if np.issubdtype(plane.dtype, np.inexact) and not np.isfinite(plane).all():
+        raise ValueError(f"{where}: has NaN or infinite pixels; replace them before segmenting")
+    return plane
+
+
+def _result(place: _Place, prediction: Prediction, predictor: Predictor) -> PlaneResult:
+    image, index = place.image, place.wanted[place.nth]
+    family, names = predictor.info.model.family, predictor.settings.maps
+    maps = explain.attention_maps(family, prediction.outputs, prediction.geometry, names)
+    if predictor.settings.grad_cam:
+        inputs, classes = prediction.network_input.to(predictor.device), predictor.classes
+        maps += explain.grad_cams(predictor.model, inputs, classes, prediction.geometry, predictor.settings.grad_cam)
+    rows = measure.measure_all(prediction.segmentation, image.pixel_size_um)
+    return PlaneResult(
+        index, prediction.plane, prediction.segmentation, maps, [{**measure.where(image, index), **row} for row in rows]
+    )

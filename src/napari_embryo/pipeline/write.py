@@ -1,0 +1,194 @@
+"""The files that tell of an image: written picture after picture, whole or not there."""
+
+import re
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_embryo import explain, io, models, render
+from napari_embryo.image import EmbryoImage, Progress
+from napari_embryo.models import MapInfo
+from napari_embryo.pipeline.analysis import analyze, analyze_all
+from napari_embryo.pipeline.cells_files import CellsFiles
+from napari_embryo.pipeline.parts_files import PartsFiles
+from napari_embryo.pipeline.provenance import provenance_of
+from napari_embryo.pipeline.results import ImageResult, PlaneFailure, PlaneResult, Row
+from napari_embryo.predict import Predictor
+
+_NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+"""What some system forbids in a file's name; a channel's name may hold it."""
+
+SHEET_FRAMES = 12
+"""Frames of a stack shown in its overlay picture, evenly spaced."""
+
+
+def segment_to_files(
+    image: EmbryoImage, predictor: Predictor, out: Path, name: str | None = None
+) -> Generator[Progress, None, list[Row]]:
+    """Analyze one image or time-lapse and write what was found; memory does not grow with its length.
+
+    Writes ``<name>_labels.ome.tif`` (uint8: 0 background, i + 1 for class i), ``<name>_attention.ome.tif`` (float32, a
+    channel per map, in the map's own range; without maps that of a run before goes) and ``<name>_overlay.png``. A file
+    appears when it is whole, or not at all.
+
+    Of single cells, instead of labels: ``<name>_cells.ome.tif`` (uint8, a channel of 0 and 1 per cell, or per track of
+    a time-lapse; none where no cell was found) and ``<name>_cells.json`` (COCO: complete outlines as polygons and run
+    lengths).
+
+    Parameters
+    ----------
+    image
+        Axes YX or TYX.
+    predictor
+        From :func:`load_predictor`.
+    out
+        Existing folder.
+    name
+        Stem of the files; the image's name by default.
+
+    Returns
+    -------
+    list of dict
+        The rows of the table.
+
+    Raises
+    ------
+    ValueError
+        When not one picture could be done; the message is the first one's reason.
+    """
+    return (yield from _write(image, analyze(image, predictor), predictor, out, name or image.name))
+
+
+def segment_all_to_files(
+    images: Iterable[EmbryoImage], predictor: Predictor, out: Path
+) -> Generator[tuple[EmbryoImage, Progress], None, None]:
+    """:func:`segment_to_files` for many images, faster: small ones share batches, writing overlaps computing.
+
+    Yields every picture's progress with its image, and after an image's last one a progress with an
+    :class:`ImageResult`. An image that cannot be written is named there and the others are done.
+    """
+    wanted = ((image, list(np.ndindex(image.shape[:-2]))) for image in images)
+    for image, steps in groupby(analyze_all(wanted, predictor), key=attrgetter("image")):
+        writing = _write(image, (step.progress for step in steps), predictor, out, image.name)
+        result = yield from _with_image(image, writing)
+        yield image, Progress(image.n_planes, image.n_planes, image.name, result)
+
+
+def _with_image(
+    image: EmbryoImage, writing: Generator[Progress, None, list[Row]]
+) -> Generator[tuple[EmbryoImage, Progress], None, ImageResult]:
+    try:
+        while True:
+            yield image, next(writing)
+    except StopIteration as finished:
+        return ImageResult(image, finished.value)
+    except (OSError, ValueError, ImportError) as error:
+        return ImageResult(image, [], str(error))
+    finally:
+        writing.close()
+
+
+def _write(
+    image: EmbryoImage, steps: Iterable[Progress], predictor: Predictor, out: Path, name: str
+) -> Generator[Progress, None, list[Row]]:
+    with ExitStack() as open_files:
+        files = _Files(image, predictor, out / _NOT_IN_NAMES.sub("_", name), open_files)
+        for progress in steps:
+            files.write(progress.item)
+            yield progress
+            if progress.done == progress.total:  # its files must not wait for the next image
+                break
+        return files.finish()
+
+
+class _Files:
+    """All files of one image, written picture after picture."""
+
+    def __init__(self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack) -> None:
+        self.image, self.stem, self.classes, self.open_files = image, stem, predictor.classes, open_files
+        self.about: dict[str, Any] = {
+            "pixel_size_um": image.pixel_size_um,
+            "hours": image.hours,
+            "focus_um": image.focus_um,
+            "metadata": provenance_of(image, predictor),
+        }
+        shown = _maps(predictor)
+        self.n_maps = len(shown)
+        self.attention = open_files.enter_context(self._attention(shown)) if shown else None
+        self.found: PartsFiles | CellsFiles | None = None
+        self.is_any_shown = False
+        self.sheet = set(np.linspace(0, image.n_planes - 1, min(SHEET_FRAMES, image.n_planes)).round().astype(int))
+        self.failures: list[PlaneFailure] = []
+
+    def _attention(self, shown: dict[str, MapInfo]) -> io.OmeTiffStackWriter:
+        *leading, height, width = self.image.shape
+        described = {
+            "windows": {name: info.window for name, info in shown.items()},
+            "meanings": {name: info.meaning for name, info in shown.items()},
+        }
+        about = {**self.about, "metadata": {**self.about["metadata"], **described}}
+        shape = (*leading, len(shown), height, width)
+        axes = self.image.axes[:-2] + "CYX"
+        return io.OmeTiffStackWriter(self._path("attention.ome.tif"), shape, "float32", axes, names=[*shown], **about)
+
+    def write(self, item: PlaneResult | PlaneFailure) -> None:
+        """The next picture; one that could not be read stays empty, so that the others keep their places."""
+        if isinstance(item, PlaneFailure):
+            self._write_blank(item)
+            return
+        found = self._files_of(item)
+        place = int(np.ravel_multi_index(item.index, self.image.shape[:-2])) if item.index else 0
+        is_shown = place in self.sheet or not self.is_any_shown
+        self.is_any_shown = True
+        found.write(item, is_shown)
+        if self.attention:
+            self.attention.write(np.stack([m.on_image() for m in item.maps]))
+
+    def _files_of(self, first: PlaneResult) -> PartsFiles | CellsFiles:
+        """Of parts or of single cells, as the first picture that could be done tells."""
+        if self.found is None:
+            self.found = (
+                PartsFiles(self.image, self.classes, self.stem, self.about, self.open_files)
+                if first.segmentation.scores is None
+                else CellsFiles(self.image, self.stem, self.about, self.open_files)
+            )
+            for _ in self.failures:
+                self.found.write_blank()
+        return self.found
+
+    def _write_blank(self, failure: PlaneFailure) -> None:
+        self.failures.append(failure)
+        if len(self.failures) == self.image.n_planes:
+            raise ValueError(self.failures[0].reason)
+        if self.found:
+            self.found.write_blank()
+        if self.attention:
+            self.attention.write(np.zeros((self.n_maps, *self.image.shape[-2:]), np.float32))
+
+    def finish(self) -> list[Row]:
+        """The rows of the table."""
+        if self.found is None:
+            return []
+        rows, pictures = self.found.finish()
+        io.write_png(self._path("overlay.png"), render.tiled(pictures, columns=min(4, len(pictures))))
+        if self.attention is None:  # those of a run before would be of other masks
+            self._path("attention.ome.tif").unlink(missing_ok=True)
+        return rows
+
+    def _path(self, ending: str) -> Path:
+        return self.stem.with_name(f"{self.stem.name}_{ending}")
+
+
+def _maps(predictor: Predictor) -> dict[str, MapInfo]:
+    """Every map that is made, by name, with its window and meaning."""
+    known = models.MAPS[predictor.info.model.family]
+    cams = explain.grad_cam_names(predictor.classes) if predictor.settings.grad_cam else ()
+    meaning = f"evidence for the class at {predictor.settings.grad_cam}, over its maximum"
+    return {name: known[name] for name in predictor.settings.maps} | {
+        name: MapInfo(name, None, (0, 1), meaning) for name in cams
+    }

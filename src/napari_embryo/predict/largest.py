@@ -1,0 +1,94 @@
+"""The largest embryo of a picture, without a neighbor or dirt, and a box around it for a closer look."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_embryo import geometry
+from napari_embryo.geometry import Box, hw_of
+from napari_embryo.image import Segmentation
+
+_NEAR = 0.25
+"""Cells whose gap is less than twice this share of a cell's diameter belong to one embryo (our decision)."""
+
+
+def embryo_box(segmentation: Segmentation, below: float, everything: bool = False) -> Box | None:
+    """Box around the largest connected thing, or group of cells, with a margin; None where it is not worth a look.
+
+    Around all that was found where ``everything`` is kept.
+    """
+    if below <= 0:
+        return None
+    inside = np.asarray(segmentation.masks.any(axis=0)) if everything else _largest_group(segmentation)
+    if not inside.any():
+        return None
+    rows, columns = ndimage.find_objects(inside.astype(np.uint8))[0]
+    box = (rows.start, columns.start, rows.stop, columns.stop)
+    return geometry.closer_look(box, hw_of(inside), below)
+
+
+def _largest_group(segmentation: Segmentation) -> npt.NDArray[np.bool_]:
+    """(H, W): of all that was found, the most that hangs together; single cells also do over a narrow gap."""
+    found: npt.NDArray[np.bool_] = np.asarray(segmentation.masks.any(axis=0))
+    if not found.any():
+        return found
+    groups = np.where(found, ndimage.label(_joined(segmentation, found))[0], 0)
+    largest: npt.NDArray[np.bool_] = np.equal(groups, _largest(groups) + 1)
+    return largest
+
+
+def _joined(segmentation: Segmentation, found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """What was found; single cells with the narrow gaps between them."""
+    if segmentation.scores is None or ndimage.label(found)[1] < 2:
+        return found
+    area = float(np.median(segmentation.masks.sum((1, 2))))
+    near: npt.NDArray[np.bool_] = ndimage.distance_transform_edt(~found) <= _NEAR * np.sqrt(4 * area / np.pi)
+    return near
+
+
+def _largest(parts: npt.NDArray[np.integer[Any]]) -> int:
+    """Index (label - 1) of the part with most pixels."""
+    return int(np.argmax(np.bincount(parts.ravel())[1:]))
+
+
+def one_embryo(segmentation: Segmentation) -> Segmentation:
+    """Without a neighbour or dirt: parts as :func:`largest_embryo`, single cells whole or not at all.
+
+    Of cells, the group with most pixels is kept, and the others move up in number.
+    """
+    if segmentation.scores is None:
+        return replace(segmentation, masks=largest_embryo(segmentation.masks))
+    largest = _largest_group(segmentation)
+    kept = [2 * int((mask & largest).sum()) > int(mask.sum()) for mask in segmentation.masks]
+    return replace(
+        segmentation,
+        classes=segmentation.classes[: sum(kept)],
+        masks=segmentation.masks[kept],
+        probabilities=segmentation.probabilities[kept],
+        scores=segmentation.scores[kept],
+    )
+
+
+def largest_embryo(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(C, H, W) masks without the parts of a neighbour or of dirt.
+
+    Parts that hang together, over all classes, are one thing. Kept are the largest thing and what has its middle within
+    the ellipse that fills the largest thing's box, such as an inner cell mass that floats in a broken ring (our
+    decision).
+    """
+    parts, count = ndimage.label(masks.any(axis=0))
+    if count < 2:
+        return masks
+    boxes = ndimage.find_objects(parts)
+    main = boxes[_largest(parts)]
+    belongs: npt.NDArray[np.bool_] = np.array([False, *(_lies_in(box, main) for box in boxes)])[parts]
+    return masks & belongs
+
+
+def _lies_in(box: tuple[slice, slice], around: tuple[slice, slice]) -> bool:
+    """Whether the middle of a box lies in the ellipse that fills another."""
+    offsets = [(s.start + s.stop - a.start - a.stop) / (a.stop - a.start) for s, a in zip(box, around, strict=True)]
+    return bool(np.hypot(*offsets) <= 1)

@@ -1,0 +1,227 @@
+"""Image -> network -> back to the image's own pixels."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_embryo import geometry, models
+from napari_embryo.geometry import Box, Geometry, hw_of, network_input
+from napari_embryo.image import Segmentation
+from napari_embryo.models.checkpoint import Checkpoint
+from napari_embryo.models.vqamodal import views
+from napari_embryo.predict.device import check_precision, choose_device, half_type, is_out_of_memory
+from napari_embryo.predict.largest import embryo_box, one_embryo
+from napari_embryo.predict.views import VIEWS, viewed
+from napari_embryo.settings import SegmentSettings
+
+Plane = npt.NDArray[Any]
+
+_AVERAGED = ("logits", "ratio")
+
+
+_PERHAPS = 0.2
+"""Least score of a cell that the closer look takes in (our decision)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network said of one picture.
+
+    ``plane`` is the picture, ``outputs`` are the network's own (no batch axis, on the CPU), ``geometry`` leads from
+    them to the picture.
+    """
+
+    plane: Plane
+    segmentation: Segmentation
+    outputs: dict[str, Tensor]
+    geometry: Geometry
+    network_input: Tensor
+
+
+class Predictor:
+    """A network ready on a device.
+
+    Parameters
+    ----------
+    checkpoint
+        The network and how it wants its images.
+    settings
+        Device, precision, threshold, batch size.
+    quantifier
+        A second network that tells the ratio of what this one draws.
+    role
+        What it is beside another one, said before its notes.
+    least_score
+        Of single cells: the least score of one that is shown; the family's own where nothing is said.
+
+    Attributes
+    ----------
+    notes
+        What a user should know: a smaller batch, a fall-back to the processor; also of the quantifier, in the order in
+        which it happened.
+
+    Raises
+    ------
+    ValueError
+        When the device cannot be used, or does not compute in the precision.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        settings: SegmentSettings,
+        quantifier: "Predictor | None" = None,
+        role: str = "",
+        least_score: float | None = None,
+    ) -> None:
+        self.info, self.sha256, self.settings = checkpoint.info, checkpoint.sha256, settings
+        self.quantifier, self.role = quantifier, role
+        self._how = {} if least_score is None else {"least_score": least_score}
+        self.device = choose_device(settings.device)
+        check_precision(settings.precision, self.device)
+        self.batch_size = settings.batch_size
+        self.notes: list[str] = [] if quantifier is None else quantifier.notes
+        self.model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.info.model.classes
+
+    def predict(self, planes: Iterable[Plane]) -> Iterator[Prediction]:
+        """Predict (H, W) pictures one batch at a time, in order; memory holds one batch."""
+        source = iter(planes)
+        while batch := list(islice(source, self.batch_size)):
+            drawn = self._with_less_memory(batch)
+            yield from drawn if self.quantifier is None else self._quantified(batch, drawn, self.quantifier)
+
+    def _quantified(
+        self, planes: Sequence[Plane], drawn: Iterable[Prediction], quantifier: "Predictor"
+    ) -> Iterator[Prediction]:
+        """With the ratio as the second network tells it."""
+        for ours, theirs in zip(drawn, quantifier.predict(planes), strict=True):
+            numbers = {**ours.segmentation.numbers, **_ratio_of(theirs)}
+            yield replace(ours, segmentation=replace(ours.segmentation, numbers=numbers))
+
+    def _with_less_memory(self, planes: Sequence[Plane]) -> Iterator[Prediction]:
+        """One batch; after an out-of-memory in halves, then on the processor."""
+        pending = list(planes)
+        while pending:
+            try:
+                done = self._two_looks(pending[: self.batch_size])
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._give_way(error)
+                continue
+            del pending[: len(done)]
+            yield from done
+
+    def _give_way(self, error: RuntimeError) -> None:
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            self._note(f"out of memory on {self.device}: going on with {self.batch_size} pictures at a time")
+        elif self.device.type != "cpu":
+            self._note(f"out of memory on {self.device} even for one picture: going on with the processor (slower)")
+            self.device = torch.device("cpu")
+            self.model.to(self.device)
+        else:
+            raise MemoryError("out of memory for a single picture on the processor; close other programs") from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _note(self, text: str) -> None:
+        self.notes.append(f"{self.role}: {text}" if self.role else text)
+
+    def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
+        """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
+        found = self._look(planes, [None] * len(planes))
+        below, everything = self.info.preprocessing.look_again_below, not self.settings.one_embryo
+        if below <= 0:
+            return found
+        boxes = [embryo_box(self._perhaps(p), below, everything) if self._tells_the_embryo(p) else None for p in found]
+        small = [i for i, box in enumerate(boxes) if box is not None]
+        if small:
+            again = self._look([planes[i] for i in small], [boxes[i] for i in small])
+            for i, closer in zip(small, again, strict=True):
+                if closer.segmentation.masks.any():
+                    found[i] = closer
+        return found
+
+    def _tells_the_embryo(self, prediction: Prediction) -> bool:
+        """One part alone does not tell where the embryo ends; its cells do."""
+        return len(self.classes) > 1 or prediction.segmentation.scores is not None
+
+    def _perhaps(self, prediction: Prediction) -> Segmentation:
+        """Also cells that it is hardly sure of, whatever is shown: a closer look cuts off what it leaves out."""
+        if prediction.segmentation.scores is None:
+            return prediction.segmentation
+        decode = models.DECODERS[self.info.model.family]
+        return decode(
+            prediction.outputs, prediction.geometry, self.classes, self.settings.threshold, least_score=_PERHAPS
+        )
+
+    def _look(self, planes: Sequence[Plane], boxes: Sequence[Box | None]) -> list[Prediction]:
+        pre = self.info.preprocessing
+        plans = [geometry.plan(hw_of(p), pre.net_hw, pre.fit, box) for p, box in zip(planes, boxes, strict=True)]
+        inputs = torch.from_numpy(np.stack([network_input(p, g, pre) for p, g in zip(planes, plans, strict=True)]))
+        outputs = self._forward(inputs)
+        if self.settings.views > 1:
+            outputs |= self._merged(inputs, outputs) if "cell_logits" in outputs else self._averaged(inputs, outputs)
+        return [self._prediction(planes[i], outputs, i, plan, inputs) for i, plan in enumerate(plans)]
+
+    def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        with torch.inference_mode(), self._autocast():
+            outputs: dict[str, Tensor] = self.model(
+                inputs.to(self.device).contiguous(memory_format=torch.channels_last)
+            )
+        return {name: tensor.float().cpu() for name, tensor in outputs.items()}
+
+    def _merged(self, inputs: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The single cells of mirrored and turned views."""
+        seen = [outputs, *(self._forward(viewed(inputs, *view)) for view in VIEWS[1 : self.settings.views])]
+        hw, described = (int(inputs.shape[-2]), int(inputs.shape[-1])), self.info.model
+        pictures = [
+            views.merged(
+                [views.turned_back(views.of_picture(o, i), *v, hw) for o, v in zip(seen, VIEWS, strict=False)],
+                hw,
+                getattr(described, "mask_nms", 1.0),
+            )
+            for i in range(len(inputs))
+        ]
+        return views.stacked(pictures, outputs["scores"].shape[1])
+
+    def _averaged(self, inputs: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean probability, and ratio, over mirrored and turned views, as logits again."""
+        totals = {name: torch.sigmoid(outputs[name]) for name in _AVERAGED if name in outputs}
+        for turns, mirrored in VIEWS[1 : self.settings.views]:
+            seen = self._forward(viewed(inputs, turns, mirrored))
+            back = torch.rot90(seen["logits"], -turns, (-2, -1))
+            seen["logits"] = back.flip(-1) if mirrored else back
+            totals = {name: total + torch.sigmoid(seen[name]) for name, total in totals.items()}
+        return {name: torch.logit(total / self.settings.views, eps=1e-6) for name, total in totals.items()}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = half_type(self.settings.precision, self.device)
+        return torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None)
+
+    def _prediction(
+        self, plane: Plane, outputs: dict[str, Tensor], i: int, plan: Geometry, inputs: Tensor
+    ) -> Prediction:
+        one = {name: tensor[i] for name, tensor in outputs.items()}
+        decode = models.DECODERS[self.info.model.family]
+        segmentation = decode(one, plan, self.classes, self.settings.threshold, **self._how)
+        if self.settings.one_embryo:
+            segmentation = one_embryo(segmentation)
+        return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
+
+
+def _ratio_of(prediction: Prediction) -> dict[str, float]:
+    name = "ratio_regressed"
+    return {name: prediction.segmentation.numbers[name]}

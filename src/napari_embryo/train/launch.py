@@ -1,0 +1,175 @@
+"""The processes of the other cards: started, called to every step, never left behind."""
+
+import atexit
+import pickle
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from napari_embryo.data import Sample
+from napari_embryo.predict import choose_device
+from napari_embryo.settings import Recipe, TrainSettings
+from napari_embryo.train import loader, optim
+from napari_embryo.train.course import Course
+from napari_embryo.train.ddp import ALONE, FAILURES, Team
+
+GRACE = 10.0
+"""Seconds that a helper may take to end before it is killed."""
+LONGEST_WAIT = timedelta(minutes=30)
+"""For another card within a step."""
+
+
+def check_devices(settings: TrainSettings) -> None:
+    """Whether there are as many devices as asked for.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer, or they cannot work together; says how many there are.
+    """
+    if settings.devices == 1:
+        return
+    device = choose_device(settings.device)
+    # Any number of processes shares a processor.
+    there = {"cpu": settings.devices, "cuda": torch.cuda.device_count()}.get(device.type, 1)
+    if there < settings.devices:
+        raise ValueError(
+            f"devices: {settings.devices} came, but of {device.type!r} there is {there} here; say {there} or fewer"
+        )
+    if device.type == "cuda" and not distributed.is_nccl_available():
+        raise ValueError(
+            f"devices: {settings.devices} came, but this torch cannot let cards talk to each other (no NCCL); say 1"
+        )
+
+
+def _check_parts(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -> None:
+    settings = recipe.training
+    size = min(settings.batch_size, len(loader.visited(training, recipe.data.repeats)))
+    if size < settings.devices:
+        raise ValueError(
+            f"devices: {settings.devices} came, but a batch has {size} pictures; every device needs one at least"
+        )
+    on_processor = choose_device(settings.device).type == "cpu"
+    if on_processor and not settings.frozen_batch_norm and any(optim.batch_norms(model)):
+        raise ValueError(
+            f"devices: {settings.devices} came, but processors do not share the statistics of batch normalization; "
+            "say frozen_batch_norm: true, or devices: 1"
+        )
+
+
+@contextmanager
+def team(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -> Iterator[Team]:
+    """The cards of a training; those beside the first have a process each while it lasts.
+
+    Parameters
+    ----------
+    model, training, recipe
+        As in :func:`napari_embryo.train.train`.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer devices than asked for, or they cannot share a batch.
+    ChildProcessError
+        When a process could not be started.
+    """
+    if recipe.training.devices == 1:
+        yield ALONE
+        return
+    check_devices(recipe.training)
+    _check_parts(model, training, recipe)
+    size = recipe.training.devices
+    store = _store(0, size, is_first=True)
+    # By value: what torch hands to a process by itself shares its memory.
+    lesson = pickle.dumps((model, training, recipe))
+    helpers = [_start(rank, store.port, lesson) for rank in range(1, size)]
+    # Where the caller leaves a training unfinished and ends, too.
+    atexit.register(_dismiss, helpers)
+    try:
+        for pipe, _ in helpers:
+            _wait(pipe)
+        _join(store, 0, recipe.training)
+        yield Team(0, size, [pipe for pipe, _ in helpers])
+    finally:
+        atexit.unregister(_dismiss)
+        _dismiss(helpers)
+
+
+Helper = tuple[Connection, BaseProcess]
+
+
+def _start(rank: int, port: int, lesson: bytes) -> Helper:
+    # A fresh interpreter: a copy of this one could not use a graphics card.
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_help, args=(rank, port, lesson, theirs), name=f"card {rank}")
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _wait(pipe: Connection) -> None:
+    try:
+        pipe.recv()
+    except EOFError as error:
+        raise ChildProcessError(
+            "the process of another card could not be started; what it said is on standard error. A script that "
+            "trains on several cards needs 'if __name__ == \"__main__\":' around it"
+        ) from error
+
+
+def _store(port: int, size: int, *, is_first: bool) -> Any:
+    """Where the processes of one computer find each other; the first one takes a free port (0)."""
+    return distributed.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", port, size, is_master=is_first, wait_for_workers=False
+    )
+
+
+def _join(store: Any, rank: int, settings: TrainSettings) -> None:
+    kind = choose_device(settings.device).type
+    if kind == "cuda":
+        torch.cuda.set_device(rank)
+    backend = "nccl" if kind == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=settings.devices, timeout=LONGEST_WAIT)
+
+
+def _help(rank: int, port: int, lesson: bytes, pipe: Connection) -> None:
+    """What the process of another card does: a step whenever the first one calls, until that hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    model, training, recipe = pickle.loads(lesson)
+    store = _store(port, recipe.training.devices, is_first=False)
+    pipe.send("ready")
+    _join(store, rank, recipe.training)
+    course = Course(model, training, recipe, Team(rank, recipe.training.devices))
+    with suppress(*FAILURES):  # the first card has them too, and tells
+        if _is_called(pipe):
+            course.level()
+        with closing(course.batches()) as source:
+            while _is_called(pipe):
+                course.step(source)
+    distributed.destroy_process_group()
+
+
+def _is_called(pipe: Connection) -> bool:
+    try:
+        return bool(pipe.recv())
+    except (EOFError, OSError):
+        return False
+
+
+def _dismiss(helpers: Sequence[Helper]) -> None:
+    for pipe, _ in helpers:
+        pipe.close()
+    for _, process in helpers:
+        process.join(GRACE)
+        process.kill()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,283 @@
+"""The files of a run, whole or not at all, and the state from which it goes on exactly where it was."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from napari_embryo import io
+from napari_embryo.data import Sample, Truth
+from napari_embryo.settings import Augmentation, Recipe
+from napari_embryo.train.events import Epoch
+
+STATE_KEY = "napari-embryo-training"
+CONTENTS = "contents"
+FORMAT = 2
+_MAY_CHANGE = ("device", "devices", "workers", "patience", "epochs")
+"""Settings of the training that another computer may need otherwise, or that only say when to end."""
+_NAMED = 3
+"""Of many pictures that changed."""
+
+
+@dataclass
+class Journal:
+    """What a run remembers beside its tensors.
+
+    Finished epochs, the part of a batch that fits memory, notes, the scale of float16 losses, the epochs asked for.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    micro: int = 0
+    notes: list[str] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
+    planned: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The last finished one; 0 at the start."""
+        return self.history[-1].epoch if self.history else 0
+
+    @property
+    def best(self) -> Epoch | None:
+        return next((epoch for epoch in reversed(self.history) if epoch.best), None)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run writes."""
+
+    folder: Path
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+
+def tidy(files: Files) -> None:
+    """Remove what a killed run was in the middle of writing."""
+    for path in (files.best, files.last, files.state, files.history):
+        for draft in files.folder.glob(f".{path.name}.*.part"):
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(files: Files, epoch: int) -> Iterator[None]:
+    """Say what is still there where the disk is full or not writable."""
+    try:
+        files.folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{files.folder}: what was learned up to epoch {epoch} could not be saved ({error.strerror or error}); "
+            "the files of the epoch before are whole. Make room or choose another folder, then resume",
+        ) from error
+
+
+def identity(model: nn.Module, recipe: Recipe, training: Sequence[Sample], validation: Sequence[Sample]) -> Any:
+    """What has to be the same for a run to go on: network, pictures and everything that changes what is learned.
+
+    Every picture is read for it: its name says nothing of what was drawn on it since.
+    """
+    described: Any = model.settings
+    settings = recipe.training.model_dump(mode="json", exclude=set(_MAY_CHANGE))
+    return {
+        "model": described.model_dump(mode="json"),
+        "preprocessing": recipe.preprocessing.model_dump(mode="json"),
+        "augmentation": recipe.augmentation.model_dump(mode="json"),
+        "training": settings,
+        "training pictures": [f"{s.source}/{s.name}" for s in training],
+        "validation pictures": [f"{s.source}/{s.name}" for s in validation],
+        CONTENTS: _contents([*training, *validation]),
+    }
+
+
+def _contents(samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Digests of what stands under each name; of several pictures where folders of one name have them."""
+    digests: dict[str, list[str]] = {}
+    for sample in dict.fromkeys(samples):
+        digests.setdefault(f"{sample.source}/{sample.name}", []).append(digest(sample.read()))
+    return {name: sorted(each) for name, each in digests.items()}
+
+
+def digest(truth: Truth) -> str:
+    """Of pixels and drawing, whatever the file they came from looked like."""
+    whole = sha256()
+    for array in (truth.image, truth.masks, truth.known, truth.cells, truth.visible):
+        if array is not None:
+            packed = np.packbits(array) if array.dtype == bool else np.ascontiguousarray(array)
+            whole.update(f"{array.shape} {array.dtype}".encode())
+            whole.update(packed.tobytes())
+    whole.update(f"{truth.ratio} {truth.grade}".encode())
+    return whole.hexdigest()[:16]
+
+
+def sizes(files: Files, model: nn.Module) -> dict[Path, int]:
+    """Bytes of every large file of a run; Adam keeps two numbers of every one that learns."""
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    momentum = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    return {files.best: weights, files.last: weights, files.state: weights + momentum}
+
+
+def save_history(files: Files, history: Sequence[Epoch]) -> None:
+    """One row per epoch."""
+    io.write_csv_atomic(files.history, [_row(epoch) for epoch in history])
+
+
+def _row(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "epoch": epoch.epoch,
+        "learning_rate": epoch.learning_rate,
+        **{f"train {name}": value for name, value in epoch.train.items()},
+        **{f"validation {name}": value for name, value in epoch.validation.items()},
+        **epoch.scores,
+        "score": epoch.score,
+        "best": int(epoch.best),
+        "seconds": epoch.seconds,
+    }
+
+
+def save_state(
+    files: Files, model: nn.Module, optimizer: torch.optim.Optimizer, journal: Journal, same: Mapping[str, Any]
+) -> None:
+    """Network, optimizer and journal in one file."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
+    header = {"format": FORMAT, "identity": same, "journal": asdict(journal)}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with io.replacing(files.state, lasting=True) as draft:
+        draft.write_bytes(to_bytes(plain, metadata={STATE_KEY: json.dumps(header)}))
+
+
+def load_state(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer, same: Mapping[str, Any]) -> Journal:
+    """Put network and optimizer back where a run stopped, and return its journal.
+
+    Raises
+    ------
+    FileNotFoundError
+        When nothing was saved.
+    ValueError
+        When the file is not whole, or of a run with another recipe or other pictures; names the differences.
+    """
+    header = _header(files.state)
+    _check_same(files, header["identity"], same)
+    tensors = _tensors(files.state)
+    model.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    _fill_optimizer(optimizer, {n: t for n, t in tensors.items() if n.startswith("optimizer/")})
+    return _journal(header)
+
+
+def read_journal(files: Files) -> Journal:
+    """What the run in a folder remembers, without its tensors."""
+    return _journal(_header(files.state))
+
+
+def _journal(header: Mapping[str, Any]) -> Journal:
+    kept = header["journal"]
+    return Journal(**{**kept, "history": [_epoch(e) for e in kept["history"]]})
+
+
+def _epoch(kept: Mapping[str, Any]) -> Epoch:
+    return Epoch(**{**kept, "worst": tuple((name, score) for name, score in kept["worst"])})
+
+
+def _header(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no training to go on with; start one without resuming")
+    with _whole(path) as file:
+        header = (file.metadata() or {}).get(STATE_KEY)
+    if header is None:
+        raise ValueError(f"{path}: not the state of a training of napari-embryo; start again, from last.safetensors")
+    said: dict[str, Any] = json.loads(header)
+    if said["format"] != FORMAT:
+        raise ValueError(f"{path}: of another version (format {said['format']}, needed {FORMAT}); start again")
+    return said
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with _whole(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole file ({error}); start again, from last.safetensors") from error
+
+
+def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """In the memory layout of the parameters, in which sums come out the same to the bit."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        _, index, key = name.split("/")
+        like = parameters[int(index)]
+        state.setdefault(int(index), {})[key] = (
+            torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+        ).detach()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _check_same(files: Files, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Ways to alter a picture that came with a later version were not used before it."""
+    told = {**before, "augmentation": {**Augmentation().model_dump(mode="json"), **before["augmentation"]}}
+    differences = [line for part in now for line in _differences(part, told.get(part), now[part])]
+    if differences:
+        raise ValueError(
+            f"{files.state}: the training there is another one ({'; '.join(differences)}); "
+            "resume with its own recipe and pictures, or start a new one in another folder"
+        )
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    if before == now:
+        return []
+    if name == CONTENTS:
+        return _changed(before, now)
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            f"{name}.{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+            for key in {**before, **now}
+            if before.get(key) != now.get(key)
+        ]
+    if isinstance(before, list) and isinstance(now, list):
+        return [f"{name}: {_pictures(before, now)}"]
+    return [f"{name}: {before!r} then, {now!r} now"]
+
+
+def _changed(before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[str]:
+    """Pictures that were there then and are another now; the other ones are told by their names alone."""
+    names = [name for name in before if name in now and before[name] != now[name]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"changed since, picture or drawing: {', '.join(names[:_NAMED])}{more}"] if names else []
+
+
+def _pictures(before: Sequence[str], now: Sequence[str]) -> str:
+    gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+    said = [f"{len(names)} {what}, such as {names[0]}" for names, what in ((gone, "gone"), (new, "new")) if names]
+    return ", ".join(said) or f"{len(before)} visits then, {len(now)} now, or in another order"

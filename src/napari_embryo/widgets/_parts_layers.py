@@ -1,0 +1,138 @@
+"""What a run of the Segment widget brings, as layers that appear with the first picture and fill up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari.layers import Labels, Layer
+from napari.utils.notifications import show_warning
+from napari.viewer import Viewer
+
+from napari_embryo import measure
+from napari_embryo.io.cells import ROWS
+from napari_embryo.widgets._cells import CellFrame
+from napari_embryo.widgets._layers import (
+    Frame,
+    Index,
+    LabelStack,
+    MapStack,
+    Missed,
+    Source,
+    index_at,
+    labels_layer,
+    map_layer,
+    missed_text,
+    put_rows,
+)
+from napari_embryo.widgets._worker import add_layer
+
+
+@dataclass(frozen=True)
+class Started:
+    """What is known once the network is loaded."""
+
+    about: Mapping[str, Any]
+    classes: tuple[str, ...]
+    devices: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one step brought, and what the user should know of it."""
+
+    item: Frame | CellFrame | Missed
+    notes: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Results:
+    """The layers of one run: they appear with the first picture and fill up with the others."""
+
+    viewer: Viewer
+    source: Source
+    what: str
+    labels: Labels | None = None
+    done: int = 0
+    missed: list[Missed] = field(default_factory=list)
+    _started: Started | None = None
+    _stacks: dict[str, MapStack] = field(default_factory=dict)
+    _layers: list[Layer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stack = LabelStack(self.source.image.shape)
+
+    def take(self, item: object) -> None:
+        """What a step of :func:`segment` brought."""
+        if isinstance(item, Started):
+            self._started = item
+        elif isinstance(item, Found):
+            for said in item.notes:
+                show_warning(said)
+            self._take_picture(item.item)
+
+    def _take_picture(self, item: Frame | CellFrame | Missed) -> None:
+        match item:
+            case Frame():
+                self._put(item)
+            case Missed():
+                self._miss(item)
+
+    def _miss(self, missed: Missed) -> None:
+        self.missed.append(missed)
+        if self.labels is not None:
+            self.labels.metadata["failures"] = self._failures()
+
+    def _failures(self) -> list[tuple[list[int], str]]:
+        return [(list(miss.index), miss.reason) for miss in self.missed]
+
+    def _put(self, frame: Frame) -> None:
+        self.done += 1
+        self._stack.put(frame.index, frame.labels)
+        for found in frame.maps:
+            self._stacks.setdefault(found.name, MapStack(self.source.image.shape)).put(frame.index, found)
+        if self.labels is None:
+            self.labels = self._add(frame)
+        else:
+            redraw(self.viewer, self.source, self._layers, frame.index)
+        put_rows(self.labels, frame.index, frame.rows)
+
+    def _add(self, frame: Frame) -> Labels:
+        """Maps first, so that the labels lie on top and are ready for the brush."""
+        if self._started is None:
+            raise ValueError("a picture came before the network was loaded")
+        about, classes = self._started.about, self._started.classes
+        for number, found in enumerate(frame.maps):
+            layer = map_layer(self.source, self._stacks[found.name], found, about, visible=number == 0)
+            self._layers.append(add_layer(self.viewer, layer))
+        labels = add_layer(self.viewer, labels_layer(self.source, self._stack, classes, about, self.what))
+        labels.metadata["failures"] = self._failures()
+        self._layers.append(labels)
+        return labels
+
+    def outcome(self, device: str) -> str:
+        """How it went, in a line; what could not be done is shown."""
+        total = self.done + len(self.missed)
+        if not self.done:
+            raise ValueError(self.missed[0].reason if self.missed else "there was nothing to do")
+        if self.missed:
+            show_warning(missed_text(self.missed, total))
+        self._warn()
+        frames = "" if total == 1 else f"{self.done} of {total} frames. {self._range()}"
+        return f"Done on {device}. {frames}Correct the labels with napari's brush."
+
+    def _range(self) -> str:
+        """From the least to the most fragmented frame, where ratios were told."""
+        said = "" if self.labels is None else measure.range_said(self.labels.metadata[ROWS])
+        return f"{said} " if said else ""
+
+    def _warn(self) -> None:
+        """Where mask and regression disagree, the user looks for himself."""
+        if self.labels is not None and (apart := measure.far_apart_said(self.labels.metadata[ROWS])):
+            show_warning(f"{self.source.image.name}: {apart}")
+
+
+def redraw(viewer: Viewer, source: Source, layers: Sequence[Layer], index: Index) -> None:
+    """Draw a frame again where it is looked at; the other frames are drawn when the slider comes to them."""
+    if index_at(layers[-1], viewer.dims.point, source.image) == index or viewer.dims.ndisplay == 3:
+        for layer in layers:
+            layer.refresh(extent=False)
