@@ -315,7 +315,7 @@ ENCODER, DECODER, HEAD = (
         ({"parts": "all", "frozen_batch_norm": True}, ENCODER | DECODER | HEAD, set()),
         ({"parts": "decoder", "frozen_batch_norm": True}, DECODER | HEAD, set()),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_what_learns(
     samples: list[Sample], tmp_path: Path, settings: dict[str, Any], moving: set[str], counting: set[str]
