@@ -147,7 +147,11 @@ def coco_file(names: list[str], **more: Any) -> str:
     ("files", "layout", "says"),
     [
         ({}, "auto", ""),
-        ({"c.json": coco_file(["a"])}, "auto", "labelme and coco; it is read as labelme; set layout: coco (--layout coco)"),
+        (
+            {"c.json": coco_file(["a"])},
+            "auto",
+            "labelme and coco; it is read as labelme; set layout: coco (--layout coco)",
+        ),
         ({"c.json": coco_file(["a"])}, "labelme", ""),
         (
             {"c.json": coco_file(["a"]), "t.csv": "image,grade\na,A\n"},
