@@ -9,7 +9,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from napari_embryo import __version__, io, library
+from napari_embryo import __version__, io, library, problems
+from napari_embryo.recipes import yaml_text
 from napari_embryo.settings import ModelSettings, Recipe
 
 SUFFIXES = (".yaml", ".yml")
@@ -63,41 +64,36 @@ def read(path_or_name: str | Path) -> Recipe:
 def parse(content: str, where: str) -> Recipe:
     """The recipe in a YAML text; ``where`` begins every message."""
     try:
-        said = yaml.safe_load(content)
-    # PyYAML's constructors let the errors of int(), datetime() and a dict through.
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{where}: not YAML ({' '.join(str(error).split())}); {_SEE_ONE}") from error
-    if not isinstance(said, dict):
-        message = f"{where}: {_short(said)} came; a recipe is a mapping of settings; {_SEE_ONE}"
+        given = yaml_text.load(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: not YAML that can be read ({error}); {_SEE_ONE}") from error
+    if not isinstance(given, dict):
+        message = f"{where}: a recipe is a mapping of settings, not {problems.short(given)}; {_SEE_ONE}"
         raise ValueError(message)  # noqa: TRY004 - the file is wrong, not the program
-    return _validated(said, where)
+    return _validated(given, where)
 
 
 _SEE_ONE = "see one with: napari-embryo recipes --show blastocyst-finetune"
 
 
-def _validated(said: Mapping[Any, Any], where: str) -> Recipe:
+def _validated(given: Mapping[Any, Any], where: str) -> Recipe:
     try:
-        return Recipe.model_validate(said)
+        return Recipe.model_validate(given)
     except ValidationError as error:
         raise ValueError("\n".join(f"{where}: {_in_words(problem)}" for problem in error.errors())) from error
 
 
 def _in_words(problem: Mapping[str, Any]) -> str:
-    """``training.epochs: 0 came; input should be greater than or equal to 1``."""
+    """``training.epochs: 0 was given; a number of at least 1 is needed``."""
     loc = [part for part in problem["loc"] if part not in _FAMILIES]
-    place = ".".join(map(str, loc))
-    message = (problem["msg"][:1].lower() + problem["msg"][1:]).replace("valid tuple", "list")
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"{place}: there is no such setting; {_known(problem['loc'])}"
-        case "value_error":
-            return f"{place + ': ' if place else ''}{problem['ctx']['error']}"
-        case "union_tag_not_found":
-            return f"{place}.family: nothing came; needed is {' or '.join(_FAMILIES)}"
-        case "union_tag_invalid":
-            return f"{place}.family: {problem['ctx']['tag']!r} came; needed is {' or '.join(_FAMILIES)}"
-    return f"{place}: {_short(problem['input'])} came; {message}"
+    place, kind = ".".join(map(str, loc)), problem["type"]
+    if kind in ("extra_forbidden", "invalid_key"):
+        return f"{place}: {problems.said(problem)}; {_known(problem['loc'])}"
+    if kind == "union_tag_not_found":
+        return f"{place}.family: nothing was given; {' or '.join(_FAMILIES)} is needed"
+    if kind == "union_tag_invalid":
+        return f"{place}.family: {problem['ctx']['tag']!r} was given; {' or '.join(_FAMILIES)} is needed"
+    return f"{place}: {problems.said(problem)}" if place else problems.said(problem)
 
 
 def _known(loc: Sequence[Any]) -> str:
@@ -113,11 +109,6 @@ def _class_at(loc: Sequence[Any]) -> type[BaseModel]:
         annotation = _FAMILIES.get(part) or found.model_fields[part].annotation
         found = annotation if isinstance(annotation, type) else found
     return found
-
-
-def _short(value: Any, longest: int = 60) -> str:
-    said = repr(value)
-    return said if len(said) <= longest else f"{said[:longest]}..."
 
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
