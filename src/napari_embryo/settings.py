@@ -260,6 +260,28 @@ class SegmentSettings(Settings):
         return self
 
 
+class BatchSettings(Settings):
+    """What one run over many images needs to know beside how each is segmented."""
+
+    segment: SegmentSettings = Field(
+        SegmentSettings(maps=()), description="How every image is segmented; attention maps are written on request."
+    )
+    include: tuple[str, ...] = Field(
+        (), description="Only files whose name or path matches one of these patterns, such as *.png or day5/*."
+    )
+    exclude: tuple[str, ...] = Field((), description="No files whose name or path matches one of these patterns.")
+    grouping: Literal["auto", "stack", "separate"] = Field(
+        "auto", description="Files of a folder: grouped by their names, all of them one stack, or each on its own."
+    )
+    focus: Literal["best", "edf"] = Field(
+        "best", description="Of focal planes: the sharpest one, or one picture with extended depth of field."
+    )
+    pixel_size_um: float | None = Field(
+        None, gt=0, description="Micrometers per pixel, for files that do not tell their own."
+    )
+    overlays: bool = Field(True, description="Write a picture of each image with what was found drawn over it.")
+
+
 class DataSettings(Settings):
     """Which annotated pictures to learn from, and which embryos to keep aside."""
 
