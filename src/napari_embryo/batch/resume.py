@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,20 +13,21 @@ Again = Literal["changed", "failed", "all"]
 """What is done once more: only what has changed, what failed before too, or everything."""
 
 
-def left_to_do(plan: Plan, journal: Journal, recipe: str, again: Again = "changed") -> tuple[Job, ...]:
+def left_to_do(
+    plan: Plan, journal: Journal, known: Mapping[str, Known], recipe: str, again: Again = "changed"
+) -> tuple[Job, ...]:
     """The jobs of a plan that have no valid result.
 
     A result is valid as long as settings, weights, and its files' content are the same and what was written is there.
     """
     if again == "all":
         return plan.jobs
-    known = {name: each for name, each in journal.known().items() if each.recipe == recipe}
     here = _Files(plan.out)
-    return tuple(job for job in plan.jobs if not _is_valid(job, known.get(job.name), journal, here, again))
+    return tuple(job for job in plan.jobs if not _is_valid(job, known.get(job.name), journal, here, recipe, again))
 
 
-def _is_valid(job: Job, known: Known | None, journal: Journal, here: "_Files", again: Again) -> bool:
-    if known is None or (again == "failed" and known.status != "done"):
+def _is_valid(job: Job, known: Known | None, journal: Journal, here: "_Files", recipe: str, again: Again) -> bool:
+    if known is None or known.recipe != recipe or (again == "failed" and known.status != "done"):
         return False
     try:
         stamp = stamp_of(job)

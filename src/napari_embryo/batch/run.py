@@ -3,15 +3,17 @@
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from napari_embryo.batch.executors import Workers
 from napari_embryo.batch.folder import JOURNAL, claimed, is_disk_full, remove_leftovers
 from napari_embryo.batch.job import Failure, Job, Outcome, Plan
 from napari_embryo.batch.journal import Journal
+from napari_embryo.batch.pool import WorkerError
 from napari_embryo.batch.record import write_record
 from napari_embryo.batch.resume import Again, left_to_do
 from napari_embryo.batch.sheet import write_sheet
@@ -85,10 +87,13 @@ def run(
     with claimed(plan.out) as own, Journal(own / JOURNAL) as journal:
         remove_leftovers(plan.out, _folders(plan))
         write_record(plan, work)
-        todo = left_to_do(plan, journal, work.recipe, again)
+        known = journal.known()
+        todo = left_to_do(plan, journal, known, work.recipe, again)
+        before = {job.name: known[job.name].outputs for job in todo if job.name in known}
+        del known
         tables = Tables(plan, journal)
         try:
-            yield from _follow(_Spread(work, todo, workers, do, ready), journal, tables, plan)
+            yield from _follow(_Spread(work, todo, workers, do, ready), journal, tables, plan, before)
         except sqlite3.OperationalError as error:
             raise StoppedError(f"{plan.out}: the journal cannot be written ({error}). {_GO_ON}") from error
         finally:
@@ -98,7 +103,9 @@ def run(
         return _finish(plan, journal, tables, len(plan.jobs) - len(todo))
 
 
-def _follow(spread: "_Spread", journal: Journal, tables: Tables, plan: Plan) -> Generator[Progress, None, None]:
+def _follow(
+    spread: "_Spread", journal: Journal, tables: Tables, plan: Plan, before: Mapping[str, tuple[str, ...]]
+) -> Generator[Progress, None, None]:
     """Record what comes, and tell it."""
     total = len(spread.todo)
     if not total:
@@ -108,12 +115,19 @@ def _follow(spread: "_Spread", journal: Journal, tables: Tables, plan: Plan) -> 
     for outcomes in spread.outcomes():
         for outcome in outcomes:
             _check_folders(outcome, plan)
+            _remove_old(plan.out, before.get(outcome.job, ()), outcome)
             journal.record(outcome, spread.work.recipe)
             done += 1
             yield Progress(done, total, outcome.job, outcome)
         tables.refresh()
         if not outcomes:
             yield Progress(done, total, "")
+
+
+def _remove_old(out: Path, before: Iterable[str], outcome: Outcome) -> None:
+    """What an earlier run wrote and this one did not would be of another network, or of another file."""
+    for name in set(before) - {output.name for output in outcome.outputs}:
+        (out / name).unlink(missing_ok=True)
 
 
 def _check_folders(outcome: Outcome, plan: Plan) -> None:

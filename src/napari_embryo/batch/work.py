@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from napari_embryo import library
 from napari_embryo.batch.folder import is_disk_full
 from napari_embryo.batch.job import Failure, Job, Outcome, Plan
+from napari_embryo.batch.together import together
 from napari_embryo.settings import BatchSettings, SegmentSettings
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Started:
     device: str
     family: str
     weights: str
+    notes: tuple[str, ...] = ()
 
 
 def work_of(plan: Plan) -> Work:
@@ -105,11 +107,10 @@ def segment_jobs(work: Work, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
     OSError
         When there is no room for the results.
     """
-    from napari_embryo.batch.together import together
-
     left = {job.name: job for job in jobs}
     try:
-        for item in together(work, jobs):
+        predictor = _predictor(work.settings.segment, work.weights_sha256)
+        for item in together(jobs, predictor, work.settings, work.out, _named(work)):
             if item is not None:
                 del left[item.job]
             yield item
@@ -121,6 +122,10 @@ def segment_jobs(work: Work, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
                 yield from segment_jobs(work, [job])
         else:
             yield Outcome(jobs[0].name, failures=(_failure_of(error, jobs[0].source),))
+
+
+def _named(work: Work) -> str:
+    return f"{work.weights} {work.weights_sha256[:12]}"
 
 
 _STEPS = {

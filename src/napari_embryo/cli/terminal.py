@@ -1,7 +1,7 @@
 """What every command says and how: the console, errors in one line, bars, options that several commands share."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -133,6 +133,12 @@ def writing(path: Path) -> Iterator[None]:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """What a user should know beside the result."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def bar() -> Bar:

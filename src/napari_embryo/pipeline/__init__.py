@@ -6,7 +6,7 @@ from napari_embryo.pipeline.loading import load_predictor
 from napari_embryo.pipeline.parts_files import drawn
 from napari_embryo.pipeline.provenance import provenance_of
 from napari_embryo.pipeline.results import ImageResult, Index, PlaneFailure, PlaneResult, Row
-from napari_embryo.pipeline.sources import with_files
+from napari_embryo.pipeline.sources import file_names, with_files
 from napari_embryo.pipeline.write import SHEET_FRAMES, segment_all_to_files, segment_to_files
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Row",
     "analyze",
     "drawn",
+    "file_names",
     "load_predictor",
     "measure",
     "provenance_of",
