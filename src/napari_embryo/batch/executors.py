@@ -148,7 +148,7 @@ class _Dask(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._executor.shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._executor.shutdown(wait=wait and not cancel_futures)
 
 
 def gathered(time_limit: float, call: Callable[..., Iterable[Any]], *args: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import errno
 import getpass
+import itertools
 import json
 import os
 import re
@@ -102,6 +103,16 @@ def _leftovers(folder: Path) -> list[Path]:
             return [Path(entry.path) for entry in entries if _LEFTOVER.fullmatch(entry.name)]
     except OSError:
         return []
+
+
+def set_aside(path: Path) -> tuple[str, ...]:
+    """Rename a file of that name that this program has no record of, so that it is not overwritten; and a note."""
+    if not path.exists():
+        return ()
+    names = (path.with_name(f"{path.stem}_before{'' if i == 1 else i}{path.suffix}") for i in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    path.rename(kept)
+    return (f"a {path.name} of another origin was there; it is now called {kept.name}",)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

@@ -167,12 +167,13 @@ def printable(path: str) -> str:
 
 
 def stamp_of(job: Job) -> str:
-    """Sizes and dates of a job's files, to tell whether they have changed.
+    """Sizes and dates of a job's files, to tell whether they have changed; empty where one of them is gone."""
+    try:
+        return _stamp(job)
+    except OSError:
+        return ""
 
-    Raises
-    ------
-    OSError
-        When one of them is gone.
-    """
+
+def _stamp(job: Job) -> str:
     stats = (os.stat(os.path.join(job.root, file)) for file in job.files)  # noqa: PTH116, PTH118 - a million of them
     return ";".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)

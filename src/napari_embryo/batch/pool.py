@@ -159,6 +159,7 @@ class _Seat:
     def _started(self) -> "subprocess.Popen[bytes]":
         with self._lock:
             if self._process is None or self._process.poll() is not None:
+                self._close_pipes()
                 self._killed_because, self._is_overdue = "", False
                 self._process = start_worker(self._environment)
             return self._process
@@ -192,16 +193,19 @@ class _Seat:
 
     def _close(self) -> None:
         with self._lock:
+            self._close_pipes()  # without input the process ends by itself
             if self._process is not None:
-                # Without input the process ends by itself.
-                with suppress(OSError):
-                    self._process.stdin.close()  # type: ignore[union-attr]
                 try:
                     self._process.wait(5)
                 except subprocess.TimeoutExpired:
                     self._process.kill()
                     self._process.wait()
-                self._process.stdout.close()  # type: ignore[union-attr]
+
+    def _close_pipes(self) -> None:
+        pipes = () if self._process is None else (self._process.stdin, self._process.stdout)
+        for pipe in filter(None, pipes):
+            with suppress(OSError):
+                pipe.close()
 
 
 _SIGNALS = {

@@ -29,9 +29,8 @@ def left_to_do(
 def _is_valid(job: Job, known: Known | None, journal: Journal, here: "_Files", recipe: str, again: Again) -> bool:
     if known is None or known.recipe != recipe or (again == "failed" and known.status != "done"):
         return False
-    try:
-        stamp = stamp_of(job)
-    except OSError:
+    stamp = stamp_of(job)
+    if not stamp:
         return False  # the run will say what is wrong
     if stamp != known.stamp:
         if _sizes(stamp) != _sizes(known.stamp) or not known.sha256 or digest_of_files(job) != known.sha256:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_embryo.batch.executors import Workers
-from napari_embryo.batch.folder import JOURNAL, claimed, is_disk_full, remove_leftovers
-from napari_embryo.batch.job import Failure, Job, Outcome, Plan
+from napari_embryo.batch.folder import JOURNAL, claimed, is_disk_full, remove_leftovers, set_aside
+from napari_embryo.batch.job import Failure, Job, Outcome, Plan, stamp_of
 from napari_embryo.batch.journal import Journal
 from napari_embryo.batch.pool import WorkerError
 from napari_embryo.batch.record import write_record
 from napari_embryo.batch.resume import Again, left_to_do
 from napari_embryo.batch.sheet import write_sheet
-from napari_embryo.batch.tables import Tables
+from napari_embryo.batch.tables import MEASUREMENTS, Tables
 from napari_embryo.batch.work import Started, Work, prepare, segment_jobs, work_of
 from napari_embryo.image import Progress
 
@@ -90,7 +90,7 @@ def run(
         known = journal.known()
         todo = left_to_do(plan, journal, known, work.recipe, again)
         before = {job.name: known[job.name].outputs for job in todo if job.name in known}
-        del known
+        notes = () if known else set_aside(plan.out / MEASUREMENTS)
         tables = Tables(plan, journal)
         try:
             yield from _follow(_Spread(work, todo, workers, do, ready), journal, tables, plan, before)
@@ -100,7 +100,7 @@ def run(
             workers.shutdown(wait=True, cancel_futures=True)
             remove_leftovers(plan.out, _folders(plan))
             tables.finish()
-        return _finish(plan, journal, tables, len(plan.jobs) - len(todo))
+        return _finish(plan, journal, tables, len(plan.jobs) - len(todo), notes)
 
 
 def _follow(
@@ -218,12 +218,12 @@ def _lost(job: Job, error: BaseException) -> Outcome:
     """An image whose process has ended over it."""
     reason = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {error}"
     hint = "Open the file by itself to see what is wrong with it."
-    return Outcome(job.name, failures=(Failure(job.source, "working on it", reason, hint),))
+    return Outcome(job.name, stamp_of(job), failures=(Failure(job.source, "working on it", reason, hint),))
 
 
-def _finish(plan: Plan, journal: Journal, tables: Tables, skipped: int) -> Summary:
+def _finish(plan: Plan, journal: Journal, tables: Tables, skipped: int, notes: tuple[str, ...]) -> Summary:
     """What is written once, at the end; and how it went."""
     tables.write_workbook()
     write_sheet(plan, journal)
     count = journal.count(job.name for job in plan.jobs)
-    return Summary(count["done"], count["partly done"], count["failed"], skipped)
+    return Summary(count["done"], count["partly done"], count["failed"], skipped, notes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from napari_embryo import library
 from napari_embryo.batch.folder import is_disk_full
-from napari_embryo.batch.job import Failure, Job, Outcome, Plan
+from napari_embryo.batch.job import Failure, Job, Outcome, Plan, stamp_of
 from napari_embryo.batch.together import together
 from napari_embryo.settings import BatchSettings, SegmentSettings
 
@@ -121,7 +121,7 @@ def segment_jobs(work: Work, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
             for job in left.values():
                 yield from segment_jobs(work, [job])
         else:
-            yield Outcome(jobs[0].name, failures=(_failure_of(error, jobs[0].source),))
+            yield Outcome(jobs[0].name, stamp_of(jobs[0]), failures=(_failure_of(error, jobs[0].source),))
 
 
 def _named(work: Work) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from napari_embryo.io.folders import _names, _plan
 from napari_embryo.io.names import FileName, focal_folder
+from napari_embryo.io.ome import stem
 from napari_embryo.io.plan import Grouping, OpenPlan, plan_file
 
 Found = tuple[str, int | None]
@@ -48,7 +49,10 @@ def group_files(home: Path, found: Sequence[Found], grouping: Grouping = "auto")
         groups.setdefault(name.group, []).append(name)
     for (kind, *_), names in groups.items():
         files = tuple(relative[name.path] for name in names)
-        yield FileGroup(files, names[0].title, _WHY.get(kind, "") if len(files) > 1 else "")
+        if len(files) > 1:
+            yield FileGroup(files, names[0].title, _WHY.get(kind, ""))
+        else:
+            yield FileGroup(files, stem(names[0].path))
 
 
 def plan_group(home: Path, files: Sequence[Path], grouping: Grouping = "auto") -> OpenPlan:
