@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from napari_embryo import cli, data, evaluate, io, models, pipeline, tracking
+from napari_embryo.batch import work
 from napari_embryo.data import coco, coco_writer, rle
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry
 from napari_embryo.image import EmbryoImage, Segmentation
@@ -305,7 +306,8 @@ def test_without_laptrack_stills_are_done_and_time_lapses_say_what_is_missing(
         raise ModuleNotFoundError(tracking.INSTALL)
 
     monkeypatch.setattr(tracking, "check_installed", missing)
-    done = [p.item for _, p in segment_all_to_files([film((LEFT,)), still(LEFT)], predictor_of(), tmp_path)]
+    images = [(image, tmp_path / image.name) for image in (film((LEFT,)), still(LEFT))]
+    done = [p.item for _, p in segment_all_to_files(images, predictor_of())]
     reasons = {item.image.name: item.reason for item in done if isinstance(item, pipeline.ImageResult)}
     assert reasons == {"film": tracking.INSTALL, "still": None}
 
@@ -426,8 +428,11 @@ def run(*words: object) -> Result:
 
 
 @pytest.fixture
-def _fake_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fake_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    work.loaded.cache_clear()
     monkeypatch.setattr(checkpoint, "load", lambda *_: loaded())
+    yield
+    work.loaded.cache_clear()
 
 
 @pytest.mark.usefixtures("_fake_weights")
@@ -446,7 +451,14 @@ def test_segment_counts_the_cells_of_every_image(tmp_path: Path) -> None:
     assert "3 images done, 0 failed" in done.output
     with (tmp_path / "out" / "measurements.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["image", *pipeline.measure.COLUMNS, *pipeline.measure.CELL_COLUMNS]
+    assert list(rows[0]) == [
+        "image",
+        *pipeline.measure.COLUMNS,
+        *pipeline.measure.CELL_COLUMNS,
+        "path",
+        "weights",
+        "date",
+    ]
     assert [(row["image"], row["class"], row["n_cells"]) for row in rows if row["n_cells"]] == [
         ("none", "cells", "0"),
         ("one", "cells", "1"),

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from napari_embryo.batch.pool import ProcessPool
+from napari_embryo.batch.pool import ProcessPool, with_what_came
 
 TIME_LIMIT = 600.0
 """Seconds that one picture may take before it is given up."""
@@ -43,10 +43,12 @@ class Inline(Executor):
 
     def submit(self, call: Callable[..., Iterable[Any]], /, *args: Any) -> "Future[Any]":  # type: ignore[override]
         future: Future[Any] = Future()
+        came: list[Any] = []
         try:
-            future.set_result(list(call(*args)))
+            came.extend(call(*args))
+            future.set_result(came)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the future's
-            future.set_exception(error)
+            future.set_exception(with_what_came(error, came))
         return future
 
 
@@ -159,6 +161,8 @@ def gathered(time_limit: float, call: Callable[..., Iterable[Any]], *args: Any) 
         for item in call(*args):
             came.append(item)
             faulthandler.dump_traceback_later(time_limit, exit=True)
+    except Exception as error:
+        raise with_what_came(error, came)  # noqa: B904 - it is the same error
     finally:
         faulthandler.cancel_dump_traceback_later()
     return came

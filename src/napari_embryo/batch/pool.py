@@ -39,6 +39,12 @@ class WorkerError(RuntimeError):
         self.came, self.is_overdue = list(came), is_overdue
 
 
+def with_what_came(error: Exception, came: Sequence[Any]) -> Exception:
+    """The same error, which carries what had been yielded before it, so that this is not lost."""
+    error.came = list(came)  # type: ignore[attr-defined]
+    return error
+
+
 class ProcessPool(Executor):
     """Runs generator functions in processes of their own; a future gives the list of what was yielded.
 
@@ -148,7 +154,7 @@ class _Seat:
                 if kind == "yielded":
                     came.append(item)
                 elif kind == "raised":
-                    raise item
+                    raise with_what_came(item, came)
                 else:
                     return came
         except (EOFError, ConnectionError) as error:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_embryo.batch.executors import Workers
-from napari_embryo.batch.folder import JOURNAL, claimed, is_disk_full, remove_leftovers, set_aside
+from napari_embryo.batch.folder import JOURNAL, OWN, claimed, is_disk_full, remove_leftovers, set_aside
 from napari_embryo.batch.job import Failure, Job, Outcome, Plan, stamp_of
-from napari_embryo.batch.journal import Journal
+from napari_embryo.batch.journal import Journal, Known
 from napari_embryo.batch.pool import WorkerError
 from napari_embryo.batch.record import write_record
 from napari_embryo.batch.resume import Again, left_to_do
@@ -84,38 +84,46 @@ def run(
         When the disk is full, or a folder is gone.
     """
     work = work_of(plan)
-    with claimed(plan.out) as own, Journal(own / JOURNAL) as journal:
-        remove_leftovers(plan.out, _folders(plan))
-        write_record(plan, work)
-        known = journal.known()
-        todo = left_to_do(plan, journal, known, work.recipe, again)
-        before = {job.name: known[job.name].outputs for job in todo if job.name in known}
-        notes = () if known else set_aside(plan.out / MEASUREMENTS)
-        tables = Tables(plan, journal)
-        try:
-            yield from _follow(_Spread(work, todo, workers, do, ready), journal, tables, plan, before)
-        except sqlite3.OperationalError as error:
-            raise StoppedError(f"{plan.out}: the journal cannot be written ({error}). {_GO_ON}") from error
-        finally:
-            workers.shutdown(wait=True, cancel_futures=True)
+    try:
+        # What is wrong with the settings is said before anything is written into a new folder.
+        started = None if (plan.out / OWN).exists() or not plan.jobs else _started(workers, ready, work)
+        with claimed(plan.out) as own, Journal(own / JOURNAL) as journal:
             remove_leftovers(plan.out, _folders(plan))
-            tables.finish()
-        return _finish(plan, journal, tables, len(plan.jobs) - len(todo), notes)
+            write_record(plan, work)
+            known = journal.known()
+            notes = () if known else set_aside(plan.out / MEASUREMENTS)
+            todo = left_to_do(plan, journal, known, work.recipe, again)
+            tables = Tables(plan, journal)
+            try:
+                if todo:
+                    yield Progress(0, len(todo), "Computing …", started or _started(workers, ready, work))
+                    yield from _follow(_Spread(work, todo, workers, do), journal, tables, known)
+            except sqlite3.OperationalError as error:
+                raise StoppedError(f"{plan.out}: the journal cannot be written ({error}). {_GO_ON}") from error
+            finally:
+                workers.shutdown(wait=True, cancel_futures=True)
+                remove_leftovers(plan.out, _folders(plan))
+                tables.finish()
+            return _finish(plan, journal, tables, len(plan.jobs) - len(todo), notes)
+    finally:
+        workers.shutdown(wait=True, cancel_futures=True)
+
+
+def _started(workers: Workers, ready: Ready, work: Work) -> Started:
+    """What a worker says once it is ready; an error that every image would meet is raised here."""
+    (started,) = workers.submit(ready, work).result()
+    return started  # type: ignore[no-any-return]
 
 
 def _follow(
-    spread: "_Spread", journal: Journal, tables: Tables, plan: Plan, before: Mapping[str, tuple[str, ...]]
+    spread: "_Spread", journal: Journal, tables: Tables, known: Mapping[str, Known]
 ) -> Generator[Progress, None, None]:
     """Record what comes, and tell it."""
-    total = len(spread.todo)
-    if not total:
-        return
-    yield Progress(0, total, "Loading the network …", spread.started())
-    done = 0
+    plan, total, done = tables.plan, len(spread.todo), 0
     for outcomes in spread.outcomes():
         for outcome in outcomes:
             _check_folders(outcome, plan)
-            _remove_old(plan.out, before.get(outcome.job, ()), outcome)
+            _remove_old(plan.out, known.get(outcome.job), outcome)
             journal.record(outcome, spread.work.recipe)
             done += 1
             yield Progress(done, total, outcome.job, outcome)
@@ -124,9 +132,9 @@ def _follow(
             yield Progress(done, total, "")
 
 
-def _remove_old(out: Path, before: Iterable[str], outcome: Outcome) -> None:
+def _remove_old(out: Path, before: Known | None, outcome: Outcome) -> None:
     """What an earlier run wrote and this one did not would be of another network, or of another file."""
-    for name in set(before) - {output.name for output in outcome.outputs}:
+    for name in set(before.outputs if before else ()) - {output.name for output in outcome.outputs}:
         (out / name).unlink(missing_ok=True)
 
 
@@ -155,28 +163,30 @@ class _Task:
 class _Spread:
     """Keeps the workers busy, a few tasks ahead, and makes sure that every job ends in one outcome."""
 
-    def __init__(self, work: Work, todo: Sequence[Job], workers: Workers, do: Do, ready: Ready) -> None:
+    def __init__(self, work: Work, todo: Sequence[Job], workers: Workers, do: Do) -> None:
         self.work, self.todo, self._workers = work, todo, workers
-        self._do, self._ready = do, ready
+        self._do = do
         self._waiting = deque(_chunks(todo, workers.size))
         self._running: dict[Future[Any], _Task] = {}
         self._stopped: StoppedError | None = None
 
-    def started(self) -> Started:
-        """What a worker says once it is ready; an error that every image would meet is raised here."""
-        (started,) = self._workers.submit(self._ready, self.work).result()
-        return started  # type: ignore[no-any-return]
-
     def outcomes(self) -> Iterator[list[Outcome]]:
         """The outcomes as they come; an empty list while nothing does."""
         while self._waiting or self._running:
-            while self._waiting and len(self._running) < 2 * self._workers.size:
-                task = self._waiting.popleft()
-                self._running[self._workers.submit(self._do, self.work, task.jobs)] = task
+            self._submit()
             done, _ = wait(self._running, timeout=_BEAT, return_when=FIRST_COMPLETED)
             yield [outcome for future in done for outcome in self._ended(future, self._running.pop(future))]
             if self._stopped is not None:
                 raise self._stopped
+
+    def _submit(self) -> None:
+        """Two tasks for each worker, unless one is done already: then its results are not kept waiting."""
+        while self._waiting and len(self._running) < 2 * self._workers.size:
+            task = self._waiting.popleft()
+            future = self._workers.submit(self._do, self.work, task.jobs)
+            self._running[future] = task
+            if future.done():
+                return
 
     def _ended(self, future: "Future[Any]", task: _Task) -> list[Outcome]:
         error = future.exception()

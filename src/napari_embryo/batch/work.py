@@ -63,10 +63,13 @@ def work_of(plan: Plan) -> Work:
         When there are no such weights.
     """
     segment = plan.settings.segment
-    path = library.find(segment.weights, segment.family)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _sha256(segment)
     return Work(plan.out.absolute(), plan.settings, segment.weights, digest, recipe_of(plan.settings, digest))
+
+
+def _sha256(settings: SegmentSettings) -> str:
+    with library.find(settings.weights, settings.family).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def recipe_of(settings: BatchSettings, weights_sha256: str) -> str:
@@ -79,22 +82,29 @@ def recipe_of(settings: BatchSettings, weights_sha256: str) -> str:
 
 def prepare(work: Work) -> Iterator[Started]:
     """Load the network, and find out what is wrong with the settings before any image is opened."""
-    predictor = _predictor(work.settings.segment, work.weights_sha256)
-    yield Started(str(predictor.device), work.settings.segment.family, f"{work.weights} ({predictor.sha256[:12]})")
+    predictor = loaded(work.settings.segment, work.weights_sha256)
+    device, notes = str(predictor.device), tuple(predictor.notes)
+    yield Started(device, work.settings.segment.family, f"{work.weights} ({work.weights_sha256[:12]})", notes)
 
 
 @lru_cache(maxsize=1)
-def _predictor(settings: SegmentSettings, sha256: str) -> "Predictor":
-    """Loaded once in the life of a process."""
+def loaded(settings: SegmentSettings, sha256: str) -> "Predictor":
+    """The network, once in the life of a process.
+
+    Raises
+    ------
+    ValueError
+        When this computer has other weights of that name.
+    """
     from napari_embryo.pipeline import load_predictor
 
-    predictor = load_predictor(settings)
-    if predictor.sha256 != sha256:
+    own = _sha256(settings)
+    if own != sha256:
         raise ValueError(
-            f"{settings.weights}: this worker has other weights of that name (sha256 {predictor.sha256[:12]}, not "
-            f"{sha256[:12]}); install the same version everywhere, or give the path of a checkpoint"
+            f"{settings.weights}: a worker has other weights of that name (sha256 {own[:12]}, not {sha256[:12]}); "
+            "install the same version everywhere, or give the path of a checkpoint that all of them see"
         )
-    return predictor
+    return load_predictor(settings)
 
 
 def segment_jobs(work: Work, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
@@ -109,7 +119,7 @@ def segment_jobs(work: Work, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
     """
     left = {job.name: job for job in jobs}
     try:
-        predictor = _predictor(work.settings.segment, work.weights_sha256)
+        predictor = loaded(work.settings.segment, work.weights_sha256)
         for item in together(jobs, predictor, work.settings, work.out, _named(work)):
             if item is not None:
                 del left[item.job]

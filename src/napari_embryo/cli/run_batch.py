@@ -163,8 +163,10 @@ def _found(outcome: Outcome) -> Iterator[str]:
     """How many cells there are, or that mask and regression disagree by more than one grade."""
     for name, rows in groupby(outcome.rows, key=itemgetter("image")):
         own: Sequence[Any] = list(rows)
-        for said in filter(None, (measure.cells_said(own), measure.far_apart_said(own))):
-            yield f"{name}: {said}"
+        if counted_cells := measure.cells_said(own):
+            yield f"{name}: {counted_cells}"
+        if far_apart := measure.far_apart_said(own):
+            yield f"note: {name}: {far_apart}"
     yield from (f"note: {outcome.job}: {note}" for note in outcome.notes)
 
 
