@@ -6,7 +6,7 @@ window.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, TypeAdapter, field_validator, model_validator
 
 BLASTOCYST_CLASSES = ("ICM", "TE", "ZP")
 """Inner cell mass, trophectoderm, zona pellucida; their position + 1 is their label."""
@@ -24,7 +24,7 @@ RESERVED_NAMES = ("bundled", "imagenet", "random")
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Fit = Literal["letterbox", "stretch"]
-Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "grades", "napari"]
+Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "labels", "grades", "napari", "empty"]
 
 
 class Settings(BaseModel):
@@ -273,11 +273,18 @@ class BatchSettings(Settings):
     grouping: Literal["auto", "stack", "separate"] = Field(
         "auto", description="Files of a folder: grouped by their names, all of them one stack, or each on its own."
     )
-    focus: Literal["best", "edf"] = Field(
+    focus: Literal["all", "best", "edf"] = Field(
         "best", description="Of focal planes: the sharpest one, or one picture with extended depth of field."
     )
-    pixel_size_um: float | None = Field(
-        None, gt=0, description="Micrometers per pixel, for files that do not tell their own."
+    pixel_size_um: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="Height and width of a pixel in micrometers; used instead of what the files say."
+    )
+    axes: str | None = Field(None, description="What the axes of stacks are, such as TYX or ZYX.")
+    hours_per_frame: float | None = Field(None, gt=0, description="Hours between two frames.")
+    first_hour: float | None = Field(None, description="Hours after insemination at the first frame.")
+    spacing_um: float | None = Field(None, gt=0, description="Micrometers between two focal planes.")
+    gaps: Literal["leave out", "empty"] = Field(
+        "leave out", description="Missing runs of a time-lapse: left out (hours keep the gap), or empty frames."
     )
     overlays: bool = Field(True, description="Write a picture of each image with what was found drawn over it.")
 
@@ -289,7 +296,13 @@ class DataSettings(Settings):
     layout: Layout = Field(
         "auto",
         description="How the annotations lie on disk: LabelMe or COCO JSON, KINS (amodal COCO), Saeedi et al. "
-        "(GT_ICM/, GT_TE/, GT_ZP/), images/ with masks/, a CSV of grades, or samples saved from napari. auto: look.",
+        "(GT_ICM/, GT_TE/, GT_ZP/), images/ with masks/, label pictures beside the images (NAME_masks, NAME_cp_masks), "
+        "a CSV of grades, samples saved from napari, or nothing but a list of empty pictures (empty.txt). auto: look.",
+    )
+    without_annotations: Literal["skip", "empty"] = Field(
+        "skip",
+        description="What a picture means whose annotation holds nothing: skip it, or learn that it shows no embryo. "
+        "Single pictures can be named in a file empty.txt in their folder.",
     )
     embryo_pattern: str = Field(
         "",

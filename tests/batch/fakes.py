@@ -41,7 +41,7 @@ def one(work: Work, job: Job) -> Outcome:
     log = Path(work.out, "calls.log")
     with log.open("a") as file:
         file.write(f"{job.name}\n")
-    rows = ({"image": job.name, "size": size, "path": job.source},)
+    rows = ({"image": job.name, "size": size, "file": job.source},)
     output = (Output(f"{job.name}_size.txt", ""),)
     return Outcome(job.name, stamp_of(job), digest_of_files(job), rows, output, doubt=size % 10 / 10)
 

@@ -139,7 +139,7 @@ def test_own_results_are_no_embryos(tmp_path: Path) -> None:
     io.write_ome_tiff(tmp_path / "x_labels.ome.tif", pixels, "YX", kind="labels", names=("ICM",))
     io.write_ome_tiff(tmp_path / "renamed.ome.tif", pixels, "YX", kind="labels", names=("ICM",))
     io.write_ome_tiff(tmp_path / "x_attention.ome.tif", pixels[None].astype(np.float32), "CYX", names=("SA1",))
-    io.write_png(tmp_path / "x_overlay.png", np.zeros((32, 32, 3), np.uint8))
+    io.write_png(tmp_path / "x_overlay.png", np.zeros((32, 32, 3), np.uint8), is_result=True)
     make(tmp_path, ["my_overlay.png"])
     plan = planned(tmp_path)
     assert sorted(names(plan)) == ["my_overlay", "saved"]

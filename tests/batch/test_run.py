@@ -39,7 +39,7 @@ def test_table_record_and_sheet(run: Run, tmp_path: Path) -> None:
     folder, out = make(tmp_path / "in", ["a.png", "b/c.png"]), tmp_path / "out"
     _, summary = run(folder, out)
     assert (summary.done, summary.failed, summary.skipped) == (2, 0, 0)
-    assert [(row["image"], row["size"], row["path"]) for row in table(out)] == [
+    assert [(row["image"], row["size"], row["file"]) for row in table(out)] == [
         ("a", "1", "a.png"),
         ("b/c", "2", "b/c.png"),
     ]

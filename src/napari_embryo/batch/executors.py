@@ -161,7 +161,7 @@ def gathered(time_limit: float, call: Callable[..., Iterable[Any]], *args: Any) 
         for item in call(*args):
             came.append(item)
             faulthandler.dump_traceback_later(time_limit, exit=True)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it was, it goes on
         raise with_what_came(error, came)  # noqa: B904 - it is the same error
     finally:
         faulthandler.cancel_dump_traceback_later()

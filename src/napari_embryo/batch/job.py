@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from napari_embryo.io import Found, Plane
 from napari_embryo.settings import BatchSettings
 
 Row = Mapping[str, str | int | float | None]
-Status = Literal["done", "partly done", "failed"]
+Status = Literal["done", "partly done", "failed", "left out"]
+
+LEFT_OUT = "left out"
+"""The step of what is no picture of an embryo, as turned out when it was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,9 @@ class Job:
     name
         Unique in the batch, and the first part of the results' names: subfolders as in ``root``, joined by ``/``.
     home
-        The folder whose files were grouped, relative to ``root``; differs from that of the files where each focal
-        plane has a folder of its own.
+        The folder of its embryo, relative to ``root``; not that of the files where each focal plane has a folder.
+    planes
+        The focal planes that the files' folders stand for, if any does.
     why
         Why several files are one image.
     """
@@ -35,11 +40,18 @@ class Job:
     files: tuple[str, ...]
     name: str
     home: str = ""
+    planes: tuple[Plane | None, ...] = ()
     why: str = ""
 
     @property
     def paths(self) -> tuple[Path, ...]:
         return tuple(Path(self.root, file) for file in self.files)
+
+    @property
+    def found(self) -> tuple[Found, ...]:
+        """Its files, as the reading of folders takes them."""
+        home, planes = Path(self.root, self.home), self.planes or (None,) * len(self.files)
+        return tuple(Found(path, home, plane) for path, plane in zip(self.paths, planes, strict=True))
 
     @property
     def source(self) -> str:
@@ -67,6 +79,8 @@ class Plan:
         Pictures that are not done, each with its reason.
     problems
         Folders and files that cannot be looked at.
+    notes
+        What was assumed of the files' names.
     out
         Folder for the results.
     settings
@@ -78,6 +92,7 @@ class Plan:
     jobs: tuple[Job, ...]
     left_out: tuple[LeftOut, ...]
     problems: "tuple[Failure, ...]"
+    notes: tuple[str, ...]
     out: Path
     settings: BatchSettings
     sources: tuple[Path, ...]
@@ -158,6 +173,8 @@ class Outcome:
     def status(self) -> Status:
         if not self.failures:
             return "done"
+        if all(failure.step == LEFT_OUT for failure in self.failures):
+            return "left out"
         return "partly done" if self.outputs else "failed"
 
 

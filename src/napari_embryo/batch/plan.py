@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
@@ -52,8 +52,12 @@ def plan(sources: Sequence[Path | str], out: Path | str, settings: BatchSettings
         else:
             walk.take_file(root)
     names = told_apart([draft.name for draft in walk.jobs], [draft.path for draft in walk.jobs])
-    jobs = (Job(d.root, d.files, name, d.home, d.why) for d, name in zip(walk.jobs, names, strict=True))
-    return Plan(tuple(jobs), tuple(walk.left_out), tuple(walk.problems), Path(out), settings, tuple(roots))
+    jobs = tuple(
+        Job(draft.root, draft.files, name, draft.home, draft.planes, draft.why)
+        for draft, name in zip(walk.jobs, names, strict=True)
+    )
+    notes = io.bare_numbers(Path(draft.path) for draft in walk.jobs if len(draft.files) == 1)
+    return Plan(jobs, tuple(walk.left_out), tuple(walk.problems), notes, Path(out), settings, tuple(roots))
 
 
 def _prefixes(folders: Sequence[Path]) -> dict[Path, str]:
@@ -71,6 +75,7 @@ class _Draft:
     files: tuple[str, ...]
     name: str
     home: str = ""
+    planes: tuple[io.Plane | None, ...] = ()
     why: str = ""
 
     @property
@@ -101,39 +106,34 @@ class _Walk:
         elif self._ending(path.name) not in io.SUFFIXES:
             self._problem(path, f"{path.suffix or 'a name without an ending'} is not read.", _READS)
         else:
-            self.jobs.append(_Draft(str(path.parent), (path.name,), safe_part(_stem(path.name))))
+            self.jobs.append(_Draft(str(path.parent), (path.name,), safe_part(io.image_stem(path))))
 
     def look_into(self, root: str, prefix: str) -> None:
         """A folder and all folders in it."""
         before = len(self.jobs) + len(self.left_out) + len(self.problems)
+        files: dict[str, list[str]] = {}
         folders = [""]
         while folders:
             folder = folders.pop()
-            folders += reversed(self._take_folder(root, folder, prefix))
+            own, inner = self._listed(root, folder)
+            files |= {folder: own} if own else {}
+            folders += [_join(folder, name) for name in reversed(inner)]
+        self._take(root, files, prefix)
         if len(self.jobs) + len(self.left_out) + len(self.problems) == before:
             self._problem(Path(root), "there is no image in this folder.", f"{_READS} Choose another folder.")
 
-    def _take_folder(self, root: str, folder: str, prefix: str) -> list[str]:
-        """Its pictures become jobs; returns the folders in it."""
-        files, inner = self._listed(root, folder)
-        found: list[io.Found] = [(name, None) for name in files]
-        rest: list[str] = []
-        for each in inner:
-            plane = io.focal_folder(each)
-            if plane is None:
-                rest.append(_join(folder, each))
-                continue
-            own, deeper = self._listed(root, _join(folder, each))
-            found += [(_join(each, name), plane) for name in own]
-            rest += [_join(folder, _join(each, name)) for name in deeper]
-        self.jobs += self._grouped(root, folder, prefix, found)
-        return rest
-
-    def _grouped(self, root: str, folder: str, prefix: str, found: Sequence[io.Found]) -> Iterator[_Draft]:
-        for group in io.group_files(Path(root, folder), found, self.settings.grouping):
-            files = tuple(_join(folder, file) for file in group.files)
-            name = safe_name(folder, group.title, files[0])
-            yield _Draft(root, files, f"{prefix}/{name}" if prefix else name, folder, group.why)
+    def _take(self, root: str, files: Mapping[str, Sequence[str]], prefix: str) -> None:
+        """Pictures become jobs, home after home: the folder of an embryo may have one for each of its focal planes."""
+        homes: dict[str, list[tuple[str, io.Plane | None]]] = {}
+        for folder, (home, plane) in io.plane_homes(files).items():
+            homes.setdefault(home, []).append((folder, plane))
+        for home, folders in homes.items():
+            found = [
+                io.Found(Path(root, folder, name), Path(root, home), plane)
+                for folder, plane in folders
+                for name in files[folder]
+            ]
+            self.jobs += (_draft(root, home, prefix, group) for group in io.group_files(found, self.settings.grouping))
 
     def _listed(self, root: str, folder: str) -> tuple[list[str], list[str]]:
         """Names of the pictures and of the folders, in natural order."""
@@ -193,15 +193,18 @@ class _Walk:
         self.problems.append(Failure(printable(str(path)), "planning", reason, hint))
 
 
+def _draft(root: str, home: str, prefix: str, group: io.Group) -> _Draft:
+    files = tuple(str(member.path)[len(root.rstrip(os.sep)) + 1 :] for member in group.members)
+    planes = tuple(member.plane for member in group.members) if group.reason else ()
+    name = safe_name(home, group.title, files[0])
+    return _Draft(root, files, f"{prefix}/{name}" if prefix else name, home, planes, group.reason)
+
+
 _READS = f"Files that end in {', '.join(io.SUFFIXES)} are read."
 
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}{os.sep}{name}" if folder else name
-
-
-def _stem(name: str) -> str:
-    return io.stem(Path(name))
 
 
 def is_result(path: str) -> bool:

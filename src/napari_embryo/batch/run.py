@@ -40,7 +40,7 @@ class Summary:
 
     Parameters
     ----------
-    done, partly_done, failed
+    done, partly_done, failed, left_out
         Images of the plan by their state, those of earlier runs included.
     skipped
         Images that were done before and have not changed.
@@ -51,6 +51,7 @@ class Summary:
     done: int
     partly_done: int
     failed: int
+    left_out: int
     skipped: int
     notes: tuple[str, ...] = ()
 
@@ -236,4 +237,4 @@ def _finish(plan: Plan, journal: Journal, tables: Tables, skipped: int, notes: t
     tables.write_workbook()
     write_sheet(plan, journal)
     count = journal.count(job.name for job in plan.jobs)
-    return Summary(count["done"], count["partly done"], count["failed"], skipped, notes)
+    return Summary(count["done"], count["partly done"], count["failed"], count["left out"], skipped, notes)

@@ -16,8 +16,8 @@ MEASUREMENTS = "measurements.csv"
 NOT_DONE = "not_done.csv"
 WORKBOOK = "measurements.xlsx"
 
-LAST_COLUMNS = ("path", "weights", "date")
-"""Where a row comes from stands behind what was measured."""
+LAST_COLUMNS = ("weights", "date")
+"""Where a number comes from stands behind what was measured."""
 
 EVERY = 5.0
 """Seconds between two versions of the table; longer where writing it takes longer."""

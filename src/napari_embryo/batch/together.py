@@ -5,7 +5,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_embryo import io
-from napari_embryo.batch.job import Failure, Job, Outcome, Output, Row, printable, stamp_of
+from napari_embryo.batch.job import LEFT_OUT, Failure, Job, Outcome, Output, Row, printable, stamp_of
 from napari_embryo.batch.names import safe_part
 from napari_embryo.batch.resume import digest_of_files
 from napari_embryo.image import EmbryoImage, Segmentation
@@ -56,7 +56,7 @@ class _Case:
         if result.reason is not None and not any(result.reason in failure.reason for failure in self.failures):
             self.fail("writing", result.reason)
         origin: Row = {"weights": self.weights, "date": datetime.now(UTC).isoformat(timespec="seconds")}
-        self.rows += [{**row, "path": self._file_of(row, image), **origin} for row in result.rows]
+        self.rows += [{**row, "file": self._file_of(row, image), **origin} for row in result.rows]
         self.outputs += [Output(file.relative_to(out).as_posix(), _digest(file)) for file in result.files]
 
     def _file_of(self, row: Row, image: EmbryoImage) -> str:
@@ -143,40 +143,41 @@ def _opened(
         cases.append(case)
         try:
             case.stamp, case.sha256 = stamp_of(job), digest_of_files(job)
-            planned = io.plan_group(Path(job.root, job.home), job.paths, settings.grouping)
+            planned = io.plan_group(job.found, settings.grouping)
+            pictures = tuple(image for image in planned.images if image.header.role == "picture")
+            edited = replace(planned, images=pictures).edited(_choices(settings)) if pictures else planned
         except (OSError, ValueError) as error:
             case.fail("reading", str(error))
         else:
             for problem in planned.problems:
                 case.fail("reading", problem)
-            yield from _images(planned.images, settings, case, of_image)
+            if planned.images and not pictures:
+                case.fail(LEFT_OUT, "a file of results or labels, not a picture of an embryo.")
+            yield from _images(edited.images if pictures else (), case, of_image)
         case.is_open = False
 
 
-def _images(
-    planned: Sequence[io.PlannedImage], settings: BatchSettings, case: _Case, of_image: dict[str, _Case]
-) -> Iterator[EmbryoImage]:
+def _images(planned: Sequence[io.PlannedImage], case: _Case, of_image: dict[str, _Case]) -> Iterator[EmbryoImage]:
     from napari_embryo.pipeline import with_files
 
     for one in planned:
         try:
-            image = io.open_image(_edited(one, settings))
+            image = io.open_image(one)
         except (OSError, ValueError) as error:
             case.fail("reading", str(error))
             continue
         name = case.job.name if len(planned) == 1 else f"{case.job.name}_{safe_part(one.name)}"
-        case.notes += [*one.assumed, *one.header.notes]
-        case.failures += [Failure(case.job.source, "reading", problem) for problem in one.problems]
+        case.notes += one.notes
+        for problem in one.problems:
+            case.fail("reading", problem)
         case.opened += 1
         of_image[name] = case
         yield with_files(image.with_data(image.data, name=name), one)
 
 
-def _edited(image: io.PlannedImage, settings: BatchSettings) -> io.PlannedImage:
-    """As chosen; a pixel size that the file knows stays."""
-    size = settings.pixel_size_um
-    choices = io.OpenChoices(focus=settings.focus, pixel_size_um=None if size is None else (size, size))
-    return image.edited(choices if image.pixel_size_um is None else replace(choices, pixel_size_um=None))
+def _choices(settings: BatchSettings) -> io.OpenChoices:
+    names = (field.name for field in fields(io.OpenChoices))
+    return io.OpenChoices(**{name: getattr(settings, name) for name in names})
 
 
 def _digest(path: Path) -> str:

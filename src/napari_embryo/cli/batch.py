@@ -1,6 +1,7 @@
 """``batch``: whole folders, overnight or on a cluster; resumed where it was stopped."""
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,17 +9,25 @@ import typer
 
 from napari_embryo.batch import Again, Plan, Workers, local, on_dask, plan
 from napari_embryo.batch.executors import TIME_LIMIT
+from napari_embryo.cli.reading import (
+    Axes,
+    Focus,
+    GapsOption,
+    GroupingOption,
+    Hours,
+    Interval,
+    PixelSize,
+    Spacing,
+    open_choices,
+)
 from napari_embryo.cli.run_batch import JsonLines, Words, print_plan, run_batch
 from napari_embryo.cli.segment import (
     DEFAULTS,
     AllEmbryos,
     BatchSize,
     Family,
-    Focus,
     GradCam,
-    GroupingOption,
     Maps,
-    PixelSize,
     PrecisionOption,
     RatioWeights,
     Threshold,
@@ -68,6 +77,11 @@ def batch(
     focus: Focus = "best",
     grouping: GroupingOption = "auto",
     pixel_size: PixelSize = None,
+    axes: Axes = None,
+    hours: Hours = None,
+    interval: Interval = None,
+    spacing: Spacing = None,
+    gaps: GapsOption = "leave out",
     threshold: Threshold = DEFAULTS.threshold,
     batch_size: BatchSize = DEFAULTS.batch_size,
     precision: PrecisionOption = DEFAULTS.precision,
@@ -100,21 +114,24 @@ def batch(
             views=views,
             one_embryo=not all_embryos,
         )
-        planned = plan(
-            folders,
-            out,
-            BatchSettings.model_validate(
-                {
-                    "segment": settings,
-                    "include": tuple(include or ()),
-                    "exclude": tuple(exclude or ()),
-                    "focus": focus,
-                    "grouping": grouping,
-                    "pixel_size_um": pixel_size,
-                    "overlays": not no_overlays,
-                }
-            ),
+        choices = open_choices(
+            axes=axes,
+            hours=hours,
+            interval=interval,
+            spacing=spacing,
+            gaps=gaps,
+            pixel_size=pixel_size,
+            focus=focus,
         )
+        batch_settings = BatchSettings(
+            segment=settings,
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            grouping=grouping,
+            overlays=not no_overlays,
+            **asdict(choices),
+        )
+        planned = plan(folders, out, batch_settings)
         if dry_run:
             print_plan(planned)
             raise typer.Exit

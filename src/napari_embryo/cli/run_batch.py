@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 
 from napari_embryo import measure
 from napari_embryo.batch import Again, Outcome, Plan, Started, StoppedError, Summary, Workers, run
+from napari_embryo.batch.job import LEFT_OUT
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.cli.terminal import console, print_notes
 from napari_embryo.data.report import counted
@@ -108,6 +109,7 @@ class Words:
             console.print(f"{job.name}: {counted(len(job.files), 'file')} as one image ({job.why})", markup=False)
         if len(stacks) > _SHOWN:
             console.print(f"... and {len(stacks) - _SHOWN} more images of several files")
+        print_notes(plan.notes)
         for reason, left in groupby(sorted(plan.left_out, key=lambda each: each.reason), key=lambda each: each.reason):
             paths = [each.path for each in left]
             console.print(f"left out: {counted(len(paths), 'file')} ({reason}), such as {paths[0]}", markup=False)
@@ -121,7 +123,7 @@ class Words:
                 self._bar.start()
                 self._bar.add_task("images", total=progress.total)
             case Outcome() as outcome:
-                self._failures += [failure.text() for failure in outcome.failures]
+                self._failures += [failure.text() for failure in outcome.failures if failure.step != LEFT_OUT]
                 self._found += _found(outcome) if self.is_for_few else ()
         if self._bar is not None:
             self._bar.update(self._bar.tasks[0].id, completed=progress.done)
@@ -133,6 +135,8 @@ class Words:
         print_notes(summary.notes)
         failures = [*(problem.text() for problem in plan.problems), *self._failures]
         done, failed = summary.done + summary.partly_done, summary.failed + len(plan.problems)
+        if summary.left_out:
+            console.print(f"left out: {counted(summary.left_out, 'file')} of results or labels; see not_done.csv")
         before = f" ({summary.skipped} of them before, unchanged)" if summary.skipped else ""
         console.print(
             f"{counted(done, 'image')} done{before}, {failed} failed; results in {plan.out.resolve()}", markup=False
@@ -199,6 +203,7 @@ class JsonLines:
             done=summary.done,
             partly_done=summary.partly_done,
             failed=summary.failed,
+            left_out=summary.left_out,
             skipped=summary.skipped,
             out=str(plan.out.resolve()),
         )

@@ -1,6 +1,7 @@
 """``segment``: from a few images to masks, maps and a table."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,9 +9,19 @@ import typer
 
 from napari_embryo import library
 from napari_embryo.batch import Inline, plan
+from napari_embryo.cli.reading import (
+    Axes,
+    Focus,
+    GapsOption,
+    GroupingOption,
+    Hours,
+    Interval,
+    PixelSize,
+    Spacing,
+    open_choices,
+)
 from napari_embryo.cli.run_batch import Words, run_batch
 from napari_embryo.cli.terminal import DeviceOption, Weights, check_out_folder, readable_errors
-from napari_embryo.io import Grouping
 from napari_embryo.settings import BatchSettings, Precision, SegmentSettings
 
 DEFAULTS = SegmentSettings()
@@ -43,11 +54,6 @@ Maps = Annotated[
     ),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
-Focus = Annotated[str, typer.Option(help="Of focal planes: best (the sharpest) or edf (extended depth of field).")]
-GroupingOption = Annotated[
-    Grouping, typer.Option(help="Files of a folder: as their names say, one stack, or one by one.")
-]
-PixelSize = Annotated[float | None, typer.Option(help="Micrometers per pixel, where the files do not say.", min=1e-6)]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")]
 BatchSize = Annotated[int, typer.Option(help="Frames computed together.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 where it is computed natively.")]
@@ -71,6 +77,11 @@ def segment(
     focus: Focus = "best",
     grouping: GroupingOption = "auto",
     pixel_size: PixelSize = None,
+    axes: Axes = None,
+    hours: Hours = None,
+    interval: Interval = None,
+    spacing: Spacing = None,
+    gaps: GapsOption = "leave out",
     threshold: Threshold = DEFAULTS.threshold,
     batch_size: BatchSize = DEFAULTS.batch_size,
     precision: PrecisionOption = DEFAULTS.precision,
@@ -99,9 +110,16 @@ def segment(
             views=views,
             one_embryo=not all_embryos,
         )
-        batch_settings = BatchSettings.model_validate(
-            {"segment": settings, "focus": focus, "grouping": grouping, "pixel_size_um": pixel_size}
+        choices = open_choices(
+            axes=axes,
+            hours=hours,
+            interval=interval,
+            spacing=spacing,
+            gaps=gaps,
+            pixel_size=pixel_size,
+            focus=focus,
         )
+        batch_settings = BatchSettings.model_validate({"segment": settings, "grouping": grouping, **asdict(choices)})
     raise typer.Exit(segment_all(paths, batch_settings, out))
 
 

@@ -218,7 +218,7 @@ class _Files:
         for ending in OF_CELLS if isinstance(self.found, PartsFiles) else OF_PARTS:  # of a run with another network
             self._path(ending).unlink(missing_ok=True)
         if pictures:
-            io.write_png(self._path("overlay.png"), render.tiled(pictures, columns=min(4, len(pictures))))
+            io.write_png(self._path("overlay.png"), render.tiled(pictures, min(4, len(pictures))), is_result=True)
         else:
             self._path("overlay.png").unlink(missing_ok=True)
         if self.attention is None:  # those of a run before would be of other masks
