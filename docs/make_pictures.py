@@ -15,9 +15,9 @@ from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_embryo import io, pipeline, render, reproduce
+from napari_embryo.families import BLASTOCYST_CLASSES as CLASSES
 from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import BLASTOCYST_CLASSES as CLASSES
 from napari_embryo.settings import (
     DataSettings,
     Recipe,

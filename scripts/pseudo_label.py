@@ -20,10 +20,11 @@ import numpy as np
 
 from napari_embryo import data, io, library, measure, pipeline, predict
 from napari_embryo.data import coco_writer
+from napari_embryo.families import FAMILIES
 from napari_embryo.image import Segmentation
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import OF_CELLS, SegmentSettings
+from napari_embryo.settings import SegmentSettings
 
 DOUBTFUL = 0.15
 """A cell that is found with less is none."""
@@ -39,9 +40,10 @@ def main() -> None:
     parser.add_argument("--sure", type=float, default=0.7)
     args = parser.parse_args()
     family: Any = checkpoint.read_info(library.find(args.weights)).model.family
-    settings = SegmentSettings(family=family, weights=args.weights, maps=(), one_embryo=family in OF_CELLS)
+    finds_cells = FAMILIES[family].finds_cells
+    settings = SegmentSettings(family=family, weights=args.weights, maps=(), one_embryo=finds_cells)
     aside = judged(args.weights)
-    if family in OF_CELLS:
+    if finds_cells:
         predictor = Predictor(checkpoint.load(args.weights, family), settings, least_score=DOUBTFUL)
         label_cells([path for folder in args.folders for path in pictures(folder, aside)], predictor, args)
         return

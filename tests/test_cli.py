@@ -19,11 +19,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from napari_embryo import __version__, cli, geometry, io, measure, models, pipeline
+from napari_embryo.families import BLASTOCYST_CLASSES, RegDeepLabSettings, ResANetSettings, UNetSettings
 from napari_embryo.geometry import network_input
 from napari_embryo.models import checkpoint
 from napari_embryo.models.resanet import ResANet
 from napari_embryo.predict import choose_device
-from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, RegDeepLabSettings, ResANetSettings, UNetSettings
+from napari_embryo.settings import Preprocessing
 from napari_embryo.synthetic import draw_blastocyst
 
 PRE = Preprocessing(height=64, width=64)

@@ -14,19 +14,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from napari_embryo import cli, data, drawing, evaluate, io, models, recipes, reproduce
+from napari_embryo.families import FRAGMENT_CLASSES, RegDeepLabSettings, ShapeCodeSettings, UNetSettings
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.reproduce import resanet
-from napari_embryo.settings import (
-    FRAGMENT_CLASSES,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    RegDeepLabSettings,
-    SegmentSettings,
-    ShapeCodeSettings,
-    UNetSettings,
-)
+from napari_embryo.settings import DataSettings, Preprocessing, Recipe, SegmentSettings
 
 TINY = UNetSettings(base_channels=4)
 PRE = Preprocessing(height=48, width=64)

@@ -19,8 +19,8 @@ from napari_embryo.evaluate import (
     score_ratios,
     summary,
 )
+from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.image import Segmentation
-from napari_embryo.settings import FRAGMENT_CLASSES
 
 CLASSES = ("ICM", "TE", "ZP")
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.measure import (
     CELL_COLUMNS,
@@ -31,7 +32,6 @@ from napari_embryo.measure import (
     where,
     zona_thickness_um,
 )
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 SIZES = st.floats(0.05, 20, allow_nan=False)
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(

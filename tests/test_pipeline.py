@@ -21,11 +21,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from napari_embryo import io, models, pipeline, render
+from napari_embryo.families import ResANetSettings, UNetSettings
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError, CheckpointInfo, save
 from napari_embryo.pipeline import PlaneFailure, analyze, load_predictor, segment_to_files
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings, UNetSettings
+from napari_embryo.settings import Preprocessing, SegmentSettings
 
 HW = (48, 64)
 

@@ -9,6 +9,7 @@ import json
 import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -25,13 +26,14 @@ from typer.testing import CliRunner
 
 from napari_embryo import cli, data, evaluate, io, models, pipeline, tracking
 from napari_embryo.data import coco, coco_writer, rle
+from napari_embryo.families import VQAmodalSettings
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.models import checkpoint
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
 from napari_embryo.pipeline import segment_all_to_files, segment_to_files
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import DataSettings, Preprocessing, SegmentSettings, VQAmodalSettings
+from napari_embryo.settings import DataSettings, Preprocessing, SegmentSettings
 
 HW = (64, 96)
 STEP = 16
@@ -84,7 +86,7 @@ def read_bits(
 
 @pytest.fixture(autouse=True)
 def _fake_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.DECODERS, "vqamodal", read_bits)
+    monkeypatch.setitem(models.NETWORKS, "vqamodal", replace(models.NETWORKS["vqamodal"], decode=read_bits))
 
 
 def loaded(larger: int = 1) -> Checkpoint:

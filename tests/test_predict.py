@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from napari_embryo import geometry, models
+from napari_embryo.families import RegDeepLabSettings, ResANetSettings, VQAmodalSettings
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry, network_input
 from napari_embryo.image import Segmentation
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
@@ -27,7 +28,7 @@ from napari_embryo.predict import (
     one_embryo,
     use_bfloat16,
 )
-from napari_embryo.settings import Preprocessing, RegDeepLabSettings, ResANetSettings, SegmentSettings, VQAmodalSettings
+from napari_embryo.settings import Preprocessing, SegmentSettings
 
 SIDE = 64
 LIMIT = (0.5 - GRAY_MEAN) / GRAY_STD

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,15 @@ from torch import Tensor
 
 from napari_embryo import data, io, library, models, recipes, reproduce, train
 from napari_embryo.drawing import draw_cleavages
-from napari_embryo.models import checkpoint
-from napari_embryo.settings import (
+from napari_embryo.families import (
     BLASTOCYST_CLASSES,
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
     ResANetSettings,
     ShapeCodeSettings,
-    TrainSettings,
     UNetSettings,
     VQAmodalSettings,
 )
+from napari_embryo.models import checkpoint
+from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
 
 TINY = Recipe(
     name="tiny",
@@ -552,14 +549,14 @@ def closed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def diverged(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, steps = models.LOSSES["unet"], []
+    real, steps = models.NETWORKS["unet"].loss, []
 
     def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
         nonlocal steps
         steps += [1] if outputs["logits"].requires_grad else []
         return {name: value * (float("nan") if len(steps) > 3 else 1) for name, value in real(outputs, targets).items()}
 
-    monkeypatch.setitem(models.LOSSES, "unet", loss)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], loss=loss))
     with pytest.raises(FloatingPointError):
         list(run)
 

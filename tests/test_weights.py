@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from napari_embryo import completion, data, measure
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings, SegmentSettings
+from napari_embryo.settings import DataSettings, SegmentSettings
 from napari_embryo.synthetic import draw_blastocyst, draw_cleavage
 
 USABLE = 0.5

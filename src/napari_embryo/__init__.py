@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_embryo.explain import AttentionMap, attention_maps, grad_cam
+    from napari_embryo.families import ResANetSettings, UNetSettings
     from napari_embryo.image import EmbryoImage, Progress, Segmentation
     from napari_embryo.io import read_image
     from napari_embryo.measure import measure_masks
     from napari_embryo.pipeline import analyze, segment_to_files
     from napari_embryo.predict import Prediction, Predictor
-    from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings, UNetSettings
+    from napari_embryo.settings import Preprocessing, SegmentSettings
     from napari_embryo.synthetic import draw_blastocyst, draw_cleavage, draw_timelapse
 
 __version__ = "0.1.0"

@@ -10,10 +10,11 @@ from sklearn.metrics import f1_score, jaccard_score
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
+from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.geometry import plan
-from napari_embryo.models import COUNTS, LOSSES, SCORES, fragmentation
+from napari_embryo.models import NETWORKS, fragmentation
 from napari_embryo.models.fragmentation import focal_loss, range_loss, soft_ratio, to_segmentation
-from napari_embryo.settings import FRAGMENT_CLASSES, GRADES
+from napari_embryo.settings import GRADES
 from napari_embryo.synthetic import draw_cleavage
 
 HW = (7, 9)
@@ -309,9 +310,9 @@ def test_half_precision_is_computed_in_single() -> None:
 
 def test_both_families_are_registered() -> None:
     for family in ("regdeeplab", "inception"):
-        assert LOSSES[family] is fragmentation.loss
-        assert SCORES[family] is fragmentation.score
-        assert COUNTS[family] is fragmentation.counts
+        assert NETWORKS[family].loss is fragmentation.loss
+        assert NETWORKS[family].score is fragmentation.score
+        assert NETWORKS[family].counts is fragmentation.counts
 
 
 def perfect(masks: npt.NDArray[np.bool_]) -> Tensor:

@@ -16,6 +16,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 from torchvision.ops.poolers import LevelMapper
 
+from napari_embryo.families import ShapeCodeSettings, VQAmodalSettings
 from napari_embryo.geometry import Geometry, normalize, plan
 from napari_embryo.models import shapecode, vqamodal
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
@@ -24,7 +25,7 @@ from napari_embryo.models.shapecode import FrozenShapeCode, ShapeCode
 from napari_embryo.models.vqamodal import VQAmodal, losses, mask_head, postprocess, roi_head, rpn, targets
 from napari_embryo.models.vqamodal.fpn import Occlusion, box_levels, occlusion_loss, pool
 from napari_embryo.models.vqamodal.rpn import ANCHOR_RATIOS, ANCHOR_SCALES, anchors_of
-from napari_embryo.settings import Preprocessing, ShapeCodeSettings, VQAmodalSettings
+from napari_embryo.settings import Preprocessing
 from napari_embryo.synthetic import draw_cleavage
 
 ABLATIONS: dict[str, dict[str, Any]] = {

@@ -20,18 +20,8 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow
 
 from napari_embryo import recipes, stream
-from napari_embryo.settings import (
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    ResANetSettings,
-    SegmentSettings,
-    ShapeCodeSettings,
-    TrainSettings,
-    UNetSettings,
-    VQAmodalSettings,
-)
+from napari_embryo.families import ResANetSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
+from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, SegmentSettings, TrainSettings
 from napari_embryo.widgets import _recipe_form, _train_work
 from napari_embryo.widgets._curves import Curves, Point
 from napari_embryo.widgets._editors import ModelBox

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress as Bar
 
-from napari_embryo import io, library, measure
+from napari_embryo import io, measure
 from napari_embryo.cli.terminal import (
     DeviceOption,
     Weights,
@@ -23,9 +23,10 @@ from napari_embryo.cli.terminal import (
 )
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.data.report import counted
+from napari_embryo.families import DEFAULT, FAMILIES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io import Grouping, OpenChoices
-from napari_embryo.settings import Precision, SegmentSettings
+from napari_embryo.settings import FAMILIES_SAID, Precision, SegmentSettings
 
 if TYPE_CHECKING:
     from napari_embryo.pipeline import ImageResult, Row
@@ -36,27 +37,25 @@ RESULTS = Path("napari-embryo-results")
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
-Family = Annotated[
+FamilyOption = Annotated[
     str | None,
     typer.Option(
-        help="Family of networks: resanet (blastocyst: ICM, TE, ZP), regdeeplab (cleavage stage: fragments, their "
-        "ratio and grade), vqamodal (cleavage stage: single cells, complete also where they overlap), or unet, "
-        "resanet's baseline. Where nothing is said: that of the weights."
+        "--family",
+        help=f"Family of networks whose bundled weights are used: {FAMILIES_SAID}. Default: {DEFAULT}. Other weights "
+        "state their own family.",
     ),
 ]
 RatioWeights = Annotated[
     str,
     typer.Option(
-        help="regdeeplab: other weights that tell the ratio, while --weights draw the fragments: the paper's dual "
-        "use. Empty: the same."
+        help="For fragments: other weights that estimate the ratio while --weights draw the masks, as the paper "
+        "recommends. Empty: the same weights do both."
     ),
 ]
+_USUAL_MAPS = ", ".join(f"{','.join(FAMILIES[n].usual_maps)} ({n})" for n in FAMILIES if FAMILIES[n].usual_maps)
 Maps = Annotated[
     str | None,
-    typer.Option(
-        help=f"Attention maps to write, such as SA1,LA1; '' for none. Where nothing is said: {','.join(DEFAULTS.maps)} "
-        "of a ResA-Net, AG of an AttnRegDeepLab, occlusion of a VQ amodal network."
-    ),
+    typer.Option(help=f"Attention maps to write, such as SA1,LA1; '' for none. Default: {_USUAL_MAPS}."),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
 Focus = Annotated[str, typer.Option(help="Of focal planes: best (the sharpest) or edf (extended depth of field).")]
@@ -78,7 +77,7 @@ AllEmbryos = Annotated[
 def segment(
     paths: Paths,
     out: Out = RESULTS,
-    family: Family = None,
+    family: FamilyOption = None,
     weights: Weights = DEFAULTS.weights,
     ratio_weights: RatioWeights = DEFAULTS.ratio_weights,
     device: DeviceOption = DEFAULTS.device,
@@ -99,11 +98,12 @@ def segment(
 
     Results of images of the same name are replaced; measurements.csv keeps its rows of all other images.
     """
-    names = {} if maps is None else {"maps": tuple(name.strip() for name in maps.split(",") if name.strip())}
+    asked: dict[str, Any] = {} if family is None else {"family": family}
+    if maps is not None:
+        asked["maps"] = tuple(name.strip() for name in maps.split(",") if name.strip())
     with readable_errors():
         settings = SegmentSettings.model_validate(
             {
-                "family": family or _family_of(weights),
                 "weights": weights,
                 "ratio_weights": ratio_weights,
                 "device": device,
@@ -113,7 +113,7 @@ def segment(
                 "precision": precision,
                 "views": views,
                 "one_embryo": not all_embryos,
-                **names,
+                **asked,
             }
         )
         choices = OpenChoices(
@@ -121,12 +121,6 @@ def segment(
         )
     failures = segment_all(paths, settings, out, grouping, choices)
     raise typer.Exit(1 if failures else 0)
-
-
-def _family_of(weights: str) -> str:
-    """As the weights say; what cannot be read is refused later, with the reason."""
-    said = (library.header(library.find(weights)) or {}).get("model")
-    return str(said.get("family")) if isinstance(said, dict) else DEFAULTS.family
 
 
 def segment_all(
@@ -139,7 +133,9 @@ def segment_all(
         check_out_folder(out)
         make_folder(out)
         predictor = load_predictor(settings)
-    console.print(f"{settings.family} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})")
+    console.print(
+        f"{predictor.family.name} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})"
+    )
     done: list[ImageResult] = []
     failures: list[str] = []
     try:

@@ -17,7 +17,7 @@ from napari_embryo.data.embryos import reduced
 from napari_embryo.data.image_files import SUFFIXES, Entry, by_stem, check_size, read_gray, refuse
 from napari_embryo.data.polygons import Polygons, Ring, blastocyst_masks, circle, fill, rectangle
 from napari_embryo.data.sample import Bools, Truth
-from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.families import BLASTOCYST_CLASSES
 
 LOOKED_FOR = "LabelMe JSON files beside the pictures"
 CELL = "cell"

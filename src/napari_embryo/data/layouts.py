@@ -11,7 +11,8 @@ from napari_embryo.data import coco, grades, labelme, maskfiles, napari_samples
 from napari_embryo.data.embryos import Embryos
 from napari_embryo.data.image_files import Entry, subfolders
 from napari_embryo.data.sample import Contents, Found, Sample, Skipped, Truth, with_embryo
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from napari_embryo import io
 from napari_embryo.data.embryos import embryo_of
 from napari_embryo.data.image_files import Entry, check_size, refuse
 from napari_embryo.data.sample import Bools, Truth, no_cells
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 LOOKED_FOR = "samples saved from napari (NAME.v001.json)"
 FORMAT = "napari-embryo sample"

@@ -11,8 +11,9 @@ from napari_embryo import measure
 from napari_embryo.data import Sample, Truth
 from napari_embryo.data.sample import fragmentation_ratio
 from napari_embryo.evaluate.bootstrap import bootstrap_interval
+from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.image import Segmentation
-from napari_embryo.settings import FRAGMENT_CLASSES, GRADES
+from napari_embryo.settings import GRADES
 
 RATIO_COLUMNS = (
     "image",

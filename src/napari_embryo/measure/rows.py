@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.image import EmbryoImage, Segmentation
 from napari_embryo.measure.cells import measure_cells
 from napari_embryo.measure.fragments import fragmentation
 from napari_embryo.measure.objects import Row, measure_masks
-from napari_embryo.settings import FRAGMENT_CLASSES
 
 
 def measure_all(found: Segmentation, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:

@@ -15,7 +15,7 @@ DICE_SMOOTH = 1.0
 
 
 def dice_loss(logits: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
-    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` per image and class (B, C), s = 1 (MODELS 2.5, ``dice_fg``)."""
+    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` per image and class (B, C), s = 1."""
     p, g = torch.sigmoid(logits) * weight, masks * weight
     overlap, size = (p * g).sum((2, 3)), (p + g).sum((2, 3))
     return 1 - (2 * overlap + DICE_SMOOTH) / (size + DICE_SMOOTH)
@@ -56,7 +56,7 @@ def counts(targets: dict[str, Tensor]) -> dict[str, float]:
 
 
 def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
-    """``IoU CLASS`` (B,) of every class at p >= 0.5 and the network's size, within the valid area (MODELS 2.6).
+    """``IoU CLASS`` (B,) of every class at p >= 0.5 and the network's size, within the valid area.
 
     NaN where the class is not known; nothing drawn and nothing found is 1.
     """

@@ -9,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from napari_embryo.geometry import Geometry
 from napari_embryo.image import Segmentation
 from napari_embryo.models import binary_loss
+from napari_embryo.models.network import Watch
 
 FRAGMENT, EMBRYO = 0, 1
 FOCUS = 2.0
@@ -168,3 +169,16 @@ def to_segmentation(
     if "injection" in outputs and len(outputs["injection"]) == len(classes):
         numbers["injection"] = float(outputs["injection"][FRAGMENT])
     return Segmentation(tuple(classes), masks, probabilities, numbers, on_top=(classes[FRAGMENT],))
+
+
+def _ratio(outputs: dict[str, Tensor]) -> Tensor | None:
+    return torch.sigmoid(outputs["ratio"].float()[:, 0]) if "ratio" in outputs else None
+
+
+COLLAPSED = Watch(
+    _ratio,
+    1e-3,
+    "the regression head says the same for every picture; lower regression_rate or learning_rate, or set "
+    "loss_weights: {ratio_bce: 0.1} so that it does not saturate",
+)
+"""A regression head that has stopped learning."""

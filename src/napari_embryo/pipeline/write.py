@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_embryo import explain, io, models, render
+from napari_embryo import explain, io, render
+from napari_embryo.families import MapInfo
 from napari_embryo.image import EmbryoImage, Progress
-from napari_embryo.models import MapInfo
 from napari_embryo.pipeline.analysis import analyze, analyze_all
 from napari_embryo.pipeline.cells_files import CellsFiles
 from napari_embryo.pipeline.parts_files import PartsFiles
@@ -186,7 +186,7 @@ class _Files:
 
 def _maps(predictor: Predictor) -> dict[str, MapInfo]:
     """Every map that is made, by name, with its window and meaning."""
-    known = models.MAPS[predictor.info.model.family]
+    known = predictor.family.maps
     cams = explain.grad_cam_names(predictor.classes) if predictor.settings.grad_cam else ()
     meaning = f"evidence for the class at {predictor.settings.grad_cam}, over its maximum"
     return {name: known[name] for name in predictor.settings.maps} | {

@@ -8,9 +8,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from napari_embryo import drawing, evaluate, handcrafted, recipes
+from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.image import Progress, Segmentation
 from napari_embryo.reproduce.engine import LAST, Job, PaperTable, span, trained
-from napari_embryo.settings import FRAGMENT_CLASSES, Device, Recipe
+from napari_embryo.settings import Device, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,9 +190,10 @@ def _score_one(sample: "Sample", model: Any, loaded: "Checkpoint", place: Any) -
 def _found(outputs: dict[str, Any], plan: Any, family: str) -> Segmentation:
     if "logits" not in outputs:
         return _told(float(outputs["ratio"].sigmoid()[0]), plan.image_hw)
-    from napari_embryo.models import DECODERS
+    from napari_embryo.models import NETWORKS
 
-    return DECODERS[family](outputs, plan, FRAGMENT_CLASSES, 0.5)
+    decode = NETWORKS[family].decode
+    return _told(nan, plan.image_hw) if decode is None else decode(outputs, plan, FRAGMENT_CLASSES, 0.5)
 
 
 def _told(ratio: float, hw: tuple[int, int]) -> Segmentation:

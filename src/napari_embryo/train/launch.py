@@ -12,9 +12,10 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 
 from napari_embryo.data import Sample
+from napari_embryo.models import Network
 from napari_embryo.predict import choose_device
 from napari_embryo.settings import Recipe, TrainSettings
 from napari_embryo.train import loader, optim
@@ -50,7 +51,7 @@ def check_devices(settings: TrainSettings) -> None:
         )
 
 
-def _check_parts(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -> None:
+def _check_parts(model: Network, training: Sequence[Sample], recipe: Recipe) -> None:
     settings = recipe.training
     size = min(settings.batch_size, len(loader.visited(training, recipe.data.repeats)))
     if size < settings.devices:
@@ -66,7 +67,7 @@ def _check_parts(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -
 
 
 @contextmanager
-def team(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -> Iterator[Team]:
+def team(model: Network, training: Sequence[Sample], recipe: Recipe) -> Iterator[Team]:
     """The cards of a training; those beside the first have a process each while it lasts.
 
     Parameters

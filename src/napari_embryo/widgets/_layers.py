@@ -11,12 +11,12 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_embryo import measure, render
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.image import AXES, EmbryoImage
 from napari_embryo.io import LayerData, from_napari, to_gray
 from napari_embryo.io.cells import RESULT, ROWS
 from napari_embryo.io.layers import NAMESPACE
 from napari_embryo.io.pixels import LazyPlanes
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 Index = tuple[int, ...]
 Gray = npt.NDArray[np.float32]

@@ -14,9 +14,9 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_embryo.data.report import counted
+from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io.cells import CELL, RUN
-from napari_embryo.settings import BLASTOCYST_CLASSES
 from napari_embryo.widgets._cells import cells_of, is_cell, others_said
 from napari_embryo.widgets._editors import LayerChoice, PathEditor
 from napari_embryo.widgets._form import Note, form_layout

@@ -22,14 +22,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_embryo import recipes, render, stream
+from napari_embryo import library, recipes, render, stream
 from napari_embryo.data.report import counted
+from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
 from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import Recipe
 from napari_embryo.widgets._cells import colormap as cell_colors
 from napari_embryo.widgets._curves import Curves, Point, scores_said
-from napari_embryo.widgets._editors import PathEditor, family_of, refresh_models
+from napari_embryo.widgets._editors import PathEditor, refresh_models
 from napari_embryo.widgets._form import Note, Scrolled, form_layout
 from napari_embryo.widgets._layers import colormap
 from napari_embryo.widgets._recipe_form import RecipeForm
@@ -43,9 +44,6 @@ from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_
 
 DOCK = "Train (napari-embryo)"
 """What napari calls the dock when it opens it from the menu."""
-SHAPE_CODE = "shapecode"
-RATIO_ALONE = ("inception",)
-"""Families that Segment cannot use."""
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -390,14 +388,14 @@ class TrainWidget(QWidget):
 
     def use_model(self) -> None:
         """Choose the new model in every open widget that can use it."""
-        name, family = Path(self._model).stem, family_of(Path(self._model))
-        if family == SHAPE_CODE:
-            said = self._choose_in(CompleteWidget, "Complete cell", family)
-        elif family in RATIO_ALONE:
-            said = "of a family that tells a ratio alone: it judges by evaluate, and cannot be chosen in Segment"
+        name, family = Path(self._model).stem, FAMILIES[library.family_of(Path(self._model))]
+        if family.draws:
+            said = f"is {self._choose_in(SegmentWidget, 'Segment', family.name)}"
+        elif family.has_shape_code:
+            said = f"is {self._choose_in(CompleteWidget, 'Complete cell', family.name)}"
         else:
-            said = self._choose_in(SegmentWidget, "Segment", family)
-        self.panel.status.setText(f"{name!r} is {said}.")
+            said = f"cannot be used in another widget: {family.caveat}"
+        self.panel.status.setText(f"{name!r} {said}.")
 
     def _choose_in(self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str) -> str:
         found = [widget for widget in self._viewer.window.dock_widgets.values() if isinstance(widget, kind)]
