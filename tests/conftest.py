@@ -7,6 +7,11 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
+os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the settings of whoever runs the tests
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")  # the workers share the cores; before torch is imported
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:

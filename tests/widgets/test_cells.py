@@ -1,4 +1,4 @@
-"""Single cells in the Segment widget: a layer each, their overlap, their way through a film; on real viewers."""
+"""Single cells in the Segment widget: a layer each, their overlap, their way through a film, as layers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +81,7 @@ def stub_analyse(image: EmbryoImage, predictor: StubPredictor, indices: Any = No
 
 
 @pytest.fixture
-def docked(make_napari_viewer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, SegmentWidget]]:
+def docked(make_viewer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, SegmentWidget]]:
     """A viewer with an image and the widget, whose network finds what is given."""
     from napari_embryo import pipeline
 
@@ -91,8 +91,8 @@ def docked(make_napari_viewer, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         origin = {"family": "vqamodal", "weights": "bundled", "weights_sha256": "0" * 64, "program": "napari-embryo 0"}
         monkeypatch.setattr(pipeline, "load_predictor", lambda settings: StubPredictor(found))
         monkeypatch.setattr(pipeline, "analyze", stub_analyse)
-        monkeypatch.setattr(pipeline, "provenance", lambda image, predictor: {**origin, "settings": {}})
-        viewer = make_napari_viewer()
+        monkeypatch.setattr(pipeline, "provenance_of", lambda image, predictor: {**origin, "settings": {}})
+        viewer = make_viewer()
         shape = HW if len(found) == 1 else (len(found), *HW)
         viewer.add_image(np.zeros(shape, np.uint8), name="day 2", **about)
         widget = SegmentWidget(viewer)
@@ -318,6 +318,7 @@ def test_cells_from_a_file_are_outlined_measured_and_painted(qtbot, docked, tmp_
 # --- films ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.window
 def test_cells_of_a_film_keep_their_identity_and_divide(qtbot, docked) -> None:
     viewer, widget = docked(*DIVIDING, **PLACED)
     run(qtbot, widget)

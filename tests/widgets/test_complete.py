@@ -1,4 +1,4 @@
-"""What a user notices of the Complete cell widget, on real viewers."""
+"""What a user notices of the Complete cell widget, with the layers of a real viewer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +28,13 @@ CUT_OFF = WHOLE & (np.arange(HW[1]) < 32)
 
 
 @pytest.fixture
-def docked(make_napari_viewer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, Labels, CompleteWidget]]:
+def docked(make_viewer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, Labels, CompleteWidget]]:
     """A viewer with labels and the widget, whose shape code knows one shape."""
     notification_manager.records.clear()
 
     def make(data: Any, whole: Bools = WHOLE, **about: Any) -> tuple[Any, Labels, CompleteWidget]:
         monkeypatch.setattr(completion, "complete", lambda mask, weights: whole.astype(np.float32))
-        viewer = make_napari_viewer()
+        viewer = make_viewer()
         layer = viewer.add_labels(data, name="cell", **about)
         widget = CompleteWidget(viewer)
         viewer.window.add_dock_widget(widget, name="Complete cell")
@@ -156,8 +156,8 @@ def test_what_cannot_be_completed_is_refused_with_the_reason(
     np.testing.assert_array_equal(np.asarray(layer.data), data)
 
 
-def test_without_labels_it_says_what_to_do(qtbot, make_napari_viewer) -> None:
-    viewer = make_napari_viewer()
+def test_without_labels_it_says_what_to_do(qtbot, make_viewer) -> None:
+    viewer = make_viewer()
     widget = CompleteWidget(viewer)
     viewer.window.add_dock_widget(widget)
     assert "paint a cell" in widget.about.text()
@@ -182,6 +182,7 @@ def test_what_is_painted_meanwhile_is_not_lost(qtbot, docked, monkeypatch: pytes
     np.testing.assert_array_equal(layer.data == 1, CUT_OFF | disc(40, 40, 0))
 
 
+@pytest.mark.window
 def test_the_active_labels_are_the_ones_completed(qtbot, docked) -> None:
     viewer, first, widget = docked(CUT_OFF.astype(np.uint8))
     second = viewer.add_labels(np.where(CUT_OFF, 7, 0).astype(np.uint8), name="second")
@@ -204,6 +205,7 @@ def test_weights_that_are_not_there_are_named(qtbot, docked, tmp_path: Path, mon
     np.testing.assert_array_equal(layer.data, CUT_OFF)
 
 
+@pytest.mark.window
 def test_it_fits_a_laptop(docked) -> None:
     _, _, widget = docked(CUT_OFF.astype(np.uint8))
     assert widget.minimumSizeHint().height() < 600

@@ -1,8 +1,7 @@
-"""Fragments in the Segment widget: ratio and grade, as found and as corrected, on real viewers."""
+"""Fragments in the Segment widget: ratio and grade, as found and as corrected, with the layers of a real viewer."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +51,9 @@ def quantification(visual: Path) -> Path:
     return tiny(visual.with_name("quantification.safetensors"), 0.88)
 
 
-@pytest.fixture(scope="session")
-def load_once() -> Callable[..., Any]:
-    from napari_embryo.models import checkpoint
-
-    return cache(checkpoint.load)
-
-
 @pytest.fixture
 def docked(
-    make_napari_viewer, visual: Path, load_once: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    make_viewer, visual: Path, load_once: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Any, SegmentWidget]]:
     """A viewer with an image and the widget, set to the tiny network."""
     from napari_embryo.models import checkpoint
@@ -70,7 +62,7 @@ def docked(
     notification_manager.records.clear()
 
     def make(image: Any = None, **settings: Any) -> tuple[Any, SegmentWidget]:
-        viewer = make_napari_viewer()
+        viewer = make_viewer()
         if image is not None:
             viewer.add_image(image, name="day 2")
         widget = SegmentWidget(viewer)
@@ -288,6 +280,7 @@ def test_what_is_painted_during_the_run_counts_as_a_correction(
     assert len(labels.metadata["measurements"]) == 6
 
 
+@pytest.mark.window
 def test_closing_the_dock_lets_go_of_the_viewer(qtbot, docked, pixels: Pixels) -> None:
     viewer, widget = docked(pixels[0])
     run(qtbot, widget)
@@ -338,6 +331,7 @@ def test_bundled_weights_are_offered_where_they_ship(docked, monkeypatch: pytest
     assert widget.form.value().ratio_weights == ""
 
 
+@pytest.mark.window
 def test_it_fits_a_laptop_with_a_result(qtbot, docked, pixels: Pixels) -> None:
     viewer, widget = docked(pixels[0])
     viewer.window._qt_window.resize(1366, 700)

@@ -104,11 +104,11 @@ def test_look_change_open(tmp_path: Path, make_napari_viewer_proxy: Callable[[],
 
 
 def test_a_folder_without_images_is_said(
-    tmp_path: Path, make_napari_viewer_proxy: Callable[[], Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_viewer: Callable[[], Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
     monkeypatch.setattr("napari_embryo.widgets.open.show_error", said.append)
-    widget = OpenEmbryo(make_napari_viewer_proxy())
+    widget = OpenEmbryo(make_viewer())
     widget.path.value = str(tmp_path)
     qtbot.waitUntil(lambda: bool(said), timeout=10000)
     assert "no image in this folder" in said[0]
@@ -117,7 +117,7 @@ def test_a_folder_without_images_is_said(
 
 
 def test_looking_and_reading_leave_the_window_alive(
-    tmp_path: Path, make_napari_viewer_proxy: Callable[[], Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_viewer: Callable[[], Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[threading.Thread] = []
 
@@ -132,7 +132,7 @@ def test_looking_and_reading_leave_the_window_alive(
 
     monkeypatch.setattr(module, "look_at", note(module.look_at))
     monkeypatch.setattr(module, "open_image", note(open_image))
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     widget = OpenEmbryo(viewer)
     shown(qtbot, widget, incubator(tmp_path, [1, 2]))
     widget.open()
@@ -142,13 +142,13 @@ def test_looking_and_reading_leave_the_window_alive(
 
 
 def test_cancel_keeps_what_was_opened(
-    tmp_path: Path, make_napari_viewer_proxy: Callable[[], Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_viewer: Callable[[], Any], qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_embryo.widgets import open as module
 
     go_on = threading.Event()
     monkeypatch.setattr(module, "open_image", lambda planned: (go_on.wait(10), open_image(planned))[1])
-    viewer = make_napari_viewer_proxy()
+    viewer = make_viewer()
     widget = OpenEmbryo(viewer)
     widget.grouping.value = "separate"
     shown(qtbot, widget, incubator(tmp_path, list(range(1, 9))))

@@ -61,11 +61,11 @@ def test_the_window_stays_alive(qtbot, panel: RunPanel) -> None:
     timer = QTimer(panel)
     timer.timeout.connect(lambda: ticks.append(time.monotonic()))
     timer.start(10)
-    run(panel, lambda: steps(4, pause=0.1))
+    run(panel, lambda: steps(2, pause=0.5))
     qtbot.waitUntil(lambda: not panel.running)
     timer.stop()
     assert len(ticks) > 10
-    assert max(b - a for a, b in pairwise(ticks)) < 0.2
+    assert max(b - a for a, b in pairwise(ticks)) < 0.4  # as little as the machine's other work allows
 
 
 def test_canceling_ends_after_the_step_under_way(qtbot, panel: RunPanel) -> None:

@@ -1,10 +1,9 @@
-"""What a user notices of the Segment widget, on real viewers."""
+"""What a user notices of the Segment widget, with the layers of a real viewer."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,9 @@ Pixels = npt.NDArray[np.uint8]
 PLACED = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 3.0, 4.0), "units": ("hour", "um", "um"), "axis_labels": "tyx"}
 
 
-@pytest.fixture(scope="session")
-def load_once() -> Callable[..., Any]:
-    """Reading and checking 100 MB takes seconds; a refused file is read every time."""
-    from napari_embryo.models import checkpoint
-
-    return cache(checkpoint.load)
-
-
 @pytest.fixture
 def docked(
-    make_napari_viewer, tiny_settings: SegmentSettings, load_once: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    make_viewer, tiny_settings: SegmentSettings, load_once: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Any, SegmentWidget]]:
     """A viewer with images and the widget in it."""
     from napari_embryo.models import checkpoint
@@ -46,7 +37,7 @@ def docked(
     notification_manager.records.clear()
 
     def make(*images: Any, **about: Any) -> tuple[Any, SegmentWidget]:
-        viewer = make_napari_viewer()
+        viewer = make_viewer()
         for image in images:
             viewer.add_image(image, **about)
         widget = SegmentWidget(viewer)
@@ -340,6 +331,7 @@ def test_running_out_of_memory_falls_back_and_says_so(
 # --- the window -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.window
 def test_the_window_stays_alive_and_shows_how_far_it_is(
     qtbot, docked, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +378,7 @@ def test_a_renamed_layer_stays_chosen(qtbot, docked, pixels: Pixels) -> None:
     assert "day 5 blastocyst" in viewer.layers
 
 
+@pytest.mark.window
 def test_layers_come_and_go_and_results_are_not_offered(qtbot, docked, pixels: Pixels) -> None:
     viewer, widget = docked(pixels[0], name="a")
     run(qtbot, widget)
@@ -395,6 +388,7 @@ def test_layers_come_and_go_and_results_are_not_offered(qtbot, docked, pixels: P
     assert widget.image.value is None
 
 
+@pytest.mark.window
 def test_closing_the_dock_stops_the_run(qtbot, docked, pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     slow_down(monkeypatch, 0.1)
     viewer, widget = docked(np.tile(pixels, (5, 1, 1)), name="film")
@@ -411,6 +405,7 @@ def test_closing_the_dock_stops_the_run(qtbot, docked, pixels: Pixels, monkeypat
     viewer.add_image(pixels[0])
 
 
+@pytest.mark.window
 def test_closing_the_window_stops_the_run(qtbot, docked, pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     from napari._qt.qthreading import wait_for_workers_to_quit
 
@@ -425,6 +420,7 @@ def test_closing_the_window_stops_the_run(qtbot, docked, pixels: Pixels, monkeyp
     assert "stopped" not in shown()
 
 
+@pytest.mark.window
 def test_it_fits_a_laptop_and_says_research_use_only(docked, pixels: Pixels) -> None:
     _, widget = docked(pixels, name="film")
     widget.form.advanced.expand(animate=False)
@@ -468,19 +464,19 @@ def test_devices_are_looked_for_when_the_list_is_reached_for(qtbot, docked) -> N
     )
 
 
-def test_the_preferences_are_the_form_s_beginning(make_napari_viewer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preferences_are_the_form_s_beginning(make_viewer, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
     mine = {"family": "regdeeplab", "device": "cpu", "weights": "/mine.safetensors", "batch_size": 2}
     given = SimpleNamespace(segment=SimpleNamespace(**mine))
     monkeypatch.setattr(module, "get_plugin_settings", lambda name: given)
-    widget = SegmentWidget(make_napari_viewer())
+    widget = SegmentWidget(make_viewer())
     assert widget.form.value() == SegmentSettings.model_validate(mine)
     widget.deleteLater()
 
 
-def test_a_family_brings_its_own_maps_and_layers(make_napari_viewer) -> None:
-    widget = SegmentWidget(make_napari_viewer())
+def test_a_family_brings_its_own_maps_and_layers(make_viewer) -> None:
+    widget = SegmentWidget(make_viewer())
     family = widget.form.editors["family"]
     family.value = "unet"
     assert widget.form.value().maps == ()

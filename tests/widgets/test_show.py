@@ -29,8 +29,8 @@ def result(folder: Path, name: str, shape: tuple[int, ...], source: Path) -> Non
 
 
 @pytest.fixture
-def shown(make_napari_viewer_proxy: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
-    viewer = make_napari_viewer_proxy()
+def shown(make_viewer: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
+    viewer = make_viewer()
     monkeypatch.setattr(module.napari, "Viewer", lambda **_: viewer)
     return module.show
 
@@ -70,6 +70,7 @@ def test_what_cannot_be_shown_is_said_in_a_line(arguments: list[str], says: str)
         module.main(arguments)
 
 
+@pytest.mark.window
 def test_cells_are_layers_of_their_own_that_overlap(shown, tmp_path: Path) -> None:
     masks = np.zeros((2, 3, 32, 40), np.uint8)  # frames, cells
     masks[:, 0, 4:20, 4:20] = masks[:, 1, 10:30, 10:30] = masks[1, 2, :5, :5] = 1

@@ -1,4 +1,4 @@
-"""What a user notices of the Train widget, on real viewers."""
+"""What a user notices of the Train widget, with the layers of a real viewer."""
 
 import json
 import os
@@ -78,9 +78,9 @@ def circle(radius: float) -> list[list[float]]:
 
 
 @pytest.fixture
-def docked(make_napari_viewer) -> Callable[..., tuple[Any, TrainWidget]]:
+def docked(make_viewer) -> Callable[..., tuple[Any, TrainWidget]]:
     def make(show: bool = False) -> tuple[Any, TrainWidget]:
-        viewer = make_napari_viewer(show=show)
+        viewer = make_viewer(show=show)
         widget = TrainWidget(viewer)
         viewer.window.add_dock_widget(widget, name="Train (napari-embryo)")
         return viewer, widget
@@ -348,6 +348,7 @@ def main_window(widget: TrainWidget) -> QMainWindow:
     return window
 
 
+@pytest.mark.window
 def test_closing_napari_asks_and_goes_on_training(qtbot, docked, tmp_path: Path, teller, monkeypatch) -> None:
     _, widget = docked(show=True)
     begin(qtbot, widget, tmp_path, ENDLESS, teller)
@@ -362,6 +363,7 @@ def test_closing_napari_asks_and_goes_on_training(qtbot, docked, tmp_path: Path,
     finish(qtbot, widget)
 
 
+@pytest.mark.window
 def test_closing_napari_asks_stops_and_closes(qtbot, docked, tmp_path: Path, teller, monkeypatch) -> None:
     _, widget = docked(show=True)
     begin(qtbot, widget, tmp_path, ENDLESS, teller)
@@ -374,6 +376,7 @@ def test_closing_napari_asks_stops_and_closes(qtbot, docked, tmp_path: Path, tel
     assert process.wait(5) == 0
 
 
+@pytest.mark.window
 def test_without_a_training_nothing_is_asked(qtbot, docked, monkeypatch) -> None:
     _, widget = docked(show=True)
     questions = asked(monkeypatch, widget, answer=False)
@@ -384,6 +387,7 @@ def test_without_a_training_nothing_is_asked(qtbot, docked, monkeypatch) -> None
 
 
 @pytest.mark.parametrize("stop", [True, False])
+@pytest.mark.window
 def test_throwing_the_dock_away_asks(qtbot, docked, tmp_path: Path, teller, monkeypatch, stop: bool) -> None:
     viewer, widget = docked(show=True)
     begin(qtbot, widget, tmp_path, ENDLESS, teller)
@@ -402,6 +406,7 @@ def test_throwing_the_dock_away_asks(qtbot, docked, tmp_path: Path, teller, monk
     finish(qtbot, widget)
 
 
+@pytest.mark.window
 def test_a_script_that_closes_the_viewer_leaves_no_orphan(qtbot, docked, tmp_path: Path, teller, monkeypatch) -> None:
     viewer, widget = docked(show=True)
     begin(qtbot, widget, tmp_path, ENDLESS, teller)
@@ -720,6 +725,7 @@ def listed(box: ModelBox) -> list[str]:
     return [box.itemText(place) for place in range(box.count())]
 
 
+@pytest.mark.window
 def test_a_new_model_is_in_every_list_at_once(qtbot, docked, tmp_path: Path, teller) -> None:
     viewer, widget = docked()
     segment = SegmentWidget(viewer)
@@ -830,6 +836,7 @@ def test_the_curves_show_every_epoch(qtbot) -> None:
     assert curves.history.nearest(2.6).epoch == 3
 
 
+@pytest.mark.window
 def test_the_curves_follow_the_theme_and_are_narrow_enough(docked) -> None:
     viewer, widget = docked()
     dark = widget.curves.figure.get_facecolor()
@@ -842,6 +849,7 @@ def test_the_curves_follow_the_theme_and_are_narrow_enough(docked) -> None:
 # --- the window -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.window
 def test_it_fits_a_laptop(docked, qtbot) -> None:
     viewer, widget = docked(show=True)
     widget.form.training.advanced.expand(animate=False)
@@ -910,6 +918,7 @@ def test_a_sample_is_saved_in_versions_and_found_again(qtbot, docked, pixels, tm
 
 
 @pytest.mark.parametrize("about", [{}, {"scale": (0.4, 0.4), "units": ("um", "um")}])
+@pytest.mark.window
 def test_the_worst_pictures_are_looked_at_without_a_complaint(docked, caplog, about: dict[str, Any]) -> None:
     """Beside a far larger picture, at a late frame of a stack, with a pixel size and without."""
     viewer, widget = docked(show=True)

@@ -24,7 +24,7 @@ FAMILY = Family(
     settings=UNetSettings,
     title="U-Net (blastocyst, baseline)",
     finds="blastocyst",
-    about="the same parts with a baseline network, of which no weights ship",
+    about="the parts of a blastocyst with a baseline network, of which no weights ship",
     recipes={"random": "unet-baseline"},
     cam_layers=("bottleneck", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
 )
