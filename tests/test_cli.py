@@ -306,7 +306,7 @@ def test_ratio_weights_that_tell_no_ratio_are_refused(
     weights: Path, fragments: Path, embryos: Path, tmp_path: Path
 ) -> None:
     mute = fragment_weights(tmp_path / "mute.safetensors", regression=False)
-    for given, says in ((mute, "no regression head"), (weights, "those of 'regdeeplab' are needed")):
+    for given, says in ((mute, "no regression head"), (weights, "but 'regdeeplab' was asked for")):
         done = segment(fragments, tmp_path / "out", embryos, "--ratio-weights", given)
         assert done.exit_code == 2
         assert says in " ".join(done.output.split())
@@ -454,7 +454,7 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
     done = segment(unet(tmp_path), tmp_path / "out", embryos, *words)
     assert done.exit_code == code
     if code:
-        assert "weights of 'unet' came; those of 'resanet' are needed" in done.output
+        assert "these are weights of 'unet', but 'resanet' was asked for" in done.output
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,7 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
         (("--grouping", "pairs"), ("pairs", "separate")),
         (
             ("--family", "vqamodal", "--ratio-weights", "bundled"),
-            ("error: ratio_weights came with the family vqamodal, which tells no ratio; leave it empty\n",),
+            ("error: ratio_weights were given, but the family vqamodal tells no ratio; leave ratio_weights empty\n",),
         ),
     ],
 )
@@ -524,7 +524,7 @@ def test_ctrl_c_keeps_what_is_done(
             raise KeyboardInterrupt
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline.measure.pictures, "measure_masks", interrupted)
+    monkeypatch.setattr(pipeline.measure.rows, "measure_masks", interrupted)
     done = segment(weights, tmp_path, embryos)
     assert done.exit_code != 0
     assert files(tmp_path) == results("early")

@@ -192,14 +192,14 @@ def test_pictures_for_other_families_name_them(tmp_path: Path) -> None:
     assert done.exit_code == 2
     for words in (
         "none of ICM, TE, ZP",
-        "cells (--family vqamodal) and fragments (--family regdeeplab); name the family",
+        "fragments (--family regdeeplab) and cells (--family vqamodal); name the family",
     ):
         assert words in done.output
     only_cells = json.loads((folder / "annotations.json").read_text())
     only_cells["categories"] = [each for each in only_cells["categories"] if each["name"] == "cell"]
     (folder / "annotations.json").write_text(json.dumps(only_cells))
     done = run("evaluate", "--weights", "bundled", "--data", folder, "--device", "cpu")
-    assert "Drawn on these pictures are single cells (--family vqamodal); name the family" in done.output
+    assert "What is drawn on these pictures: cells (--family vqamodal); name the family" in done.output
 
 
 def test_one_embryo_has_no_interval(trained: Path, other: Path, tmp_path: Path) -> None:

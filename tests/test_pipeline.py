@@ -348,9 +348,14 @@ def unet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_weights_of_another_family_are_refused_by_name(unet_file: Path) -> None:
+def test_weights_of_another_family_than_was_asked_for_are_refused(unet_file: Path) -> None:
     with pytest.raises(CheckpointError, match=r"unet\.safetensors: .*'unet'.*'resanet'"):
-        load_predictor(SegmentSettings(weights=str(unet_file)))
+        load_predictor(SegmentSettings(family="resanet", weights=str(unet_file)))
+
+
+def test_weights_tell_their_family_where_none_was_asked_for(unet_file: Path) -> None:
+    predictor = load_predictor(SegmentSettings(weights=str(unet_file)))
+    assert (predictor.family.name, predictor.settings.family, predictor.settings.maps) == ("unet", "unet", ())
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

@@ -47,8 +47,12 @@ ALL = (
         (Augmentation, {"zoom_in": 0.5}, ("zoom_in", "1")),
         (Recipe, {"name": "my model"}, ("name", "pattern")),
         (Recipe, {"model": {"family": "resnet"}}, ("family", "resanet")),
-        (Recipe, {"shape_code": "mine"}, ("shape_code: 'mine'", "choose vqamodal")),
-        (Recipe, {"shape_code": "mine", "model": {"family": "vqamodal", "head": "fcn"}}, ("this network has none",)),
+        (Recipe, {"shape_code": "mine"}, ("shape_code: 'mine'", "choose a network that does (vqamodal")),
+        (
+            Recipe,
+            {"shape_code": "mine", "model": {"family": "vqamodal", "head": "fcn"}},
+            ("this network draws with none",),
+        ),
         (Augmentation, {"hide": 1.5}, ("hide", "1")),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_embryo.explain import AttentionMap, attention_maps, grad_cam
-    from napari_embryo.families import ResANetSettings, UNetSettings
+    from napari_embryo.families import FAMILIES
     from napari_embryo.image import EmbryoImage, Progress, Segmentation
     from napari_embryo.io import read_image
     from napari_embryo.measure import measure_masks
@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "FAMILIES",
     "AttentionMap",
     "EmbryoImage",
     "Prediction",
     "Predictor",
     "Preprocessing",
     "Progress",
-    "ResANetSettings",
     "SegmentSettings",
     "Segmentation",
-    "UNetSettings",
     "__version__",
     "analyze",
     "attention_maps",
@@ -44,12 +43,13 @@ __all__ = [
 
 _HOMES = {
     "explain": ("AttentionMap", "attention_maps", "grad_cam"),
+    "families": ("FAMILIES",),
     "image": ("EmbryoImage", "Progress", "Segmentation"),
     "io": ("read_image",),
     "measure": ("measure_masks",),
     "pipeline": ("analyze", "segment_to_files"),
     "predict": ("Prediction", "Predictor"),
-    "settings": ("Preprocessing", "ResANetSettings", "SegmentSettings", "UNetSettings"),
+    "settings": ("Preprocessing", "SegmentSettings"),
     "synthetic": ("draw_blastocyst", "draw_cleavage", "draw_timelapse"),
 }
 

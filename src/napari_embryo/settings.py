@@ -122,8 +122,9 @@ class SegmentSettings(Settings):
 
     @model_validator(mode="after")
     def _only_a_ratio_has_weights_of_its_own(self) -> "SegmentSettings":
-        """Of other weights than the bundled ones, the family is known only once they are loaded."""
-        if self.ratio_weights and self.weights == BUNDLED and not FAMILIES[self.family].tells_a_ratio:
+        """If no family is named, that of other weights than the bundled ones is known only once they are loaded."""
+        is_known = self.weights == BUNDLED or "family" in self.model_fields_set
+        if self.ratio_weights and is_known and not FAMILIES[self.family].tells_a_ratio:
             raise ValueError(
                 f"ratio_weights were given, but the family {self.family} tells no ratio; leave ratio_weights empty"
             )

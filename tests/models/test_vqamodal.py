@@ -178,7 +178,7 @@ def test_what_it_finds_does_not_depend_on_being_told_the_truth(net: VQAmodal) ->
 
 def test_learning_needs_the_truth(net: VQAmodal) -> None:
     try:
-        with pytest.raises(ValueError, match="no targets came"):
+        with pytest.raises(ValueError, match="no targets were given"):
             net.train()(USUAL["image"])
     finally:
         net.eval()

@@ -66,7 +66,7 @@ def parse(content: str, where: str) -> Recipe:
     except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{where}: not YAML ({' '.join(str(error).split())}); {_SEE_ONE}") from error
     if not isinstance(said, dict):
-        message = f"{where}: {_short(said)} came; a recipe is a mapping of settings; {_SEE_ONE}"
+        message = f"{where}: {_short(said)} was given; a recipe is a mapping of settings; {_SEE_ONE}"
         raise ValueError(message)  # noqa: TRY004 - the file is wrong, not the program
     return _validated(said, where)
 
