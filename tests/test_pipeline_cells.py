@@ -509,7 +509,7 @@ def test_evaluate_prints_and_writes_what_the_metrics_say(
     predictor = Predictor(loaded(), SegmentSettings(device="cpu", maps=(), one_embryo=False), least_score=0.001)
     samples = data.find_samples(DataSettings(folders=(str(annotated),)), ("cell",)).samples
     judged = [
-        evaluate.judge_cells(one, one.read().cells, next(predictor.predict([one.read().image])).segmentation)
+        evaluate.judge_cells(one, one.read().cells, next(predictor.predict([one.read().image])).finding)
         for one in samples
     ]
     expected = evaluate.cell_summary(judged)

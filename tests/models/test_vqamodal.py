@@ -519,7 +519,7 @@ def test_true_boxes_and_true_codes_reach_what_the_shape_code_can_do(learned: Sha
     logits = mask_head.decode(one_hot_logits(mask_head.encode(squares[:, None], shape), 128), shape)[:, 0]
     in_squares = postprocess.ious(logits >= 0, squares > 0).diagonal().mean().item()
     outputs = {"boxes": boxes, "scores": torch.linspace(1, 0.6, 6), "cell_logits": logits}
-    result = vqamodal.to_segmentation(outputs, plan((150, 180), (150, 180)), ("cell",), 0.5)
+    result = vqamodal.to_cells(outputs, plan((150, 180), (150, 180)), ("cell",), 0.5)
     in_picture = np.mean([iou(a, b) for a, b in zip(result.masks, embryo.cells, strict=True)])
     assert in_squares > 0.85
     assert in_picture > in_squares - 0.015
@@ -670,7 +670,7 @@ def test_perfect_masks_come_back(
     y, x, radius, stretch = place
     mask = disk(hw, y * hw[0], x * hw[1], radius * min(hw), stretch)
     geometry = plan(hw, net_hw, fit)
-    result = vqamodal.to_segmentation(laid_in(mask, geometry), geometry, ("cell",), 0.5)
+    result = vqamodal.to_cells(laid_in(mask, geometry), geometry, ("cell",), 0.5)
     assert result.classes == ("cell 1",)
     assert iou(result.masks[0], mask.numpy()) >= 0.97
 
@@ -691,16 +691,16 @@ def test_cells_overlap_and_unsure_or_empty_ones_are_left_out() -> None:
     boxes = torch.tensor([[5.0, 5, 35, 35], [0, 0, 0, 0], [20, 5, 50, 35], [1, 1, 9, 9]])
     logits = torch.full((4, 28, 28), 9.0)
     outputs = {"boxes": boxes, "scores": torch.tensor([0.9, 0.8, 0.7, 0.2]), "cell_logits": logits}
-    result = vqamodal.to_segmentation(outputs, plan(hw, hw), ("cell",), 0.5)
+    result = vqamodal.to_cells(outputs, plan(hw, hw), ("cell",), 0.5)
     assert result.classes == ("cell 1", "cell 2")
     assert result.scores is not None
     assert result.scores.tolist() == pytest.approx([0.9, 0.7])
     assert result.masks.sum((1, 2)).tolist() == [900, 900]
     assert result.masks.all(0).sum() == 15 * 30
     assert result.probabilities.dtype == np.float32
-    every = vqamodal.to_segmentation(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.0)
+    every = vqamodal.to_cells(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.0)
     assert len(every.classes) == 3
-    none = vqamodal.to_segmentation(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.95)
+    none = vqamodal.to_cells(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.95)
     assert none.classes == ()
     assert none.masks.shape == none.probabilities.shape == (0, *hw)
 

@@ -26,6 +26,7 @@ from napari_embryo.data.report import counted
 from napari_embryo.families import DEFAULT, FAMILIES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io import Grouping, OpenChoices
+from napari_embryo.notes import Note
 from napari_embryo.settings import FAMILIES_SAID, Precision, SegmentSettings
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def segment_all(
     return failures
 
 
-def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tuple[str, ...]:
+def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tuple[Note, ...]:
     """Of what was measured, below what it had of other images; where that fails, it is named like any other failure."""
     if not rows:
         return ()
@@ -165,7 +166,7 @@ def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tupl
     return said
 
 
-def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, str]], tuple[Note, ...]]:
     """What a table that lies there has of images of other names, and a line to say so."""
     if not path.exists():
         return [], ()
@@ -176,10 +177,11 @@ def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, s
     except (UnicodeDecodeError, csv.Error):
         columns, rows = (), []
     if "image" not in columns:
-        return [], (f"the {path.name} that lay there was no table of images; it is replaced",)
+        return [], (Note("warning", f"the {path.name} there was no table of images; it is replaced"),)
     kept = [{name: row[name] for name in columns} for row in rows if row["image"] not in names]
     count = len({row["image"] for row in kept})
-    return kept, (f"{path.name} keeps the rows of {counted(count, 'other image')} measured before",) if count else ()
+    said = f"{path.name} keeps the rows of {counted(count, 'other image')} measured before"
+    return kept, (Note("info", said),) if count else ()
 
 
 def _rounded(row: "Row") -> "Row":
@@ -240,7 +242,7 @@ def _follow(
     steps: "Iterator[tuple[EmbryoImage, Progress]]", done: "list[ImageResult]", failures: list[str], bar: Bar
 ) -> None:
     """Take in what comes: images that are done, failures, a bar for every stack."""
-    from napari_embryo.pipeline import ImageResult, PlaneFailure
+    from napari_embryo.pipeline import Failure, ImageResult
 
     for image, progress in steps:
         match progress.item:
@@ -248,7 +250,7 @@ def _follow(
                 done += [result] if result.reason is None else []
                 failures += _reason(result, failures)
                 _finish_bar(bar)
-            case PlaneFailure() as failure:
+            case Failure() as failure:
                 failures.append(_named(image.name, failure.reason))
         if image.n_planes > 1 and not isinstance(progress.item, ImageResult):
             _stack_bar(bar, image, progress.done)
@@ -274,7 +276,7 @@ def _finish_bar(bar: Bar) -> None:
         bar.remove_task(task.id)
 
 
-def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[str]) -> None:
+def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[Note]) -> None:
     for line in _cells_said(rows):
         console.print(line, markup=False)
     print_notes((*notes, *_far_apart(rows)))
@@ -284,10 +286,10 @@ def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str]
     console.print(RESEARCH_ONLY, style="dim")
 
 
-def print_notes(notes: Iterable[str]) -> None:
-    """What a user should know beside the result."""
+def print_notes(notes: Iterable[Note]) -> None:
+    """Print what a user should know beside the result."""
     for note in notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def _cells_said(rows: "Sequence[Row]") -> Iterator[str]:
@@ -297,11 +299,11 @@ def _cells_said(rows: "Sequence[Row]") -> Iterator[str]:
             yield f"{name}: {line}"
 
 
-def _far_apart(rows: "Sequence[Row]") -> Iterator[str]:
+def _far_apart(rows: "Sequence[Row]") -> Iterator[Note]:
     """A line for every image in which mask and regression disagree by more than one grade."""
     for name, own in groupby(rows, key=itemgetter("image")):
         if line := measure.far_apart_said(own):
-            yield f"{name}: {line}"
+            yield Note("warning", f"{name}: {line}")
 
 
 def _focus(name: str) -> Any:
