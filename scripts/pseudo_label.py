@@ -21,7 +21,7 @@ import numpy as np
 from napari_embryo import data, io, library, measure, pipeline, predict
 from napari_embryo.data import coco_writer
 from napari_embryo.families import FAMILIES
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Parts
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.settings import SegmentSettings
@@ -101,7 +101,7 @@ def label(path: Path, predictor: Predictor, args: argparse.Namespace) -> bool:
         (args.out / name).mkdir(parents=True, exist_ok=True)
     name = f"{path.parent.name}_{path.stem}.png".replace(" ", "_")
     io.write_png(args.out / "images" / name, picture.astype(np.uint8))
-    labels = Segmentation(predictor.classes, masks, mean.astype(np.float32), on_top=("fragment",)).labels()
+    labels = Parts(predictor.classes, masks, mean.astype(np.float32), on_top=("fragment",)).labels()
     io.write_png(args.out / "masks" / name, labels)
     return True
 

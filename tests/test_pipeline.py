@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from napari_embryo import io, models, pipeline, render
 from napari_embryo.families import ResANetSettings, UNetSettings
-from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.image import EmbryoImage, Parts
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError, CheckpointInfo, save
 from napari_embryo.pipeline import Failure, analyze, load_predictor, segment_to_files
 from napari_embryo.predict import Predictor
@@ -391,7 +391,7 @@ def test_fragments_are_drawn_upon_the_embryo() -> None:
     whole, part = np.zeros((2, 40, 40), bool)
     whole[5:35, 5:35] = part[10:20, 10:20] = True
     masks = np.stack((part, whole))
-    found = Segmentation(("fragment", "embryo"), masks, masks.astype(np.float32), on_top=("fragment",))
+    found = Parts(("fragment", "embryo"), masks, masks.astype(np.float32), on_top=("fragment",))
     drawn = pipeline.drawn(np.zeros((40, 40), np.uint8), found)
     assert tuple(drawn[10, 15]) == render.color_of("fragment")
     red, _, blue = drawn[15, 15]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_embryo import geometry, models
 from napari_embryo.families import RegDeepLabSettings, ResANetSettings, VQAmodalSettings
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry, network_input
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells, Parts
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
 from napari_embryo.predict import (
     VIEWS,
@@ -271,7 +271,7 @@ def test_dirt_does_not_pull_the_second_look_away_from_the_embryo() -> None:
 def test_the_box_of_the_second_look(masks: np.ndarray, expected: tuple[int, ...] | None) -> None:
     """A disc of radius 10 spans 21 pixels; 12 % of it is 3 on every side (1 for the cut one of 11)."""
     one = np.stack([masks, np.zeros_like(masks)])
-    assert embryo_box(Segmentation(("ICM", "TE"), one, one.astype(np.float32)), 0.15) == expected
+    assert embryo_box(Parts(("ICM", "TE"), one, one.astype(np.float32)), 0.15) == expected
 
 
 # --- a ratio beside the masks ---------------------------------------------------------------------------------------
@@ -335,8 +335,8 @@ def test_out_of_memory_halves_the_batch_and_says_so(error: RuntimeError, most: i
     assert len(found) == sum(model.passes) == 11
     assert len(predictor.notes) == notes
     if notes:
-        assert "out of memory" in predictor.notes[-1]
-        assert f"{predictor.batch_size} picture" in predictor.notes[-1]
+        assert "out of memory" in predictor.notes[-1].text
+        assert f"{predictor.batch_size} picture" in predictor.notes[-1].text
 
 
 def test_not_even_one_picture_fits() -> None:
@@ -368,7 +368,7 @@ def test_the_processor_takes_over_from_a_full_card(monkeypatch: pytest.MonkeyPat
     found = list(predictor.predict([picture(t) for t in truths]))
     assert found_all(found, truths)
     assert predictor.device.type == "cpu"
-    assert ["1 picture" in predictor.notes[0], "processor" in predictor.notes[1]] == [True, True]
+    assert ["1 picture" in predictor.notes[0].text, "processor" in predictor.notes[1].text] == [True, True]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("bad"), KeyError("logits")])
@@ -458,18 +458,17 @@ def test_what_happens_to_the_second_network_is_told_with_its_role(monkeypatch: p
 
     monkeypatch.setattr(second, "_two_looks", small)
     assert len(list(first.predict([np.eye(SIDE)] * 2))) == 2
-    assert first.notes == ["the network of the ratio: out of memory on cpu: going on with 1 pictures at a time"]
+    assert [(note.level, note.text) for note in first.notes] == [
+        ("warning", "the network of the ratio: out of memory on cpu: going on with 1 pictures at a time")
+    ]
 
 
 # --- single cells ---------------------------------------------------------------------------------------------------
 
 
-def cells_of(*masks: np.ndarray) -> Segmentation:
+def cells_of(*masks: np.ndarray) -> Cells:
     stack = np.stack(masks)
-    names = tuple(f"cell {i + 1}" for i in range(len(stack)))
-    return Segmentation(
-        names, stack, stack.astype(np.float32), scores=np.linspace(0.9, 0.5, len(stack), dtype=np.float32)
-    )
+    return Cells(stack, stack.astype(np.float32), np.linspace(0.9, 0.5, len(stack), dtype=np.float32))
 
 
 def cell(y: float, x: float, radius: float = 10.0) -> np.ndarray:
@@ -497,9 +496,7 @@ def test_cells_of_one_embryo_stay_whole_and_a_neighbors_go(places: list[tuple[in
 
 
 def test_no_cell_stays_no_cell() -> None:
-    nothing = Segmentation(
-        (), np.zeros((0, 9, 9), bool), np.zeros((0, 9, 9), np.float32), scores=np.zeros(0, np.float32)
-    )
+    nothing = Cells(np.zeros((0, 9, 9), bool), np.zeros((0, 9, 9), np.float32), np.zeros(0, np.float32))
     assert one_embryo(nothing).classes == ()
     assert embryo_box(nothing, 1.0) is None
 

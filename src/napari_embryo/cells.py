@@ -230,7 +230,7 @@ def follow(frames: Iterable[CellFrame], image: EmbryoImage) -> ImageCells:
         Where they belong.
     """
     ordered = tuple(sorted(frames, key=lambda frame: frame.index))
-    is_followed = len(ordered) > 1 and image.axes in FOLLOWED
+    is_followed = image.axes in FOLLOWED
     tracks = link(frame.masks for frame in ordered) if is_followed else _ranked(ordered)
     note = NOT_FOLLOWED if len(ordered) > 1 and not is_followed else ""
     parents = tracks.parents if "T" in image.axes else {}

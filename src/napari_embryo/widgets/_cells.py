@@ -118,7 +118,11 @@ def boxes_layer(source: Source, cells: ImageCells, about: Mapping[str, Any], run
 
 def tracks_layer(source: Source, cells: ImageCells, about: Mapping[str, Any], run: str) -> LayerData | None:
     """A Tracks layer with the mothers of the cells; None where nothing was followed through time."""
-    data, graph = cells.paths() if cells.followed and "T" in source.image.axes else (np.zeros((0, 4)), {})
+    data, graph = (
+        cells.paths()
+        if cells.followed and len(cells.frames) > 1 and "T" in source.image.axes
+        else (np.zeros((0, 4)), {})
+    )
     if not len(data):
         return None
     metadata = {**origin(source, about), RESULT: TRACKS, RUN: run, "parents": dict(cells.parents)}

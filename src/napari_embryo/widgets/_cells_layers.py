@@ -157,7 +157,7 @@ class CellResults:
         return f"{counted(len(scores), 'cell')}{self._followed_said()}, score {sure}. {CORRECT}"
 
     def _followed_said(self) -> str:
-        if self.cells is None or not self.cells.followed:
+        if self.cells is None or not self.cells.followed or len(self.cells.frames) < 2:
             return ""
         divisions = self.cells.divisions
         return " followed" + (f", {counted(divisions, 'division')}" if "T" in self.source.image.axes else "")
