@@ -42,10 +42,10 @@ class Preprocessing(Settings):
         description="letterbox keeps the aspect ratio and pads; stretch is the plain resize of the ResA-Net paper.",
     )
     low_percentile: float = Field(
-        0.5, ge=0, lt=50, description="Percentile of the image whose gray value becomes black."
+        0.5, ge=0, lt=50, description="Gray value that becomes black, as a percentile of the image."
     )
     high_percentile: float = Field(
-        99.5, gt=50, le=100, description="Percentile of the image whose gray value becomes white."
+        99.5, gt=50, le=100, description="Gray value that becomes white, as a percentile of the image."
     )
     look_again_below: float = Field(
         0.15,

@@ -126,7 +126,7 @@ def _others_said(settings: DataSettings, asked: Sequence[str]) -> tuple[str, ...
 
 
 def _can_judge(family: Family, settings: DataSettings, asked: Sequence[str]) -> bool:
-    """Whether what a family finds is drawn there, other than what was asked for."""
+    """Whether the first of a family's classes is drawn there, unless they are those that were asked for."""
     from napari_embryo import data
 
     classes = family.settings.model_fields["classes"].default
@@ -136,7 +136,7 @@ def _can_judge(family: Family, settings: DataSettings, asked: Sequence[str]) -> 
         contents = data.find_samples(settings, classes, cells=family.needs_cells).contents.values()
     except ValueError:
         return False
-    return family.needs_cells or any(any(one.known) for one in contents)
+    return family.needs_cells or any(one.known[0] for one in contents)
 
 
 def _split_anew(given: Given, part: Part | None) -> Choice:

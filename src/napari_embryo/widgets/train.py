@@ -388,7 +388,8 @@ class TrainWidget(QWidget):
 
     def use_model(self) -> None:
         """Choose the new model in every open widget that can use it."""
-        name, family = Path(self._model).stem, FAMILIES[library.family_of(Path(self._model))]
+        path = Path(self._model)
+        name, family = path.stem, FAMILIES[library.family_of(path) or self._recipe.model.family]
         if family.draws:
             said = f"is {self._choose_in(SegmentWidget, 'Segment', family.name)}"
         elif family.has_shape_code:
