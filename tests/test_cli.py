@@ -276,7 +276,7 @@ def test_fragments_with_ratio_and_grade(fragments: Path, embryos: Path, tmp_path
         assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.12, abs=1e-3), "B")
         assert row["grades_apart"] == "2"
     assert io.read_ome_tiff(tmp_path / "early_attention.ome.tif").names == ("AG",)
-    assert [line for line in done.output.splitlines() if line.startswith("note: ")]
+    assert [line for line in done.output.splitlines() if line.startswith("warning: ")]
     assert "2 grades apart" in done.output
     assert "Research use only" in done.output
 
