@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from napari_embryo.batch import Failure, Job, Outcome, Output, Started, Work
+from napari_embryo.batch import Job, Outcome, Output, Problem, Started, Work
 from napari_embryo.batch.job import stamp_of
 from napari_embryo.batch.resume import digest_of_files
 
@@ -31,7 +31,7 @@ def one(work: Work, job: Job) -> Outcome:
     try:
         size = path.stat().st_size
     except OSError as error:
-        return Outcome(job.name, failures=(Failure(job.source, "reading", str(error)),))
+        return Outcome(job.name, failures=(Problem(job.source, "reading", str(error)),))
     result = Path(work.out, f"{job.name}_size.txt")
     result.parent.mkdir(parents=True, exist_ok=True)
     draft = result.with_name(f".{result.name}.{os.getpid():08x}.part")

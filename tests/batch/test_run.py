@@ -129,7 +129,7 @@ def test_a_foreign_table_is_kept(run: Run, tmp_path: Path) -> None:
     folder, out = make(tmp_path / "in", ["a.png"]), make(tmp_path / "out", ["measurements.csv"])
     _, summary = run(folder, out)
     assert (out / "measurements_before.csv").read_text() == "x"
-    assert "measurements_before.csv" in summary.notes[0]
+    assert "measurements_before.csv" in summary.notes[0].text
 
 
 def test_the_second_run_is_told_who_has_the_folder(run: Run, tmp_path: Path) -> None:

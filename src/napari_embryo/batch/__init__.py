@@ -2,7 +2,7 @@
 
 from napari_embryo.batch.executors import Inline, Workers, local, on_dask
 from napari_embryo.batch.folder import BusyError
-from napari_embryo.batch.job import Failure, Job, LeftOut, Outcome, Output, Plan
+from napari_embryo.batch.job import Job, LeftOut, Outcome, Output, Plan, Problem
 from napari_embryo.batch.plan import plan
 from napari_embryo.batch.pool import ProcessPool, WorkerError
 from napari_embryo.batch.resume import Again
@@ -12,13 +12,13 @@ from napari_embryo.batch.work import Started, Work
 __all__ = [
     "Again",
     "BusyError",
-    "Failure",
     "Inline",
     "Job",
     "LeftOut",
     "Outcome",
     "Output",
     "Plan",
+    "Problem",
     "ProcessPool",
     "Started",
     "StoppedError",

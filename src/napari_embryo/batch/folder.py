@@ -14,6 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from napari_embryo.notes import Note
+
 OWN = ".napari-embryo"
 """Name of the folder in which a run keeps its journal and its lock."""
 JOURNAL = "journal.sqlite"
@@ -105,14 +107,14 @@ def _leftovers(folder: Path) -> list[Path]:
         return []
 
 
-def set_aside(path: Path) -> tuple[str, ...]:
+def set_aside(path: Path) -> tuple[Note, ...]:
     """Rename a file of that name that this program has no record of, so that it is not overwritten; and a note."""
     if not path.exists():
         return ()
     names = (path.with_name(f"{path.stem}_before{'' if i == 1 else i}{path.suffix}") for i in itertools.count(1))
     kept = next(name for name in names if not name.exists())
     path.rename(kept)
-    return (f"a {path.name} of another origin was there; it is now called {kept.name}",)
+    return (Note("info", f"a {path.name} of another origin was there; it is now called {kept.name}"),)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

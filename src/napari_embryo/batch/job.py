@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from napari_embryo.io import Found, Plane
+from napari_embryo.notes import Note
 from napari_embryo.settings import BatchSettings
 
 Row = Mapping[str, str | int | float | None]
@@ -91,15 +92,15 @@ class Plan:
 
     jobs: tuple[Job, ...]
     left_out: tuple[LeftOut, ...]
-    problems: "tuple[Failure, ...]"
-    notes: tuple[str, ...]
+    problems: "tuple[Problem, ...]"
+    notes: tuple[Note, ...]
     out: Path
     settings: BatchSettings
     sources: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
-class Failure:
+class Problem:
     """What could not be done.
 
     Parameters
@@ -164,8 +165,8 @@ class Outcome:
     sha256: str = ""
     rows: tuple[Row, ...] = ()
     outputs: tuple[Output, ...] = ()
-    failures: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()
+    failures: tuple[Problem, ...] = ()
+    notes: tuple[Note, ...] = ()
     doubt: float | None = None
     seconds: float = 0.0
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from napari_embryo.batch.job import Failure, Outcome, Output, Row, Status
+from napari_embryo.batch.job import Outcome, Output, Problem, Row, Status
+from napari_embryo.notes import Note
 
 COMMIT_EVERY = 0.5
 """Seconds of results that a power cut or a kill can cost; they are computed again."""
@@ -121,11 +122,11 @@ class Journal:
         for (rows,) in self._db.execute("SELECT rows FROM job WHERE rows != '[]' ORDER BY name"):
             yield from json.loads(rows)
 
-    def failures(self) -> Iterator[tuple[str, Failure]]:
+    def failures(self) -> Iterator[tuple[str, Problem]]:
         """Everything that could not be done, with the name of its job."""
         for name, failures in self._db.execute("SELECT name, failures FROM job WHERE failures != '[]' ORDER BY name"):
             for failure in json.loads(failures):
-                yield name, Failure(**failure)
+                yield name, Problem(**failure)
 
     def outcomes(self, most: int = -1) -> Iterator[Outcome]:
         """What became of the jobs: what failed first, then in the order of doubt; rows are left out."""
@@ -139,8 +140,8 @@ class Journal:
                 stamp,
                 digest,
                 outputs=tuple(Output(*item) for item in json.loads(outputs).items()),
-                failures=tuple(Failure(**failure) for failure in json.loads(failures)),
-                notes=tuple(json.loads(notes)),
+                failures=tuple(Problem(**failure) for failure in json.loads(failures)),
+                notes=tuple(Note(**note) for note in json.loads(notes)),
                 doubt=doubt,
                 seconds=seconds,
             )
@@ -159,7 +160,7 @@ def _as_columns(outcome: Outcome) -> dict[str, Any]:
         "status": outcome.status,
         "outputs": json.dumps({output.name: output.sha256 for output in outcome.outputs}),
         "failures": json.dumps([asdict(failure) for failure in outcome.failures]),
-        "notes": json.dumps(outcome.notes),
+        "notes": json.dumps([asdict(note) for note in outcome.notes]),
         "rows": json.dumps([_plain(row) for row in outcome.rows]),
         "doubt": outcome.doubt,
         "seconds": outcome.seconds,

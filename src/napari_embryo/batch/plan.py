@@ -8,8 +8,9 @@ from fnmatch import translate
 from pathlib import Path
 
 from napari_embryo import io
-from napari_embryo.batch.job import Failure, Job, LeftOut, Plan, printable
+from napari_embryo.batch.job import Job, LeftOut, Plan, Problem, printable
 from napari_embryo.batch.names import safe_name, safe_part, told_apart
+from napari_embryo.notes import Note
 from napari_embryo.settings import BatchSettings
 
 OTHER_PICTURES = frozenset(
@@ -56,7 +57,8 @@ def plan(sources: Sequence[Path | str], out: Path | str, settings: BatchSettings
         Job(draft.root, draft.files, name, draft.home, draft.planes, draft.why)
         for draft, name in zip(walk.jobs, names, strict=True)
     )
-    notes = io.bare_numbers(Path(draft.path) for draft in walk.jobs if len(draft.files) == 1)
+    single = (Path(draft.path) for draft in walk.jobs if len(draft.files) == 1)
+    notes = tuple(Note("warning", text) for text in io.bare_numbers(single))
     return Plan(jobs, tuple(walk.left_out), tuple(walk.problems), notes, Path(out), settings, tuple(roots))
 
 
@@ -90,7 +92,7 @@ class _Walk:
     settings: BatchSettings
     jobs: list[_Draft] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
-    problems: list[Failure] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.seen: set[tuple[int, int]] = set()
@@ -190,7 +192,7 @@ class _Walk:
         self.left_out.append(LeftOut(printable(path), reason))
 
     def _problem(self, path: Path, reason: str, hint: str) -> None:
-        self.problems.append(Failure(printable(str(path)), "planning", reason, hint))
+        self.problems.append(Problem(printable(str(path)), "planning", reason, hint))
 
 
 def _draft(root: str, home: str, prefix: str, group: io.Group) -> _Draft:

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_embryo.batch.executors import Workers
 from napari_embryo.batch.folder import JOURNAL, OWN, claimed, is_disk_full, remove_leftovers, set_aside
-from napari_embryo.batch.job import Failure, Job, Outcome, Plan, stamp_of
+from napari_embryo.batch.job import Job, Outcome, Plan, Problem, stamp_of
 from napari_embryo.batch.journal import Journal, Known
 from napari_embryo.batch.pool import WorkerError
 from napari_embryo.batch.record import write_record
@@ -20,6 +20,7 @@ from napari_embryo.batch.sheet import write_sheet
 from napari_embryo.batch.tables import MEASUREMENTS, Tables
 from napari_embryo.batch.work import Started, Work, prepare, segment_jobs, work_of
 from napari_embryo.image import Progress
+from napari_embryo.notes import Note
 
 CHUNK = 16
 """Most images that one task holds: small ones share batches, and a scheduler has less to do."""
@@ -53,7 +54,7 @@ class Summary:
     failed: int
     left_out: int
     skipped: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def run(
@@ -229,10 +230,10 @@ def _lost(job: Job, error: BaseException) -> Outcome:
     """An image whose process has ended over it."""
     reason = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {error}"
     hint = "Open the file by itself to see what is wrong with it."
-    return Outcome(job.name, stamp_of(job), failures=(Failure(job.source, "working on it", reason, hint),))
+    return Outcome(job.name, stamp_of(job), failures=(Problem(job.source, "working on it", reason, hint),))
 
 
-def _finish(plan: Plan, journal: Journal, tables: Tables, skipped: int, notes: tuple[str, ...]) -> Summary:
+def _finish(plan: Plan, journal: Journal, tables: Tables, skipped: int, notes: tuple[Note, ...]) -> Summary:
     """What is written once, at the end; and how it went."""
     tables.write_workbook()
     write_sheet(plan, journal)

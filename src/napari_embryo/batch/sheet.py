@@ -73,7 +73,7 @@ def _figure(out: Path, outcome: Outcome) -> str:
     shown = _picture(out, overlay) if overlay else f'<div class="missing">{escape(outcome.status)}</div>'
     doubt = "" if outcome.doubt is None else f"<small>doubt {outcome.doubt:.2f}</small>"
     reasons = "".join(f'<small class="reason">{escape(failure.text())}</small>' for failure in outcome.failures[:5])
-    notes = "".join(f"<small>{escape(note)}</small>" for note in outcome.notes[:3])
+    notes = "".join(f"<small>{escape(note.text)}</small>" for note in outcome.notes[:3])
     below = f"{escape(outcome.job)}{doubt}{reasons}{notes}"
     return f'<figure class="{kind}">{shown}<figcaption>{below}</figcaption></figure>\n'
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_embryo import io
-from napari_embryo.batch.job import LEFT_OUT, Failure, Job, Outcome, Output, Row, printable, stamp_of
+from napari_embryo.batch.job import LEFT_OUT, Job, Outcome, Output, Problem, Row, printable, stamp_of
 from napari_embryo.batch.names import safe_part
 from napari_embryo.batch.resume import digest_of_files
-from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.image import Cells, EmbryoImage, Finding
+from napari_embryo.notes import Failure, Note
 from napari_embryo.settings import BatchSettings
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class _Case:
     is_open: bool = True
     rows: list[Row] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    failures: list[Problem] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     doubts: list[float] = field(default_factory=list)
 
     @property
@@ -48,7 +49,7 @@ class _Case:
 
     def fail(self, step: str, reason: str, hint: str = "") -> None:
         """Something could not be done."""
-        self.failures.append(Failure(self.job.source, step, reason, hint))
+        self.failures.append(Problem(self.job.source, step, reason, hint))
 
     def take(self, image: EmbryoImage, result: "ImageResult", out: Path) -> None:
         """One of its images is done."""
@@ -106,21 +107,24 @@ def together(
     weights
         What the table calls the network.
     """
-    from napari_embryo.pipeline import ImageResult, PlaneFailure, PlaneResult, segment_all_to_files
+    from napari_embryo.pipeline import ImageResult, PlaneResult, segment_all_to_files
 
     cases: deque[_Case] = deque()
     of_image: dict[str, _Case] = {}
     images = _opened(jobs, settings, cases, of_image, weights)
     stems = ((image, _stem(out, image.name)) for image in images)
+    told = len(predictor.notes)
     for image, progress in segment_all_to_files(stems, predictor, overlays=settings.overlays):
         case = of_image[image.name]
+        case.notes += predictor.notes[told:]
+        told = len(predictor.notes)
         match progress.item:
             case ImageResult() as result:
                 case.take(image, result, out)
-            case PlaneFailure() as failure:
+            case Failure() as failure:
                 case.fail("reading", failure.reason)
             case PlaneResult() as result:
-                case.doubts.append(doubt_of(result.segmentation))
+                case.doubts.append(doubt_of(result.finding))
         yield None
         while cases and cases[0].is_complete:
             yield cases.popleft().outcome()
@@ -167,7 +171,7 @@ def _images(planned: Sequence[io.PlannedImage], case: _Case, of_image: dict[str,
             case.fail("reading", str(error))
             continue
         name = case.job.name if len(planned) == 1 else f"{case.job.name}_{safe_part(one.name)}"
-        case.notes += one.notes
+        case.notes += (Note("info", text) for text in one.notes)
         for problem in one.problems:
             case.fail("reading", problem)
         case.opened += 1
@@ -189,12 +193,12 @@ _UNSURE = (0.2, 0.8)
 """Probabilities between these are neither here nor there."""
 
 
-def doubt_of(found: Segmentation) -> float:
+def doubt_of(found: Finding) -> float:
     """How unsure a network is of a picture, from 0 to 1; 1 where it found nothing.
 
     Of parts: the share of unsure pixels among those that may belong to one. Of cells: what the scores lack to 1.
     """
-    if found.scores is not None:
+    if isinstance(found, Cells):
         return 1 - float(found.scores.mean()) if len(found.scores) else 1.0
     some = found.probabilities[:, ::2, ::2]
     low, high = _UNSURE

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from napari_embryo import library
 from napari_embryo.batch.folder import is_disk_full
-from napari_embryo.batch.job import Failure, Job, Outcome, Plan, stamp_of
+from napari_embryo.batch.job import Job, Outcome, Plan, Problem, stamp_of
 from napari_embryo.batch.together import together
+from napari_embryo.notes import Note
 from napari_embryo.settings import BatchSettings, SegmentSettings
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Started:
     device: str
     family: str
     weights: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def work_of(plan: Plan) -> Work:
@@ -75,7 +76,7 @@ def _sha256(settings: SegmentSettings) -> str:
 def recipe_of(settings: BatchSettings, weights_sha256: str) -> str:
     """A digest of everything that a result depends on beside the image: settings and weights."""
     said = settings.model_dump(mode="json", exclude={"include", "exclude"})
-    for name in ("device", "batch_size", "weights"):  # give the same result
+    for name in ("device", "batch_size", "weights", "family"):  # give the same result, or follow from the digest
         del said["segment"][name]
     return hashlib.sha256(json.dumps([said, weights_sha256], sort_keys=True).encode()).hexdigest()[:16]
 
@@ -83,8 +84,8 @@ def recipe_of(settings: BatchSettings, weights_sha256: str) -> str:
 def prepare(work: Work) -> Iterator[Started]:
     """Load the network, and find out what is wrong with the settings before any image is opened."""
     predictor = loaded(work.settings.segment, work.weights_sha256)
-    device, notes = str(predictor.device), tuple(predictor.notes)
-    yield Started(device, work.settings.segment.family, f"{work.weights} ({work.weights_sha256[:12]})", notes)
+    weights = f"{work.weights} ({work.weights_sha256[:12]})"
+    yield Started(str(predictor.device), predictor.family.name, weights, tuple(predictor.notes))
 
 
 @lru_cache(maxsize=1)
@@ -157,12 +158,12 @@ _HINTS = {
 _ASK = "Please report it, with the file if you may share it."
 
 
-def _failure_of(error: Exception, file: str) -> Failure:
+def _failure_of(error: Exception, file: str) -> Problem:
     """What an error that nobody foresaw says to a user."""
     step = step_of(error)
     said = " ".join(str(error).split())[:300]
     reason = said if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {said}"
-    return Failure(file, step, reason, _HINTS.get(step, _ASK))
+    return Problem(file, step, reason, _HINTS.get(step, _ASK))
 
 
 def step_of(error: BaseException) -> str:

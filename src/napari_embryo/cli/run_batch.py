@@ -170,8 +170,8 @@ def _found(outcome: Outcome) -> Iterator[str]:
         if counted_cells := measure.cells_said(own):
             yield f"{name}: {counted_cells}"
         if far_apart := measure.far_apart_said(own):
-            yield f"note: {name}: {far_apart}"
-    yield from (f"note: {outcome.job}: {note}" for note in outcome.notes)
+            yield f"warning: {name}: {far_apart}"
+    yield from (f"{note.level.replace('info', 'note')}: {outcome.job}: {note.text}" for note in outcome.notes)
 
 
 class JsonLines:

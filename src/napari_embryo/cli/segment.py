@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_embryo import library
 from napari_embryo.batch import Inline, plan
 from napari_embryo.cli.reading import (
     Axes,
@@ -22,7 +21,8 @@ from napari_embryo.cli.reading import (
 )
 from napari_embryo.cli.run_batch import Words, run_batch
 from napari_embryo.cli.terminal import DeviceOption, Weights, check_out_folder, readable_errors
-from napari_embryo.settings import BatchSettings, Precision, SegmentSettings
+from napari_embryo.families import DEFAULT, FAMILIES
+from napari_embryo.settings import FAMILIES_SAID, BatchSettings, Precision, SegmentSettings
 
 DEFAULTS = SegmentSettings()
 USUAL = "usual"
@@ -30,27 +30,27 @@ RESULTS = Path("napari-embryo-results")
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
-Family = Annotated[
+FamilyOption = Annotated[
     str | None,
     typer.Option(
-        help="Family of networks: resanet (blastocyst: ICM, TE, ZP), regdeeplab (cleavage stage: fragments, their "
-        "ratio and grade), vqamodal (cleavage stage: single cells, complete also where they overlap), or unet, "
-        "resanet's baseline. Where nothing is said: that of the weights."
+        "--family",
+        help=f"Family of networks whose bundled weights are used: {FAMILIES_SAID}. Default: {DEFAULT}. Other weights "
+        "state their own family.",
     ),
 ]
 RatioWeights = Annotated[
     str,
     typer.Option(
-        help="regdeeplab: other weights that tell the ratio, while --weights draw the fragments: the paper's dual "
-        "use. Empty: the same."
+        help="For fragments: other weights that estimate the ratio while --weights draw the masks, as the paper "
+        "recommends. Empty: the same weights do both."
     ),
 ]
+_USUAL_MAPS = ", ".join(f"{','.join(FAMILIES[n].usual_maps)} ({n})" for n in FAMILIES if FAMILIES[n].usual_maps)
 Maps = Annotated[
     str | None,
     typer.Option(
-        help="Attention maps to write, such as SA1,LA1, or 'usual' for those that tell most: "
-        f"{','.join(DEFAULTS.maps)} of a ResA-Net, AG of an AttnRegDeepLab, occlusion of a VQ amodal network. "
-        "None by default: they take ten times the room of everything else."
+        help=f"Attention maps to write, such as SA1,LA1, or 'usual' for {_USUAL_MAPS}. Default: none; they take ten "
+        "times the room of everything else."
     ),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
@@ -68,7 +68,7 @@ AllEmbryos = Annotated[
 def segment(
     paths: Paths,
     out: Out = RESULTS,
-    family: Family = None,
+    family: FamilyOption = None,
     weights: Weights = DEFAULTS.weights,
     ratio_weights: RatioWeights = DEFAULTS.ratio_weights,
     device: DeviceOption = DEFAULTS.device,
@@ -123,29 +123,19 @@ def segment(
     raise typer.Exit(segment_all(paths, batch_settings, out))
 
 
-def settings_of(family: str | None, weights: str, maps: str | None, **others: Any) -> SegmentSettings:
-    """The settings of a command's options.
+def settings_of(family: str | None, maps: str | None, **others: Any) -> SegmentSettings:
+    """The settings of a command's options; weights of one's own state their family.
 
     Raises
     ------
     ValueError
         When they are wrong, or do not fit each other.
     """
-    family = family or _family_of(weights)
-    given = {"family": family, "weights": weights, "maps": _map_names(maps or "", family), **others}
-    return SegmentSettings.model_validate(given)
-
-
-def _map_names(said: str, family: str) -> tuple[str, ...]:
-    if said == USUAL:
-        return SegmentSettings.model_validate({"family": family}).maps
-    return tuple(name.strip() for name in said.split(",") if name.strip())
-
-
-def _family_of(weights: str) -> str:
-    """As the weights say; what cannot be read is refused later, with the reason."""
-    said = (library.header(library.find(weights)) or {}).get("model")
-    return str(said.get("family")) if isinstance(said, dict) else DEFAULTS.family
+    if family is not None:
+        others["family"] = family
+    if maps != USUAL:
+        others["maps"] = tuple(name.strip() for name in (maps or "").split(",") if name.strip())
+    return SegmentSettings.model_validate(others)
 
 
 def segment_all(paths: Sequence[Path], settings: BatchSettings, out: Path) -> int:

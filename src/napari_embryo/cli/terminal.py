@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from napari_embryo.notes import Note
 from napari_embryo.settings import Device
 
 if TYPE_CHECKING:
@@ -135,10 +136,10 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def print_notes(notes: Iterable[str]) -> None:
-    """What a user should know beside the result."""
+def print_notes(notes: Iterable[Note]) -> None:
+    """Print what a user should know beside the result."""
     for note in notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def bar() -> Bar:
