@@ -2,8 +2,8 @@
 
     python scripts/install.py demo|tests
 
-tox runs it before its commands: what tox installs itself, it installs in silence, and PyTorch takes minutes. Where Linux
-has no NVIDIA driver, PyTorch comes from the index of processor-only builds, which spares several GB; an index of
+tox runs it before its commands: what tox installs itself, it installs in silence, and PyTorch takes minutes. On a Linux
+without an NVIDIA driver, PyTorch comes from the index of processor-only builds, which spares several GB; an index of
 PyTorch's in PIP_INDEX_URL or PIP_EXTRA_INDEX_URL takes precedence. Nothing is installed again until the requirements
 change: the code itself is used from where it is.
 """
