@@ -4,21 +4,19 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from napari_embryo import __version__, io, library, problems
+from napari_embryo.families import FAMILIES, NetworkSettings
 from napari_embryo.recipes import yaml_text
-from napari_embryo.settings import ModelSettings, Recipe
+from napari_embryo.settings import Recipe
 
 SUFFIXES = (".yaml", ".yml")
 IMAGENET = "imagenet"
 RANDOM = "random"
-_FAMILIES: dict[str, type[BaseModel]] = {
-    family.model_fields["family"].default: family for family in get_args(get_args(ModelSettings)[0])
-}
 
 
 def names() -> tuple[str, ...]:
@@ -80,33 +78,31 @@ def _validated(given: Mapping[Any, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(given)
     except ValidationError as error:
-        raise ValueError("\n".join(f"{where}: {_in_words(problem)}" for problem in error.errors())) from error
+        raise ValueError("\n".join(f"{where}: {_in_words(problem, given)}" for problem in error.errors())) from error
 
 
-def _in_words(problem: Mapping[str, Any]) -> str:
+def _in_words(problem: Mapping[str, Any], given: Mapping[Any, Any]) -> str:
     """``training.epochs: 0 was given; a number of at least 1 is needed``."""
-    loc = [part for part in problem["loc"] if part not in _FAMILIES]
-    place, kind = ".".join(map(str, loc)), problem["type"]
-    if kind in ("extra_forbidden", "invalid_key"):
-        return f"{place}: {problems.said(problem)}; {_known(problem['loc'])}"
-    if kind == "union_tag_not_found":
-        return f"{place}.family: nothing was given; {' or '.join(_FAMILIES)} is needed"
-    if kind == "union_tag_invalid":
-        return f"{place}.family: {problem['ctx']['tag']!r} was given; {' or '.join(_FAMILIES)} is needed"
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] in ("extra_forbidden", "invalid_key"):
+        return f"{place}: {problems.said(problem)}; {_known(problem['loc'], given)}"
     return f"{place}: {problems.said(problem)}" if place else problems.said(problem)
 
 
-def _known(loc: Sequence[Any]) -> str:
-    """The settings beside an unknown one; the nearest first where one looks like it."""
-    fields = list(_class_at(loc[:-1]).model_fields)
+def _known(loc: Sequence[Any], said: Mapping[Any, Any]) -> str:
+    """The settings beside an unknown one; the most similar one alone if there is one."""
+    fields = list(_class_at(loc[:-1], said).model_fields)
     near = get_close_matches(str(loc[-1]), fields, 1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
 
 
-def _class_at(loc: Sequence[Any]) -> type[BaseModel]:
+def _class_at(loc: Sequence[Any], said: Any) -> type[BaseModel]:
     found: type[BaseModel] = Recipe
     for part in loc:
-        annotation = _FAMILIES.get(part) or found.model_fields[part].annotation
+        annotation: Any = found.model_fields[part].annotation
+        said = said[part]
+        if annotation is NetworkSettings:
+            annotation = FAMILIES[said["family"]].settings
         found = annotation if isinstance(annotation, type) else found
     return found
 
