@@ -279,7 +279,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a later format": (lambda c: with_header(c, saying(format=2, layers=[])), "update napari-embryo"),
     "a setting of a later version": (
         lambda c: with_header(c, saying(model={"family": "unet", "depth": 9})),
-        r"model.unet.depth: there is no such setting\). If a later version wrote it, update napari-embryo",
+        r"model\.depth: there is no such setting\). If a later version wrote it, update napari-embryo",
     ),
     "a header as long as the format allows": (
         lambda _: struct.pack("<Q", 99_000_000) + b'{"a":' + b"[" * 98_999_990 + b"\n" * 10,
