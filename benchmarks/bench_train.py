@@ -38,8 +38,9 @@ from napari_embryo.settings import (
     ResANetSettings,
     UNetSettings,
 )
+from napari_embryo.stream import Step
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import Step, loader, optim, train
+from napari_embryo.train import loader, optim, train
 
 GOAL = 0.9
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from napari_embryo import data, io, library, models, recipes, reproduce, train
+from napari_embryo import data, io, library, models, recipes, reproduce, stream, train
 from napari_embryo.drawing import draw_cleavages
 from napari_embryo.models import checkpoint
 from napari_embryo.settings import (
@@ -452,12 +452,12 @@ def test_a_report_of_cells_counts_cells(tmp_path: Path, family: str) -> None:
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def finish(run: Any) -> train.Outcome:
+def finish(run: Any) -> stream.Finished:
     try:
         while True:
             next(run)
     except StopIteration as end:
-        outcome: train.Outcome = end.value
+        outcome: stream.Finished = end.value
         return outcome
 
 

@@ -119,7 +119,8 @@ def shown() -> str:
 TELLER = """
 import sys, threading, time
 from napari_embryo import recipes, stream
-from napari_embryo.stream import Epoch, Error, Finished, Note, Paused, Report, Resumed, Step
+from napari_embryo.notes import Note
+from napari_embryo.stream import Epoch, Error, Finished, Noted, Paused, Report, Resumed, Step
 words = []
 
 def listen():
@@ -145,8 +146,8 @@ threading.Thread(target=listen, daemon=True).start()
 
 TWO_EPOCHS = """
 tell(Report(text="6 pictures of 6 embryos"))
-tell(Note(message="out of memory: going on with batches of 4"))
-tell(Note(message="before training: IoU ICM 0.500; mean 0.500"))
+tell(Noted(note=Note("warning", "the regression head says the same for every picture")))
+tell(Noted(note=Note("info", "before training: IoU ICM 0.500; mean 0.500")))
 for done in range(1, 11):
     step(done, 1)
 epoch(1)
@@ -155,7 +156,10 @@ for done in range(11, 21):
 epoch(2, best=False)
 tell(Finished(
     epochs=2, best_epoch=1, best="best", reason="finished", added="/models/tiny.safetensors",
-    notes=("before training: IoU ICM 0.500; mean 0.500", "no epoch beat the starting weights"),
+    notes=(
+        Note("info", "before training: IoU ICM 0.500; mean 0.500"),
+        Note("warning", "no epoch beat the starting weights"),
+    ),
 ))
 """
 
@@ -202,7 +206,7 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
     finish(qtbot, widget)
     history = widget.curves.history
     notes = {
-        "out of memory: going on with batches of 4": "warning",
+        "the regression head says the same for every picture": "warning",
         "before training: IoU ICM 0.500; mean 0.500": "info",
         "no epoch beat the starting weights": "warning",
     }

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from napari_embryo.notes import Note
 from napari_embryo.settings import Device
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ Weights = Annotated[
     str, typer.Option(help="'bundled', the name of a model of yours, or a .safetensors checkpoint of napari-embryo.")
 ]
 DeviceOption = Annotated[Device, typer.Option(help="auto takes the graphics card where there is one.")]
+
+
+def note_line(note: Note) -> str:
+    """A note as a line that starts with its level."""
+    return f"{'warning' if note.level == 'warning' else 'note'}: {note.text}"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_embryo import recipes, render, stream
+from napari_embryo import notes, recipes, render, stream
 from napari_embryo.data.report import counted
 from napari_embryo.image import Progress
 from napari_embryo.io.cells import RESULT
@@ -35,7 +35,7 @@ from napari_embryo.widgets._layers import colormap
 from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import SampleMaker, user_folder
 from napari_embryo.widgets._train_panel import CloseGuard, TrainPanel
-from napari_embryo.widgets._train_process import Child, is_trouble, total_loss
+from napari_embryo.widgets._train_process import Child, total_loss
 from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
 from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, tell
 from napari_embryo.widgets.complete import CompleteWidget
@@ -110,9 +110,10 @@ class TrainWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._looking: Job[dict[str, str | None]] | None = None
-        self._recipe, self._out, self._model = Recipe(), Path(), ""
+        self._recipe, self._out = Recipe(), Path()
+        self._model: Path | None = None
         self._worst: tuple[str, ...] = ()
-        self._told: set[str] = set()
+        self._told: set[notes.Note] = set()
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
@@ -303,19 +304,19 @@ class TrainWidget(QWidget):
                 self.curves.add_step(self._place(step), total_loss(step.losses))
             case stream.Epoch() as epoch:
                 self._show_epoch(epoch)
-            case stream.Note(message=message):
-                self._show_note(message)
+            case stream.Noted(note=note):
+                self._show_note(note)
             case stream.Paused():
                 self.panel.set_paused(True)
             case stream.Resumed():
                 self.panel.set_paused(False)
 
-    def _show_note(self, note: str) -> None:
-        """Once: at the end a training says all of them again."""
+    def _show_note(self, note: notes.Note) -> None:
+        """Show a note once: at the end a training reports all of them again."""
         if note not in self._told:
             self._told.add(note)
-            self.report.appendPlainText(note)
-            (show_warning if is_trouble(note) else show_info)(note)
+            self.report.appendPlainText(note.text)
+            (show_warning if note.level == "warning" else show_info)(note.text)
 
     def _place(self, step: stream.Step) -> float:
         """In epochs: where the last step of epoch 3 is at 3."""
@@ -335,14 +336,14 @@ class TrainWidget(QWidget):
     def _finished(self, outcome: stream.Finished) -> str:
         self._model = outcome.added or outcome.best
         refresh_models()
-        self.use_button.setEnabled(bool(self._model))
+        self.use_button.setEnabled(self._model is not None)
         for note in outcome.notes:
             self._show_note(note)
         return f"{outcome.reason.capitalize()} after {counted(outcome.epochs, 'epoch')}. {self._kept(outcome)}"
 
     def _kept(self, outcome: stream.Finished) -> str:
         if outcome.added:
-            return f"{self._best_said()} {Path(outcome.added).stem!r} is in the lists of models now."
+            return f"{self._best_said()} {outcome.added.stem!r} is in the lists of models now."
         if outcome.best:
             return f"{self._best_said()} The lists of models are as they were; the weights are in {outcome.best}."
         return "Nothing was kept."
@@ -390,19 +391,23 @@ class TrainWidget(QWidget):
 
     def use_model(self) -> None:
         """Choose the new model in every open widget that can use it."""
-        name, family = Path(self._model).stem, family_of(Path(self._model))
+        if self._model is None:
+            return
+        name, family = self._model.stem, family_of(self._model)
         if family == SHAPE_CODE:
-            said = self._choose_in(CompleteWidget, "Complete cell", family)
+            said = self._choose_in(CompleteWidget, "Complete cell", family, self._model)
         elif family in RATIO_ALONE:
             said = "of a family that tells a ratio alone: it judges by evaluate, and cannot be chosen in Segment"
         else:
-            said = self._choose_in(SegmentWidget, "Segment", family)
+            said = self._choose_in(SegmentWidget, "Segment", family, self._model)
         self.panel.status.setText(f"{name!r} is {said}.")
 
-    def _choose_in(self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str) -> str:
+    def _choose_in(
+        self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str, model: Path
+    ) -> str:
         found = [widget for widget in self._viewer.window.dock_widgets.values() if isinstance(widget, kind)]
         for widget in found:
-            widget.use(family, self._model)
+            widget.use(family, str(model))
         elsewhere = f"in {called}'s list of weights; open Plugins ▸ napari-embryo ▸ {called}"
         return f"chosen in {called}" if found else elsewhere
 
