@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,9 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow
 
 from napari_embryo import recipes, stream
-from napari_embryo.settings import (
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    ResANetSettings,
-    SegmentSettings,
-    ShapeCodeSettings,
-    TrainSettings,
-    UNetSettings,
-    VQAmodalSettings,
-)
-from napari_embryo.widgets import _recipe_form, _train_work
+from napari_embryo.families import FAMILIES, ResANetSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
+from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, SegmentSettings, TrainSettings
+from napari_embryo.widgets import _train_work
 from napari_embryo.widgets._curves import Curves, Point
 from napari_embryo.widgets._editors import ModelBox
 from napari_embryo.widgets._recipe_form import RecipeForm
@@ -223,18 +214,18 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
 
 @pytest.mark.parametrize(
     ("best", "said"),
-    [("/r/best.safetensors", "No epoch is done yet. The lists of models are as they were"), ("", "Nothing was kept")],
+    [("/r/best.safetensors", "No epoch is done yet. The lists of models are as they were"), (None, "Nothing was kept")],
 )
 def test_stopped_in_the_first_epoch_nothing_is_in_the_lists(
-    qtbot, docked, tmp_path: Path, teller, best: str, said: str
+    qtbot, docked, tmp_path: Path, teller, best: str | None, said: str
 ) -> None:
     _, widget = docked()
-    script = f'step(1, 1)\ntell(Finished(epochs=0, best_epoch=0, best="{best}", reason="stopped", added=""))\n'
+    script = f'step(1, 1)\ntell(Finished(epochs=0, best_epoch=0, best={best!r}, reason="stopped"))\n'
     begin(qtbot, widget, tmp_path, script, teller)
     finish(qtbot, widget)
     status = widget.panel.status.text()
     assert said in status
-    assert best in status
+    assert (best or "") in status
     assert "is in the lists" not in status
     assert widget.use_button.isEnabled() == bool(best)
 
@@ -638,7 +629,7 @@ def test_a_name_that_is_no_file_s_is_refused(docked) -> None:
     widget.form.folders.value = ("/a",)
     widget.form.name.setText("my/model")
     widget.run()
-    assert "Name of the model: 'my/model' came" in widget.panel.status.text()
+    assert "Name of the model: 'my/model' was given" in widget.panel.status.text()
 
 
 def test_the_recipes_that_ship_can_be_loaded(docked) -> None:
@@ -695,7 +686,7 @@ def test_families_of_cells_are_trained_as_their_recipes_say(
     docked, monkeypatch: pytest.MonkeyPatch, family: str, model: Any, start: str, recipe: str
 ) -> None:
     _, widget = docked()
-    monkeypatch.setattr(_recipe_form, "ships", lambda family: False)
+    monkeypatch.setitem(FAMILIES, family, replace(FAMILIES[family], ships=False))
     form, usual = widget.form, recipes.read(recipe)
     form.family.setCurrentIndex(form.family.findData(family))
     shown = form.value()
@@ -712,7 +703,7 @@ def test_a_shape_code_is_chosen_for_the_network_that_draws_with_it(docked) -> No
     form = widget.form
     form.family.setCurrentIndex(form.family.findData("vqamodal"))
     form.shape_code.box.refresh()
-    assert listed(form.shape_code.box) == ["that of the start, else the bundled one", "my shapes"]
+    assert listed(form.shape_code.box) == ["that of the start, or else the bundled one", "my shapes"]
     form.shape_code.value = path
     assert form.value().shape_code == path
     form.set_value(recipes.read("vqamodal-fcn"))
@@ -783,7 +774,7 @@ def test_a_baseline_is_used_with_its_family(qtbot, docked, tmp_path: Path, telle
     ("family", "said"),
     [
         ("shapecode", "'tiny' is chosen in Complete cell."),
-        ("inception", "'tiny' is of a family that tells a ratio alone"),
+        ("inception", "'tiny' cannot be used in another widget: an Inception estimates a ratio"),
     ],
 )
 def test_a_model_that_finds_nothing_is_not_chosen_in_segment(
@@ -793,11 +784,11 @@ def test_a_model_that_finds_nothing_is_not_chosen_in_segment(
     segment, complete = SegmentWidget(viewer), CompleteWidget(viewer)
     viewer.window.add_dock_widget(segment, name="Segment")
     viewer.window.add_dock_widget(complete, name="Complete cell")
-    monkeypatch.setattr(widget, "_model", str(put_model("tiny", family)))
+    monkeypatch.setattr(widget, "_model", put_model("tiny", family))
     widget.use_model()
     assert widget.panel.status.text().startswith(said)
     assert segment.form.value() == SegmentSettings()
-    assert complete.weights.value == (widget._model if family == "shapecode" else "bundled")
+    assert complete.weights.value == (str(widget._model) if family == "shapecode" else "bundled")
 
 
 def test_a_list_is_read_again_when_it_is_opened_and_keeps_what_is_chosen(qtbot) -> None:

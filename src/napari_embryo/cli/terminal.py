@@ -1,7 +1,7 @@
 """What every command says and how: the console, errors in one line, bars, options that several commands share."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -28,9 +28,10 @@ Weights = Annotated[
 DeviceOption = Annotated[Device, typer.Option(help="auto takes the graphics card where there is one.")]
 
 
-def note_line(note: Note) -> str:
-    """A note as a line that starts with its level."""
-    return f"{'warning' if note.level == 'warning' else 'note'}: {note.text}"
+def print_notes(notes: Iterable[Note], on: Console = console) -> None:
+    """Print what a user should know beside the result, a line each."""
+    for note in notes:
+        on.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 @contextmanager

@@ -20,14 +20,15 @@ from napari_embryo.cli.terminal import (
     check_out_folder,
     complain,
     console,
-    note_line,
+    print_notes,
     readable_errors,
 )
 from napari_embryo.cli.train_stream import FAILURES, add_best, follow
 from napari_embryo.data.report import counted
+from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
 from napari_embryo.notes import Note
-from napari_embryo.settings import Device, Layout, Recipe, SegmentSettings
+from napari_embryo.settings import Device, Layout, Recipe
 from napari_embryo.stream import Epoch, Finished, Step
 
 TRAININGS = Path("napari-embryo-trainings")
@@ -66,7 +67,8 @@ def train(
         str | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for a recipe with start: imagenet.")
     ] = None,
     shape_code: Annotated[
-        str | None, typer.Option(help="Shape code for vqamodal: a model of yours, or a file; instead of the recipe's.")
+        str | None,
+        typer.Option(help="Shape code to draw cells with: one of your models or a file, instead of the recipe's."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the folder.")] = False,
     stream: Annotated[
@@ -157,7 +159,7 @@ def _as_long_as(folder: Path, asked: Recipe) -> Recipe:
     epochs, others = book.read(folder / "recipe.yaml").training.epochs, asked.training.epochs
     if epochs != others:
         said = f"up to epoch {epochs}, as when this training began; the recipe says {others}; --epochs changes it"
-        console.print(note_line(Note("info", said)), markup=False)
+        print_notes([Note("info", said)])
     return book.changed(asked, {"training.epochs": epochs})
 
 
@@ -243,7 +245,7 @@ class Teller:
         for note in notes:
             if note not in self._told:
                 self._told.add(note)
-                self.bar.console.print(note_line(note), markup=False)
+                print_notes([note], self.bar.console)
 
 
 def epoch_line(epoch: Epoch) -> str:
@@ -262,23 +264,17 @@ def said(numbers: Mapping[str, float]) -> str:
 
 
 def _say_how_to_go_on(outcome: Finished, folder: Path, recipe: Recipe) -> None:
-    can_be_used = outcome.best is not None and recipe.model.family not in _DRAW_NOTHING
-    use = (f"use the best: {_use(str(outcome.best), recipe)}",) if can_be_used else ()
+    best = [] if outcome.best is None else [str(outcome.best)]
     for line in (
-        f"stopped after {counted(outcome.epochs, 'whole epoch')}; best and last weights are in {folder}",
-        f"go on: napari-embryo train --resume --out {folder}",
-        *use,
+        f"stopped after {counted(outcome.epochs, 'whole epoch')}; the best and the last weights are in {folder}",
+        f"resume it: napari-embryo train --resume --out {folder}",
+        *(
+            []
+            if outcome.best is None
+            else [f"or take the best weights so far and {_use_of(str(outcome.best), recipe)}"]
+        ),
     ):
         console.print(line, markup=False)
-
-
-_DRAW_NOTHING = ("inception", "shapecode")
-
-
-def _use(weights: str, recipe: Recipe) -> str:
-    family = recipe.model.family
-    named = "" if family == SegmentSettings().family else f"--family {family} "
-    return f"napari-embryo segment {named}--weights {weights} IMAGES"
 
 
 def _say_how_to_use(outcome: Finished, added: Path | None, recipe: Recipe) -> None:
@@ -293,9 +289,6 @@ def _say_how_to_use(outcome: Finished, added: Path | None, recipe: Recipe) -> No
 
 
 def _use_of(model: str, recipe: Recipe) -> str:
-    """What the new model is good for; not all of them draw."""
-    if recipe.model.family == "inception":
-        return f"{model} tells a fragmentation ratio and draws nothing: it cannot be used to segment"
-    if recipe.model.family == "shapecode":
-        return f"draw cells with it: napari-embryo train vqamodal-from-imagenet --shape-code {model}"
-    return f"use them: {_use(model, recipe)}"
+    """What the new model is good for; not every model draws."""
+    family = FAMILIES[recipe.model.family]
+    return family.caveat or f"use it: {family.use.format(model=model)}"

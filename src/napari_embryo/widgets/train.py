@@ -7,7 +7,6 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
-from napari.utils.notifications import show_info, show_warning
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtGui import QFontDatabase
@@ -22,30 +21,29 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_embryo import notes, recipes, render, stream
+from napari_embryo import library, recipes, render, stream
 from napari_embryo.data.report import counted
+from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
 from napari_embryo.io.cells import RESULT
+from napari_embryo.notes import Note
 from napari_embryo.settings import Recipe
 from napari_embryo.widgets._cells import colormap as cell_colors
 from napari_embryo.widgets._curves import Curves, Point, scores_said
-from napari_embryo.widgets._editors import PathEditor, family_of, refresh_models
-from napari_embryo.widgets._form import Note, Scrolled, form_layout
+from napari_embryo.widgets._editors import PathEditor, refresh_models
+from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout
 from napari_embryo.widgets._layers import colormap
 from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import SampleMaker, user_folder
 from napari_embryo.widgets._train_panel import CloseGuard, TrainPanel
 from napari_embryo.widgets._train_process import Child, total_loss
 from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
-from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, tell
+from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, show, tell
 from napari_embryo.widgets.complete import CompleteWidget
 from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_devices
 
 DOCK = "Train (napari-embryo)"
 """What napari calls the dock when it opens it from the menu."""
-SHAPE_CODE = "shapecode"
-RATIO_ALONE = ("inception",)
-"""Families that Segment cannot use."""
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -113,11 +111,11 @@ class TrainWidget(QWidget):
         self._recipe, self._out = Recipe(), Path()
         self._model: Path | None = None
         self._worst: tuple[str, ...] = ()
-        self._told: set[notes.Note] = set()
+        self._told: set[Note] = set()
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
-        self.about_best = Note("The curves appear with the first steps.")
+        self.about_best = NoteLabel("The curves appear with the first steps.")
         self.runs = PathEditor("Folder for training runs")
         self.runs.value = str(user_folder("runs"))
         self.check_panel = _side_panel("Check data", "Checking the data", self.check)
@@ -146,7 +144,7 @@ class TrainWidget(QWidget):
         whole = QVBoxLayout(self)
         whole.addWidget(self.tabs, stretch=1)
         whole.addWidget(self.panel)
-        whole.addWidget(Note(RESEARCH_USE))
+        whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def _pictures(self) -> Sequence[QWidget]:
@@ -157,7 +155,7 @@ class TrainWidget(QWidget):
         self.report.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.report.setPlaceholderText("Check data says what is found, what is left out and how it is split.")
         self.report.setMinimumHeight(130)
-        heading = Note("<b>From layers open in napari</b>")
+        heading = NoteLabel("<b>From layers open in napari</b>")
         return self.form.data, heading, self.samples, self.check_panel, self.report
 
     def _network(self) -> Sequence[QWidget]:
@@ -311,12 +309,12 @@ class TrainWidget(QWidget):
             case stream.Resumed():
                 self.panel.set_paused(False)
 
-    def _show_note(self, note: notes.Note) -> None:
+    def _show_note(self, note: Note) -> None:
         """Show a note once: at the end a training reports all of them again."""
         if note not in self._told:
             self._told.add(note)
             self.report.appendPlainText(note.text)
-            (show_warning if note.level == "warning" else show_info)(note.text)
+            show([note])
 
     def _place(self, step: stream.Step) -> float:
         """In epochs: where the last step of epoch 3 is at 3."""
@@ -393,14 +391,14 @@ class TrainWidget(QWidget):
         """Choose the new model in every open widget that can use it."""
         if self._model is None:
             return
-        name, family = self._model.stem, family_of(self._model)
-        if family == SHAPE_CODE:
-            said = self._choose_in(CompleteWidget, "Complete cell", family, self._model)
-        elif family in RATIO_ALONE:
-            said = "of a family that tells a ratio alone: it judges by evaluate, and cannot be chosen in Segment"
+        family = FAMILIES[library.family_of(self._model) or self._recipe.model.family]
+        if family.draws:
+            said = f"is {self._choose_in(SegmentWidget, 'Segment', family.name, self._model)}"
+        elif family.has_shape_code:
+            said = f"is {self._choose_in(CompleteWidget, 'Complete cell', family.name, self._model)}"
         else:
-            said = self._choose_in(SegmentWidget, "Segment", family, self._model)
-        self.panel.status.setText(f"{name!r} is {said}.")
+            said = f"cannot be used in another widget: {family.caveat}"
+        self.panel.status.setText(f"{self._model.stem!r} {said}.")
 
     def _choose_in(
         self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str, model: Path
