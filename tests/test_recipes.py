@@ -522,7 +522,9 @@ def test_nothing_to_resume(tiny: Recipe, tmp_path: Path) -> None:
         finish(recipes.run(prepared, tmp_path / "wrong", resume=True))
     recipes.write(tmp_path / "recipe.yaml", prepared.recipe)
     run = recipes.run(prepared, tmp_path, resume=True)
-    assert "begins anew" in next(run).item
+    note = next(run).item
+    assert note.level == "warning"
+    assert "starts from the beginning" in note.text
     assert finish(run).epochs == 2
 
 

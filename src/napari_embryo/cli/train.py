@@ -264,16 +264,13 @@ def said(numbers: Mapping[str, float]) -> str:
 
 
 def _say_how_to_go_on(outcome: Finished, folder: Path, recipe: Recipe) -> None:
-    best = [] if outcome.best is None else [str(outcome.best)]
-    for line in (
+    lines = [
         f"stopped after {counted(outcome.epochs, 'whole epoch')}; the best and the last weights are in {folder}",
         f"resume it: napari-embryo train --resume --out {folder}",
-        *(
-            []
-            if outcome.best is None
-            else [f"or take the best weights so far and {_use_of(str(outcome.best), recipe)}"]
-        ),
-    ):
+    ]
+    if outcome.best is not None:
+        lines.append(f"or take the best weights so far and {_use_of(str(outcome.best), recipe)}")
+    for line in lines:
         console.print(line, markup=False)
 
 
