@@ -28,12 +28,6 @@ Weights = Annotated[
 DeviceOption = Annotated[Device, typer.Option(help="auto takes the graphics card where there is one.")]
 
 
-def print_notes(notes: Iterable[Note], on: Console = console) -> None:
-    """Print what a user should know beside the result, a line each."""
-    for note in notes:
-        on.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
-
-
 @contextmanager
 def readable_errors() -> Iterator[None]:
     """What the user can mend becomes one line and exit code 2."""
@@ -140,6 +134,12 @@ def writing(path: Path) -> Iterator[None]:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+def print_notes(notes: Iterable[Note], on: Console = console) -> None:
+    """Print what a user should know beside the result, a line each."""
+    for note in notes:
+        on.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def bar() -> Bar:
