@@ -1,6 +1,7 @@
 """What comes of one picture, and of one image."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,12 @@ class PlaneResult:
 
 @dataclass(frozen=True, eq=False)
 class ImageResult:
-    """One image is done: the rows of its table, or why it could not be done."""
+    """One image is done: the rows of its table and the files that were written, or why it could not be done."""
 
     image: EmbryoImage
     rows: list[Row]
     reason: str | None = None
+    files: tuple[Path, ...] = ()
 
 
 def picture_said(image: EmbryoImage, index: Index, total: int) -> str:
