@@ -4,6 +4,7 @@ Numbers that are not finite travel as ``"NaN"``, ``"Infinity"`` and ``"-Infinity
 """
 
 import json
+from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
