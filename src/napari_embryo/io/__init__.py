@@ -15,6 +15,7 @@ from napari_embryo.io.opening import open_image, open_layers, open_plan, read_im
 from napari_embryo.io.pixels import to_gray
 from napari_embryo.io.plan import OpenPlan, plan_file
 from napari_embryo.io.planned import Focus, Gaps, OpenChoices, PlannedImage
+from napari_embryo.io.private import without_folders
 
 __all__ = [
     "SUFFIXES",
@@ -57,6 +58,7 @@ __all__ = [
     "sharpness",
     "to_gray",
     "to_napari",
+    "without_folders",
     "write_csv_atomic",
     "write_layer",
     "write_ome_tiff",
