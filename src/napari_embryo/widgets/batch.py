@@ -37,7 +37,7 @@ from napari_embryo.io import LayerData
 from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import BatchSettings, SegmentSettings
 from napari_embryo.widgets._batch_table import TO_DO, BatchTable
-from napari_embryo.widgets._editors import BUNDLED, DeviceEditor, NamesEditor, PathEditor, WeightsEditor
+from napari_embryo.widgets._editors import BUNDLED, DeviceEditor, NamesEditor, PathEditor, WeightsEditor, narrow
 from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout, guard_wheel, make_editor, tooltip
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, tell
@@ -142,13 +142,15 @@ class BatchWidget(QWidget):
         self.weights, self.device = WeightsEditor(), DeviceEditor(self._look_for_devices)
         schema = SegmentSettings.model_json_schema()["properties"]
         self.views: Any = make_editor(SegmentSettings, "views", schema["views"])
-        self.overlays, self.maps = QCheckBox("overlay pictures"), QCheckBox("attention maps (large)")
+        self.overlays, self.maps = QCheckBox("overlays"), QCheckBox("attention maps")
         self.grouping: Any = ComboBox(choices=[(said, name) for name, said in GROUPING.items()])
         self.focus: Any = ComboBox(choices=[(said, name) for name, said in FOCUS.items()])
         self.pixel_size = QLineEdit()
         self.table, self.rows = BatchTable(self), QTableView()
         self.panel, self.said = RunPanel("Batch", self.start), NoteLabel()
         self.retry_button, self.sheet_button = QPushButton("Retry failed"), QPushButton("Contact sheet")
+        for box in (self.family, self.grouping, self.focus, self.views):
+            narrow(box.native)
         self._lay_out()
         self._connect()
         self._follow_family(self.family.value)
@@ -161,9 +163,9 @@ class BatchWidget(QWidget):
         fields = QWidget()
         rows = form_layout(fields)
         for label, widget, about in (
-            ("Images in", self.source.native, "Folder of images; the folders in it are searched, too."),
+            ("Images", self.source.native, "Folder of images; the folders in it are searched, too."),
             ("Only", self.include.native, "Names or patterns such as *.png, day5/*; empty: every image."),
-            ("Results in", self.out.native, "Folder for the results; the same folder again resumes."),
+            ("Results", self.out.native, "Folder for the results; the same folder again resumes."),
             ("Family", self.family.native, "Family of networks."),
             ("Weights", self.weights.native, "The bundled weights, or a model of yours."),
             ("Device", self.device.native, "auto uses the graphics card if there is one."),
@@ -178,8 +180,8 @@ class BatchWidget(QWidget):
             ("Not", self.exclude.native, "No files that match one of these patterns."),
             ("Files are", self.grouping.native, "Which files of a folder are one image."),
             ("Of planes", self.focus.native, "What is used of focal planes."),
-            ("µm per pixel", self.pixel_size, "Used instead of what the files say; one number or height x width."),
-            ("Views averaged", self.views.native, SegmentSettings.model_fields["views"].description or ""),
+            ("µm/pixel", self.pixel_size, "Used instead of what the files say; one number or height x width."),
+            ("Views", self.views.native, SegmentSettings.model_fields["views"].description or ""),
             ("Write", self.overlays, "A picture of each image with what was found drawn over it."),
             ("", self.maps, "Attention maps take ten times the room of everything else."),
         ):
