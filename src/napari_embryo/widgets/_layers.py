@@ -15,7 +15,7 @@ from napari_embryo.image import AXES, EmbryoImage
 from napari_embryo.io import LayerData, from_napari, to_gray
 from napari_embryo.io.cells import RESULT, ROWS
 from napari_embryo.io.layers import NAMESPACE
-from napari_embryo.io.pixels import LazyPlanes
+from napari_embryo.io.lazy import LazyPlanes
 from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 Index = tuple[int, ...]
