@@ -65,9 +65,9 @@ def from_palette(indices: Array, colors: Array) -> Array:
         (3, N), 16 bit as TIFF has them, or 8 bit as some programs write.
     """
     eight_bit = (colors // 256 if colors.max(initial=0) > 255 else colors).astype(np.uint8)
-    if is_gray(colors):
-        return eight_bit[0][indices]
-    return np.ascontiguousarray(eight_bit.T)[indices]
+    entries = eight_bit[0] if is_gray(colors) else np.ascontiguousarray(eight_bit.T)
+    shown: Array = entries[indices]
+    return shown
 
 
 def is_gray(colors: Array) -> bool:

@@ -127,6 +127,7 @@ def upright_picture(image: Any) -> Array:
     """
     from PIL import ImageOps
 
+    image.load()  # Pillow turns a TIFF while it loads it, and no longer says then how it was
     return np.array(in_plain_mode(ImageOps.exif_transpose(image)))
 
 

@@ -118,12 +118,13 @@ def _generic_header(path: Path, tiff: "TiffFile", index: int) -> Header:
     is_whole = bool(look.channels) or not re.fullmatch(r"[^YXS]*(YXS?|SYX)", letters) or series.keyframe.is_volumetric
     header = _reordered(path, letters, series.shape, look) if is_whole else _in_order(path, letters, series, look)
     others = tuple(sorted(_files(series) - {path.resolve()}))
+    header = header if is_whole else _turned(header, orientation)
     return replace(
-        header if is_whole else _turned(header, orientation),
+        header,
         series=index,
         title=series.name if len(tiff.series) > 1 and series.kind == "ome" else "",
         other_files=others,
-        notes=_missing_pages(series),
+        notes=(*header.notes, *_missing_pages(series)),
     )
 
 

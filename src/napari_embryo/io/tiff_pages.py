@@ -134,4 +134,4 @@ def _name(photometric: Any) -> str:
 def orientation_of(page: "TiffPage") -> int:
     """1 to 8; 1 where the page does not say."""
     value = page.tags.valueof("Orientation", 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1

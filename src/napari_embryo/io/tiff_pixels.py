@@ -80,7 +80,9 @@ def _read_page(header: Header, tiff: "TiffFile", series: "TiffPageSeries", look:
     page = series[number]
     if page is None:
         raise ValueError(f"page {number + 1} is missing")
-    check_expansion(header.path, page, series.keyframe)
+    if page.parent.filehandle.closed:  # one of several files that make up the series
+        page.parent.filehandle.open()
+    check_expansion(Path(page.parent.filehandle.path), page, series.keyframe)
     if _is_packed(series.keyframe):
         return _picture(header, series.keyframe, look, _unpacked(page, series.keyframe))
     try:
@@ -143,11 +145,14 @@ def _with_pillow(path: Path, page: "TiffPage | TiffFrame", keyframe: "TiffPage",
     if wanted is None or look.channels or not isinstance(page.index, int):
         return None
     is_inverted_16_bit = wanted == "I;16" and int(keyframe.photometric) == MINISWHITE
-    with Image.open(path) as image:
-        image.seek(page.index)
-        if is_inverted_16_bit or (wanted == "I;16" and image.mode != "I;16"):
-            return None
-        return np.array(image if image.mode == wanted else image.convert(wanted))
+    try:
+        with Image.open(path) as image:
+            image.seek(page.index)
+            if is_inverted_16_bit or (wanted == "I;16" and image.mode != "I;16"):
+                return None
+            return np.array(image if image.mode == wanted else image.convert(wanted))
+    except (OSError, EOFError):
+        return None
 
 
 # --- bombs ----------------------------------------------------------------------------------------------------------
