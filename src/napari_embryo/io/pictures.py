@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from napari_embryo.io.atomic import PROGRAM
 from napari_embryo.io.colors import upright
-from napari_embryo.io.errors import complaint
-from napari_embryo.io.header import TIFF, Header
+from napari_embryo.io.errors import complaint, decoding
+from napari_embryo.io.header import PICTURE, TIFF, Header, Role
 from napari_embryo.io.tiff_pages import PALETTE
 
 Array = npt.NDArray[Any]
@@ -38,8 +38,8 @@ def picture_header(path: Path) -> tuple[Header, ...]:
         notes = [*_notes(path, samples, orientation, n_frames > 1 and not frames)]
     shape = (*frames, *hw, samples)[: None if samples > 1 else -1]
     axes = "T" * len(frames) + "YXS"[: 2 if samples == 1 else 3]
-    role = "result" if is_result else "picture"
-    return (Header(path, shape, axes, dtype, notes=tuple(notes), role=role, orientation=orientation),)  # type: ignore[arg-type]
+    role: Role = "result" if is_result else "picture"
+    return (Header(path, shape, axes, dtype, notes=tuple(notes), role=role, orientation=orientation),)
 
 
 def _is_animation(image: Any) -> bool:
@@ -145,8 +145,14 @@ def palette_indices(path: Path | str) -> Array | None:
         (Y, X), upright.
     """
     path = Path(path)
-    if path.suffix.lower() in TIFF:
-        return _tiff_indices(path)
+    suffix = path.suffix.lower()
+    if suffix not in (*TIFF, *PICTURE):
+        return None
+    with decoding(path):
+        return _tiff_indices(path) if suffix in TIFF else _picture_indices(path)
+
+
+def _picture_indices(path: Path) -> Array | None:
     from PIL import Image
 
     with Image.open(path) as image:
