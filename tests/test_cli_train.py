@@ -186,8 +186,8 @@ def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path
     [
         ((), "no recipe came; name a .yaml file"),
         (("--resume",), "--resume came without a folder"),
-        (("--resume", "--out", "nowhere"), "nowhere: there is no training to go on with"),
-        (("unet-baseline", "--resume", "--out", "nowhere"), "nowhere: there is no training to go on with"),
+        (("--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
+        (("unet-baseline", "--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
     ],
 )
 def test_what_there_is_to_train_has_to_be_said(

@@ -736,9 +736,9 @@ def test_a_stopped_run_goes_on_from_its_last_whole_epoch(
         ({"run": recipe(augmentation=Augmentation(flips=False))}, "augmentation.flips: True then, False now"),
         ({"model": parts}, "another one|model"),
         ({"samples": drawn([0, 1, 2, 3, 4, 9])}, r"training pictures: 1 gone, such as drawn/e5, 1 new"),
-        ({"samples": [*drawn(range(5)), redrawn(5)]}, r"\(changed since, picture or drawing: drawn/e5\)"),
+        ({"samples": [*drawn(range(5)), redrawn(5)]}, r"\(image or annotation changed since: drawn/e5\)"),
         ({"samples": [redrawn(seed) for seed in range(6)]}, "changed .* drawn/e0, drawn/e1, drawn/e2 and 3 more"),
-        ({"run": recipe(epochs=1)}, "one of 2 epochs, 1 came; say as many or more"),
+        ({"run": recipe(epochs=1)}, "for 2 epochs, but 1 were given; give as many or more"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -782,7 +782,9 @@ def test_more_epochs_than_at_first(samples: list[Sample], validation: list[Sampl
     finish(train(tiny(), samples, validation, recipe(epochs=4), tmp_path / "whole"))
     assert [e.epoch for e in epochs(told)] == [3, 4]
     notes = [p.item for p in told if isinstance(p.item, str)]
-    assert notes == ["going on to 4 epochs instead of 2: from epoch 3 the learning rate is that of a training of 4"]
+    assert notes == [
+        "extending to 4 epochs instead of 2: from epoch 3 on, the learning rate is that of a run of 4 epochs"
+    ]
     assert outcome.notes == (*notes,)
     rates = [[row["learning_rate"] for row in rows(tmp_path / name)[2:]] for name in ("longer", "whole")]
     assert rates[0] == rates[1]
@@ -803,10 +805,10 @@ def test_another_computer_may_go_on(
 @pytest.mark.parametrize(
     ("content", "error", "said"),
     [
-        (None, FileNotFoundError, "no training to go on with"),
-        (lambda whole: whole[: len(whole) // 2], ValueError, "not a whole file"),
-        (lambda whole: whole[:5], ValueError, "not a whole file"),
-        (lambda whole: b"", ValueError, "not a whole file"),
+        (None, FileNotFoundError, "no training to resume"),
+        (lambda whole: whole[: len(whole) // 2], ValueError, "incomplete file"),
+        (lambda whole: whole[:5], ValueError, "incomplete file"),
+        (lambda whole: b"", ValueError, "incomplete file"),
     ],
     ids=["none", "half", "five bytes", "empty"],
 )
@@ -824,7 +826,7 @@ def test_no_state_to_resume_from(
 def test_an_ordinary_checkpoint_is_no_state(samples: list[Sample], tmp_path: Path) -> None:
     finish(train(tiny(), samples, [], recipe(epochs=1), tmp_path))
     (tmp_path / "state.safetensors").write_bytes((tmp_path / "last.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="not the state of a training"):
+    with pytest.raises(ValueError, match="not a training state"):
         next(train(tiny(), samples, [], recipe(epochs=1), tmp_path, resume=True))
 
 
@@ -984,7 +986,7 @@ def test_float16_is_refused_for_use_on_a_processor(samples: list[Sample], tmp_pa
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 def test_float16_is_refused_where_it_cannot_be_trained_in(device: str) -> None:
-    with pytest.raises(ValueError, match=r"'float16' came.*use 'bfloat16' or 'float32'"):
+    with pytest.raises(ValueError, match=r"'float16' cannot.*use 'bfloat16' or 'float32'"):
         engine.training_precision("float16", torch.device(device))
 
 
@@ -1017,7 +1019,7 @@ def test_out_of_memory_goes_on_in_smaller_parts(
     run = recipe(batch_size=6, frozen_batch_norm=True)
     told, outcome = finish(train(greedy, samples, validation, run, tmp_path / "greedy"))
     notes = [p.item for p in told if isinstance(p.item, str)]
-    assert notes[:2] == [f"out of memory on cpu: going on with {n} pictures at a time" for n in (3, 1)]
+    assert notes[:2] == [f"out of memory on cpu: splitting batches into parts of {n}" for n in (3, 1)]
     assert "batch normalization keeps its statistics" in notes[2]
     assert list(outcome.notes) == notes
     plenty, _ = finish(train(without_dropout(parts()), samples, validation, run, tmp_path / "plenty"))
@@ -1029,7 +1031,7 @@ def test_out_of_memory_goes_on_in_smaller_parts(
 def test_out_of_memory_for_one_picture_is_the_end(samples: list[Sample], tmp_path: Path) -> None:
     model = Greedy(0, OUT_OF_MEMORY["cuda"])
     before = state(model)
-    with pytest.raises(MemoryError, match="for a single picture; choose a smaller input"):
+    with pytest.raises(MemoryError, match="for a single image; choose a smaller input"):
         list(train(model, samples, [], recipe(), tmp_path))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -1063,7 +1065,7 @@ def test_a_full_disk_says_so_and_leaves_the_files_whole(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(
-        OSError, match=r"up to epoch 2 could not be saved \(No space left on device\).*resume"
+        OSError, match=r"the weights of epoch 2 could not be saved \(No space left on device\).*resume"
     ) as caught:
         list(running)
     assert caught.value.errno == 28
@@ -1092,4 +1094,4 @@ def test_the_start_is_judged_and_a_worse_end_is_said(
     notes = [p.item for p in told if isinstance(p.item, str)]
     assert notes == ["before training: IoU ICM 0.900; mean 0.900"]
     assert outcome.best_epoch == 2
-    assert "the best scores 0.600, the start 0.900" in outcome.notes[-1]
+    assert "the best epoch scores 0.600, the start 0.900" in outcome.notes[-1]

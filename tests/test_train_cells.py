@@ -362,7 +362,7 @@ def test_a_shape_code_is_trained_and_goes_on_to_the_bit(tmp_path: Path, codebook
 
 
 def test_a_shape_code_learns_as_a_whole(samples: list[Sample], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"parts: 'decoder' came, but this network .* has no encoder; use 'all'"):
+    with pytest.raises(ValueError, match=r"parts: 'decoder' was given, but this network .* has no encoder; use 'all'"):
         finish(train(models.build(TINY_CODE), samples, [], recipe(TINY_CODE, parts="decoder"), tmp_path))
 
 

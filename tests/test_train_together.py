@@ -155,9 +155,9 @@ CUDA = SimpleNamespace(type="cuda")
 @pytest.mark.parametrize(
     ("settings", "cards", "said"),
     [
-        ({"devices": 3, "batch_size": 2, "frozen_batch_norm": True}, None, "3 came, but a batch has 2 pictures"),
-        ({"devices": 2}, None, "do not share the statistics.*frozen_batch_norm: true"),
-        ({"devices": 2}, 1, "devices: 2 came, but of 'cuda' there is 1 here; say 1 or fewer"),
+        ({"devices": 3, "batch_size": 2, "frozen_batch_norm": True}, None, "3 was given, but a batch has 2 images"),
+        ({"devices": 2}, None, "cannot be shared.*frozen_batch_norm: true"),
+        ({"devices": 2}, 1, "devices: 2 was given, but this computer has 1 of type 'cuda'; use 1 or fewer"),
     ],
 )
 def test_devices_that_cannot_share_are_refused(
@@ -180,7 +180,7 @@ def test_more_cards_than_there_are_are_refused_before_a_picture_is_read(
     monkeypatch.setattr(recipes, "prepare", lambda _: pytest.fail("pictures were read"))
     done = CliRunner().invoke(cli.app, ["train", str(written), "--out", str(tmp_path / "out"), "--devices", "4"])
     assert done.exit_code == 2
-    assert "devices: 4 came, but of 'cuda' there is 2 here" in done.output
+    assert "devices: 4 was given, but this computer has 2 of type 'cuda'" in done.output
     assert not (tmp_path / "out").exists()
 
 
@@ -192,7 +192,7 @@ def test_two_trainings_in_one_folder(samples: list[Sample], tmp_path: Path) -> N
     first = train(tiny(), samples, [], recipe(), tmp_path)
     next(first)
     for resume in (False, True):
-        with pytest.raises(ValueError, match=f"a training is going on there \\(process {os.getpid()} on "):
+        with pytest.raises(ValueError, match=f"a training is in progress there \\(process {os.getpid()} on "):
             next(train(tiny(), samples, [], recipe(), tmp_path, resume=resume))
     first.close()
     assert names(tmp_path) == ["best.safetensors", "last.safetensors", "state.safetensors"]
@@ -239,7 +239,7 @@ def test_too_small_a_disk_is_refused_with_numbers(
     """As many as are needed suffice: what is written fits into what was asked for."""
     free = 1_000_000
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    with pytest.raises(OSError, match=r"1 MB are free, the checkpoints need [2-9] MB; make room") as caught:
+    with pytest.raises(OSError, match=r"1 MB are free, but the checkpoints need [2-9] MB; free") as caught:
         next(train(tiny(), samples, [], recipe(), tmp_path / "new" / "out"))
     assert not (tmp_path / "new").exists()
     needed = int(re.search(r"need (\d+) MB", str(caught.value))[1]) * 1_000_000  # type: ignore[index]
@@ -273,5 +273,5 @@ def test_a_folder_that_cannot_be_written_is_refused_before_a_picture_is_read(
     samples: list[Sample], tmp_path: Path, place: Callable[[Path], Path]
 ) -> None:
     unread = Sample("e0", "e0", "memory", lambda: pytest.fail("it was read"))
-    with pytest.raises(OSError, match=r"out: nothing can be written there \(.+\); name another folder"):
+    with pytest.raises(OSError, match=r"out: cannot write there \(.+\); name another folder"):
         next(train(tiny(), [unread], [], recipe(), place(tmp_path)))

@@ -146,7 +146,7 @@ for done in range(11, 21):
 epoch(2, best=False)
 tell(Finished(
     epochs=2, best_epoch=1, best="best", reason="finished", added="/models/tiny.safetensors",
-    notes=("before training: IoU ICM 0.500; mean 0.500", "no epoch came up to the start"),
+    notes=("before training: IoU ICM 0.500; mean 0.500", "no epoch beat the starting weights"),
 ))
 """
 
@@ -195,7 +195,7 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
     notes = {
         "out of memory: going on with batches of 4": "warning",
         "before training: IoU ICM 0.500; mean 0.500": "info",
-        "no epoch came up to the start": "warning",
+        "no epoch beat the starting weights": "warning",
     }
     assert widget.report.toPlainText().splitlines() == ["6 pictures of 6 embryos", *notes]
     assert [(str(n.message), n.severity.value) for n in notification_manager.records] == list(notes.items())

@@ -1,4 +1,4 @@
-"""Training: a generator on a page."""
+"""Training as a generator."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -27,23 +27,23 @@ def train(
     resume: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, Outcome]:
-    """Train ``model`` in place; stop iterating to stop, which keeps the best and the present weights.
+    """Train ``model`` in place; stop iterating to end early, which keeps the best and the current weights.
 
     Parameters
     ----------
     model
-        A network of the library, as it shall start.
+        A network of this package with its initial weights.
     training, validation
-        What to learn from, and what to judge by. Without validation the latest epoch counts as the best. A shape code
-        learns from every cell of the pictures on its own.
+        Samples to learn from and samples to validate on. Without validation the latest epoch counts as the best. A
+        shape code learns from every cell separately.
     recipe
         Its ``preprocessing``, ``augmentation``, ``training`` and ``data.repeats`` are used.
     out
         Folder for ``best.safetensors``, ``last.safetensors``, ``history.csv`` and ``state.safetensors``.
     resume
-        Go on after the last finished epoch in ``out``, as if nothing had happened (to the bit on a processor).
+        Continue after the last finished epoch in ``out`` as if never interrupted (bit-identical on a processor).
     provenance
-        What a model card needs, for the checkpoints.
+        Information for a model card, stored in the checkpoints.
 
     Yields
     ------
@@ -53,22 +53,22 @@ def train(
     Returns
     -------
     Outcome
-        How it ended, and where the checkpoints are.
+        Best epoch and paths of the checkpoints.
 
     Raises
     ------
     ValueError
-        When there is nothing to learn from, a name is not known, the run in ``out`` is another one or still going on,
-        or there are fewer devices than asked for.
+        If there is nothing to learn from, a name is unknown, ``out`` holds a different run or one still in progress,
+        or fewer devices are available than requested.
     FileNotFoundError
-        When there is no run to resume.
+        If there is no run to resume.
     FloatingPointError
-        When a loss is not finite; names the pictures. The network is what it was before the step, the files are those
-        of the last epoch.
+        If a loss is not finite; the message names the images. The network is left as it was before the step, and the
+        files are those of the last finished epoch.
     MemoryError
-        When memory is too short even for one picture.
+        If memory does not suffice even for one image.
     OSError
-        When the files cannot be written; those of the epoch before are whole.
+        If the files cannot be written; those of the previous epoch remain intact.
     """
     training, validation = (loader.visits_of(model, samples) for samples in (training, validation))
     with run_folder.claimed(out), team(model, training, recipe) as cards:
@@ -99,9 +99,9 @@ def _epochs(run: Run) -> Generator[Progress, None, Outcome]:
 
 
 def stopped(out: Path) -> Outcome:
-    """What a run that was stopped (its generator closed, or its process killed) has left in its folder.
+    """What a stopped run (generator closed or process killed) left in its folder.
 
-    Where it was stopped before it began, that is nothing: no epoch, and no such files.
+    If it was stopped before it began there is nothing: no epoch and no files.
     """
     files = Files(out)
     journal = read_journal(files) if files.state.is_file() else Journal()

@@ -1,4 +1,4 @@
-"""What is learned in which order and how fast: the part of a run that every card goes through."""
+"""The part of a run that every device executes: which samples are learned, in which order and how fast."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -29,14 +29,14 @@ class Course:
     training, recipe
         As in :func:`napari_embryo.train.train`.
     team
-        The cards it learns with.
+        The devices that train together.
 
     Attributes
     ----------
     visited
-        Every picture as many times as an epoch visits it.
+        Every sample, as many times as an epoch visits it.
     steps
-        How many are done.
+        Number of steps done.
     """
 
     def __init__(self, model: Network, training: Sequence[Sample], recipe: Recipe, team: Team = ALONE) -> None:
@@ -49,16 +49,16 @@ class Course:
 
     @property
     def total(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps in the whole run."""
         return self.settings.epochs * self.steps_per_epoch
 
     @property
     def epoch(self) -> int:
-        """The one under way, or the next one, from 1."""
+        """The epoch in progress or the next one, counted from 1."""
         return self.steps // self.steps_per_epoch + 1
 
     def level(self) -> None:
-        """Every card goes on from where the first one is."""
+        """Bring every device to the state of the first one."""
         learner, is_first = self.learner, self.team.rank == 0
         if self.team.size == 1:
             return
@@ -80,7 +80,7 @@ class Course:
         }
 
     def batches(self) -> Source:
-        """Those of all epochs to come, this card's part of each, prepared ahead."""
+        """Part of this device in every batch still to come, prepared ahead of time."""
         recipe, seed = self.recipe, self.settings.seed
         items = items_for(self.learner.model, self.visited, recipe.preprocessing, recipe.augmentation, seed)
         visits = (
@@ -91,12 +91,12 @@ class Course:
         return loader.prepared(items, visits, self.settings.workers)
 
     def step(self, source: Source) -> Step:
-        """Learn from the next batch.
+        """Train on the next batch.
 
         Raises
         ------
         FloatingPointError
-            When a loss is not finite; names the pictures.
+            If a loss is not finite; the message names the images.
         """
         start = time.perf_counter()
         self.team.call()
@@ -125,7 +125,7 @@ class Course:
 
 
 def _on_processor(state: Any) -> Any:
-    """The same nest of dicts and lists, its tensors where every process can read them."""
+    """A copy of nested dicts and lists with every tensor on the processor, where all processes can read it."""
     if isinstance(state, torch.Tensor):
         return state.detach().cpu()
     if isinstance(state, dict):

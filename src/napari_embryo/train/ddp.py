@@ -1,4 +1,4 @@
-"""Cards that learn together: each one its part of every batch, their gradients added up."""
+"""Devices that train together: each computes its part of every batch, and the gradients are added up."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,39 +11,39 @@ from torch import distributed, nn
 T = TypeVar("T")
 
 FAILURES = (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError)
-"""What a step can end with; it ends with it on every card."""
+"""Errors a step can raise; one raised on one device is raised on all."""
 
 
 class Team:
-    """The cards of a training, as one of them sees them; alone where nothing is said.
+    """The devices of a training run as seen by one of them; a single device by default.
 
     Parameters
     ----------
     rank
-        Which of them this is; 0 judges, writes and tells.
+        Number of this device; device 0 validates, writes files and reports.
     size
-        How many there are. Of more than one, the process group has to be joined already.
+        How many devices there are. If more than one, the process group must already be initialized.
     pipes
-        Of the first card, to the processes that wait to be called.
+        On the first device: pipes to the processes waiting for work.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, pipes: Sequence[Connection] = ()) -> None:
         self.rank, self.size, self._pipes = rank, size, pipes
-        # Words go over the processor: small, and whoever waits for them learns of a process that has ended.
+        # Messages go through the processor: they are small, and a waiting process notices when another one has ended.
         self._words: Any = distributed.new_group(backend="gloo") if size > 1 else None
 
     def part(self, batch: Sequence[T]) -> Sequence[T]:
-        """What this card learns of a batch: neighbors, nearly as many as every other."""
+        """Contiguous part of a batch for this device; all parts are nearly equal in size."""
         start, end = (len(batch) * rank // self.size for rank in (self.rank, self.rank + 1))
         return batch[start:end]
 
     def call(self) -> None:
-        """Have the others do what this card does next.
+        """Have the other devices do what this one does next.
 
         Raises
         ------
         ChildProcessError
-            When one has ended.
+            If another process has ended.
         """
         try:
             for pipe in self._pipes:
@@ -53,17 +53,17 @@ class Team:
 
     def _ended(self) -> ChildProcessError:
         return ChildProcessError(
-            f"the process of another of the {self.size} devices has ended; what it said last is on standard error. "
-            "The files are those of the last epoch: resume from there"
+            f"one of the processes of the {self.size} devices has ended; its last output is on standard error. "
+            "The files are those of the last finished epoch; resume from there"
         )
 
     def gather(self, mine: T) -> list[T]:
-        """What every card has to say, in their order.
+        """The messages of all devices, in order of rank.
 
         Raises
         ------
         ChildProcessError
-            When another one has ended.
+            If another process has ended.
         """
         if self.size == 1:
             return [mine]
@@ -75,7 +75,7 @@ class Team:
         return each  # type: ignore[return-value] # every place is filled
 
     def total(self, numbers: dict[str, float]) -> dict[str, float]:
-        """Numbers of the same name added up over the cards; the same on all of them to the bit."""
+        """Numbers of the same name summed over the devices; bit-identical on all of them."""
         sums: dict[str, float] = {}
         for each in self.gather(numbers):
             for name, number in each.items():
@@ -83,7 +83,7 @@ class Team:
         return sums
 
     def share(self, first: T) -> T:
-        """What the first card has, on every card."""
+        """Copy what the first device has to every device."""
         if self.size == 1:
             return first
         held = [first]
@@ -92,7 +92,7 @@ class Team:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """What fails on one card fails on every one, so that none waits for another."""
+        """Raise an error of one device on all of them, so that none waits for another."""
         if self.size == 1:
             yield
             return
@@ -106,7 +106,7 @@ class Team:
             raise mine or failed[0]
 
     def add_up(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace the gradients by their sums over the cards; where one has none, it is zero."""
+        """Replace the gradients by their sums over the devices; a missing gradient counts as zero."""
         if self.size == 1:
             return
         learning = [p for p in parameters if p.requires_grad]

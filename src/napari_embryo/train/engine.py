@@ -1,4 +1,4 @@
-"""One batch: forward, loss, backward, step; in smaller parts where memory is short."""
+"""One batch: forward, loss, backward, step; in smaller parts if memory runs out."""
 
 import gc
 import logging
@@ -22,11 +22,11 @@ from napari_embryo.train.loader import Batch
 T = TypeVar("T")
 
 SKIPPED_AT_MOST = 20
-"""Steps in a row whose float16 gradient may overflow while the scale of the loss comes down; it halves each time."""
+"""Consecutive steps whose float16 gradient may overflow; the loss scale is halved each time."""
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss or a gradient is not a number; says which."""
+    """A loss or gradient is not finite; the message says which."""
 
 
 class Learner:
@@ -35,28 +35,28 @@ class Learner:
     Parameters
     ----------
     model
-        With ``settings`` that name its family and classes; trained in place.
+        Its ``settings`` name its family and classes; trained in place.
     settings
-        Device, precision, what learns and how fast.
+        Device, precision, which parts learn and how fast.
     samples_per_step
-        Pictures in a batch, those of the other cards included.
+        Images per batch, including those of the other devices.
     team
-        The cards that share every batch.
+        The devices that share every batch.
 
     Attributes
     ----------
     micro
-        How many pictures are computed at once; gradients of the parts of a batch are added up. An odd batch in pairs
-        has one part of three, so that no picture is alone. Devices that share a batch learn their parts whole.
+        Images computed at once; the gradients of the parts of a batch are added up. An odd batch split into pairs
+        gets one part of three, so that no image is alone. Devices that share a batch do not split their parts.
     watcher
-        Looks at everything that is learned from or judged.
+        Sees the outputs of every training and validation batch.
     notes
-        What a user should know and was not told yet.
+        Messages for the user that have not been reported yet.
 
     Raises
     ------
     ValueError
-        When the network has no such part, or the device cannot be used or does not compute in the precision.
+        If the network has no such part, or the device is unavailable or does not support the precision.
     """
 
     def __init__(self, model: Network, settings: TrainSettings, samples_per_step: int, team: Team = ALONE) -> None:
@@ -80,16 +80,16 @@ class Learner:
         self._note_a_single_picture()
 
     def learn(self, batch: Batch, seed: int) -> dict[str, float]:
-        """One step; the mean losses by name, without those that are nowhere known in the batch.
+        """Take one step and return the mean losses by name, without those known for no image of the batch.
 
-        A float16 gradient that overflowed is no step, and no error until it happens again and again.
+        A float16 gradient that overflows skips the step; it is an error only if it happens many times in a row.
 
         Raises
         ------
         NotFiniteError
-            When a loss or gradient is not finite; the network is what it was before the step.
+            If a loss or gradient is not finite; the network is left as it was before the step.
         MemoryError
-            When memory is too short even for one picture.
+            If memory does not suffice even for one image.
         """
         before = [buffer.clone() for buffer in self.model.buffers()]
         try:
@@ -101,19 +101,19 @@ class Learner:
             raise
 
     def judge(self, batch: Batch) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Mean losses by name, where they are known, and scores (B,) by name, NaN where not; nothing is learned."""
+        """Mean losses by name where known, and scores (B,) by name, NaN where unknown; nothing is learned."""
         self.model.eval()
         return self._with_less_memory(lambda: self._judge(batch))
 
     def check(self, batch: Batch) -> None:
-        """Whether it can learn from such a batch at all; nothing is learned, nothing moves.
+        """Check that such a batch can be learned from; nothing is changed.
 
         Raises
         ------
         ValueError
-            When ``loss_weights`` names a loss that there is not, or leaves out every one.
+            If ``loss_weights`` names an unknown loss or leaves out every loss.
         MemoryError
-            When memory is too short even for one picture.
+            If memory does not suffice even for one image.
         """
         self._check_weights(self.counts(batch))
         self.model.eval()
@@ -121,30 +121,30 @@ class Learner:
             self._with_less_memory(lambda: self._losses(batch))
 
     def culprits(self, batch: Batch) -> list[int]:
-        """Which pictures have a loss of their own that is not finite."""
+        """The images whose individual loss is not finite."""
         self.model.eval()
         with torch.no_grad():
             alone = [self._total(*self._losses(part), self.counts(part)) for part in _parts(batch, 1)]
         return [i for i, loss in enumerate(alone) if not isfinite(loss.item())]
 
     def scaler_state(self) -> dict[str, float]:
-        """How float16 losses are scaled; empty in other precisions."""
+        """State of the float16 loss scaler; empty in other precisions."""
         return {} if self._scaler is None else self._scaler.state_dict()
 
     def load_scaler(self, state: dict[str, float]) -> None:
-        """Go on with such a scale; another precision's (empty) leaves it as it is."""
+        """Restore a loss scale; an empty one (from another precision) changes nothing."""
         if self._scaler is not None and state:
             self._scaler.load_state_dict(state)
 
     def _share_a_step(self, batch: Batch, seed: int, before: Sequence[Tensor]) -> dict[str, float]:
-        """Every device its whole part at once: none may need more goes than another."""
+        """Compute the whole part of every device at once: no device may need more passes than another."""
         try:
             return self._step(batch, seed, len(batch["image"]), before)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(
-                f"out of memory where {self.team.size} devices share a batch; choose a smaller batch_size, input or "
+                f"out of memory while {self.team.size} devices share a batch; choose a smaller batch_size, input or "
                 "network, or more devices"
             ) from error
 
@@ -206,17 +206,17 @@ class Learner:
             raise ValueError(f"loss_weights leaves out every loss ({', '.join(names)}); keep at least one")
 
     def _total(self, outputs: dict[str, Tensor], losses: dict[str, Tensor], shares: Mapping[str, float]) -> Tensor:
-        """What a part adds to the loss of the batch; losses without a share may be a mean over nothing."""
+        """Contribution of a part to the loss of the batch; losses without a share may be a mean over nothing."""
         weights = {name: self.settings.loss_weights.get(name, 1.0) * share for name, share in shares.items()}
         used = [weights[name] * loss for name, loss in losses.items() if weights.get(name)]
         if not used or self.team.size > 1:
-            # Zero, but of everything: statistics of the whole batch need every card to go back through every layer.
-            # What means nothing in a picture is no number there, which must not spoil the zero.
+            # Zero times everything: batch-wide statistics need every device to run backward through every layer.
+            # Outputs that mean nothing for an image are NaN there and must not spoil the zero.
             used += [0.0 * output.float().nan_to_num(0.0, 0.0, 0.0).sum() for output in outputs.values()]
         return torch.stack(used).sum()
 
     def _restore(self, before: Sequence[Tensor]) -> None:
-        """A forward pass that failed has already moved the running statistics of batch normalization."""
+        """Undo the change of batch normalization's running statistics by a forward pass that failed."""
         for buffer, value in zip(self.model.buffers(), before, strict=True):
             buffer.copy_(value)
 
@@ -229,15 +229,15 @@ class Learner:
                     raise
                 if self.micro == 1:
                     raise MemoryError(
-                        f"out of memory on {self.fabric.device} for a single picture; choose a smaller input or "
+                        f"out of memory on {self.fabric.device} for a single image; choose a smaller input or "
                         "network, or close other programs"
                     ) from error
-            # Here the error and the activations it held are gone.
+            # By now the error and the activations it held have been freed.
             self._give_way()
 
     def _give_way(self) -> None:
         self.micro //= 2
-        self.notes.append(f"out of memory on {self.fabric.device}: going on with {self.micro} pictures at a time")
+        self.notes.append(f"out of memory on {self.fabric.device}: splitting batches into parts of {self.micro}")
         self._note_a_single_picture()
         gc.collect()
         if torch.cuda.is_available():
@@ -248,15 +248,15 @@ class Learner:
         return self.micro == 1 and self.team.size == 1
 
     def _note_a_single_picture(self) -> None:
-        """Its own statistics would be noise, or none at all where a map has a single pixel."""
+        """Freeze batch normalization: statistics of one image would be noise, or undefined for single-pixel maps."""
         if self._is_single and any(optim.batch_norms(self.model)):
-            self.notes.append("one picture at a time: batch normalization keeps its statistics")
+            self.notes.append("one image at a time: batch normalization keeps its statistics")
 
 
 def part_sizes(count: int, size: int) -> list[int]:
-    """Nearly equal parts of ``count`` pictures, as few as ``size`` allows; none of one picture unless ``size`` is 1.
+    """Nearly equal parts of ``count`` images, as few as ``size`` allows; none of one image unless ``size`` is 1.
 
-    A single picture has no statistics for batch normalization, so an odd count in pairs ends with three.
+    Batch normalization needs more than one image, so an odd count split into pairs ends with three.
     """
     parts = -(-count // size)
     if size > 1:
@@ -273,7 +273,7 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def _shares(part: Mapping[str, float], whole: Mapping[str, float]) -> dict[str, float]:
-    """What a part's mean of each loss counts in that of the whole; without those that mean nothing in it."""
+    """Weight of a part's mean of each loss in that of the whole batch, without losses undefined in the part."""
     return {name: count / whole[name] for name, count in part.items() if count}
 
 
@@ -284,17 +284,17 @@ def _add(means: dict[str, float], losses: Mapping[str, Tensor], shares: Mapping[
 
 
 def training_precision(precision: Precision, device: torch.device) -> Literal["bf16-mixed", "16-mixed"] | None:
-    """Fabric's name of a mixed precision; None: float32.
+    """Fabric's name for a mixed precision; None for float32.
 
     Raises
     ------
     ValueError
-        When gradients in float16 cannot be scaled there.
+        If the device cannot scale float16 gradients.
     """
     check_precision(precision, device)
     if precision == "float16" and device.type != "cuda":
         raise ValueError(
-            f"precision: 'float16' came, but on {device.type} nothing is trained in it; use 'bfloat16' or 'float32'"
+            f"precision 'float16' cannot be used for training on {device.type}; use 'bfloat16' or 'float32'"
         )
     if use_bfloat16(precision, device):
         return "bf16-mixed"
@@ -302,24 +302,24 @@ def training_precision(precision: Precision, device: torch.device) -> Literal["b
 
 
 def _fabric(device: torch.device, mixed: MixedPrecision | None, team: Team) -> Fabric:
-    # It would announce on stderr what the recipe says already.
+    # Fabric would announce on stderr what the recipe already states.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     own: Any = [team.rank] if team.size > 1 and device.type == "cuda" else 1
     return Fabric(accelerator=device.type, devices=own, plugins=mixed)
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """Of a card's dropout in one step, whatever happened before it; so nothing about chance has to be saved."""
+    """Seed a device's dropout for one step, independent of earlier steps, so that no random state has to be saved."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
 
 
 class Watcher:
-    """Collects the number that a family wants to be watched; without one it says nothing.
+    """Monitors a number named by the family during training; without one it reports nothing.
 
     Parameters
     ----------
     watch
-        Which number, and how little of a spread is too little.
+        Which number to monitor, and below which spread to warn.
     """
 
     def __init__(self, watch: Watch | None) -> None:
@@ -327,17 +327,17 @@ class Watcher:
         self._seen: list[Tensor] = []
 
     def look(self, outputs: Mapping[str, Tensor]) -> None:
-        """At what a network makes of some pictures."""
+        """Record the outputs for a batch of images."""
         number = None if self._watch is None else self._watch.number(dict(outputs))
         if number is not None:
             self._seen.append(number.detach().float().cpu())
 
     def forget(self) -> None:
-        """What was seen up to now."""
+        """Discard the values recorded so far."""
         self._seen.clear()
 
     def warning(self) -> str | None:
-        """What to do about a number that was the same for all pictures since the last call; None where all is well."""
+        """A warning if the number was the same for all images since the last call; None if all is well."""
         numbers = torch.cat(self._seen) if self._seen else torch.zeros(0)
         self.forget()
         if self._watch is None or len(numbers) < 2 or numbers.std() >= self._watch.least_spread:

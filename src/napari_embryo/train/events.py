@@ -1,4 +1,4 @@
-"""What training tells of itself."""
+"""Progress events of a training run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Step:
-    """Mean losses by name over one batch, the decoder's learning rate, and the seconds the step took."""
+    """One step: mean losses by name over the batch, learning rate of the decoder, and duration in seconds."""
 
     epoch: int
     losses: dict[str, float]
@@ -18,7 +18,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training pictures and one over the validation pictures.
+    """One pass over the training images and one over the validation images.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ class Epoch:
     train, validation
         Mean losses by name.
     scores
-        Means over the validation pictures by name, such as ``IoU ICM``; higher is better.
+        Means over the validation images by name, such as ``IoU ICM``; higher is better.
     worst
-        ``source/name`` and mean score of up to five validation pictures, the worst first.
+        ``source/name`` and mean score of up to five validation images, the worst first.
     learning_rate
-        Of the decoder, in the last step.
+        Learning rate of the decoder in the last step.
     seconds
-        Training and validation together.
+        Duration of training and validation together.
     best
         Whether no earlier epoch had a higher mean score.
     """
@@ -49,20 +49,20 @@ class Epoch:
 
     @property
     def score(self) -> float | None:
-        """Mean of the scores; None where nothing could be scored."""
+        """Mean of the scores; None if nothing could be scored."""
         return mean_score(self.scores)
 
 
 def mean_score(scores: Mapping[str, float]) -> float | None:
-    """The one number by which epochs are compared; None where nothing could be scored."""
+    """The one number by which epochs are compared; None if nothing could be scored."""
     return sum(scores.values()) / len(scores) if scores else None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended.
+    """Result of a training run.
 
-    ``best`` and ``last`` are checkpoints; ``best_epoch`` is 0 where no epoch was finished.
+    ``best`` and ``last`` are checkpoints; ``best_epoch`` is 0 if no epoch was finished.
     """
 
     epochs: int

@@ -1,4 +1,4 @@
-"""The processes of the other cards: started, called to every step, never left behind."""
+"""Processes of the other devices: started, called for every step, and always ended."""
 
 import atexit
 import pickle
@@ -23,31 +23,33 @@ from napari_embryo.train.course import Course
 from napari_embryo.train.ddp import ALONE, FAILURES, Team
 
 GRACE = 10.0
-"""Seconds that a helper may take to end before it is killed."""
+"""Seconds a helper process may take to end before it is killed."""
 LONGEST_WAIT = timedelta(minutes=30)
-"""For another card within a step."""
+"""How long to wait for another device within a step."""
 
 
 def check_devices(settings: TrainSettings) -> None:
-    """Whether there are as many devices as asked for.
+    """Check that as many devices are available as requested.
 
     Raises
     ------
     ValueError
-        When there are fewer, or they cannot work together; says how many there are.
+        If there are fewer, or they cannot work together; the message says how many there are.
     """
     if settings.devices == 1:
         return
     device = choose_device(settings.device)
-    # Any number of processes shares a processor.
+    # Any number of processes can share a processor.
     there = {"cpu": settings.devices, "cuda": torch.cuda.device_count()}.get(device.type, 1)
     if there < settings.devices:
         raise ValueError(
-            f"devices: {settings.devices} came, but of {device.type!r} there is {there} here; say {there} or fewer"
+            f"devices: {settings.devices} was given, but this computer has {there} of type {device.type!r}; "
+            f"use {there} or fewer"
         )
     if device.type == "cuda" and not distributed.is_nccl_available():
         raise ValueError(
-            f"devices: {settings.devices} came, but this torch cannot let cards talk to each other (no NCCL); say 1"
+            f"devices: {settings.devices} was given, but this build of torch has no NCCL, which several cards need; "
+            "use devices: 1"
         )
 
 
@@ -56,19 +58,19 @@ def _check_parts(model: Network, training: Sequence[Sample], recipe: Recipe) -> 
     size = min(settings.batch_size, len(loader.visited(training, recipe.data.repeats)))
     if size < settings.devices:
         raise ValueError(
-            f"devices: {settings.devices} came, but a batch has {size} pictures; every device needs one at least"
+            f"devices: {settings.devices} was given, but a batch has {size} images; every device needs at least one"
         )
     on_processor = choose_device(settings.device).type == "cpu"
     if on_processor and not settings.frozen_batch_norm and any(optim.batch_norms(model)):
         raise ValueError(
-            f"devices: {settings.devices} came, but processors do not share the statistics of batch normalization; "
-            "say frozen_batch_norm: true, or devices: 1"
+            f"devices: {settings.devices} was given, but batch normalization cannot be shared on a processor; "
+            "use frozen_batch_norm: true or devices: 1"
         )
 
 
 @contextmanager
 def team(model: Network, training: Sequence[Sample], recipe: Recipe) -> Iterator[Team]:
-    """The cards of a training; those beside the first have a process each while it lasts.
+    """The devices of a training run; every device but the first has a process of its own while it lasts.
 
     Parameters
     ----------
@@ -78,9 +80,9 @@ def team(model: Network, training: Sequence[Sample], recipe: Recipe) -> Iterator
     Raises
     ------
     ValueError
-        When there are fewer devices than asked for, or they cannot share a batch.
+        If fewer devices are available than requested, or they cannot share a batch.
     ChildProcessError
-        When a process could not be started.
+        If a process could not be started.
     """
     if recipe.training.devices == 1:
         yield ALONE
@@ -89,10 +91,10 @@ def team(model: Network, training: Sequence[Sample], recipe: Recipe) -> Iterator
     _check_parts(model, training, recipe)
     size = recipe.training.devices
     store = _store(0, size, is_first=True)
-    # By value: what torch hands to a process by itself shares its memory.
+    # By value: tensors that torch passes to a process would share their memory.
     lesson = pickle.dumps((model, training, recipe))
     helpers = [_start(rank, store.port, lesson) for rank in range(1, size)]
-    # Where the caller leaves a training unfinished and ends, too.
+    # Also if the caller abandons the training and exits.
     atexit.register(_dismiss, helpers)
     try:
         for pipe, _ in helpers:
@@ -108,7 +110,7 @@ Helper = tuple[Connection, BaseProcess]
 
 
 def _start(rank: int, port: int, lesson: bytes) -> Helper:
-    # A fresh interpreter: a copy of this one could not use a graphics card.
+    # A fresh interpreter: a forked process cannot use a graphics card.
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_help, args=(rank, port, lesson, theirs), name=f"card {rank}")
@@ -122,13 +124,13 @@ def _wait(pipe: Connection) -> None:
         pipe.recv()
     except EOFError as error:
         raise ChildProcessError(
-            "the process of another card could not be started; what it said is on standard error. A script that "
-            "trains on several cards needs 'if __name__ == \"__main__\":' around it"
+            "the process of another device could not be started; its output is on standard error. A script that "
+            "trains on several devices needs 'if __name__ == \"__main__\":' around it"
         ) from error
 
 
 def _store(port: int, size: int, *, is_first: bool) -> Any:
-    """Where the processes of one computer find each other; the first one takes a free port (0)."""
+    """Rendezvous of the processes on this computer; the first one binds a free port (0)."""
     return distributed.TCPStore(  # type: ignore[attr-defined]
         "127.0.0.1", port, size, is_master=is_first, wait_for_workers=False
     )
@@ -143,14 +145,14 @@ def _join(store: Any, rank: int, settings: TrainSettings) -> None:
 
 
 def _help(rank: int, port: int, lesson: bytes, pipe: Connection) -> None:
-    """What the process of another card does: a step whenever the first one calls, until that hangs up."""
+    """Main loop of another device's process: a step whenever the first one asks, until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     model, training, recipe = pickle.loads(lesson)
     store = _store(port, recipe.training.devices, is_first=False)
     pipe.send("ready")
     _join(store, rank, recipe.training)
     course = Course(model, training, recipe, Team(rank, recipe.training.devices))
-    with suppress(*FAILURES):  # the first card has them too, and tells
+    with suppress(*FAILURES):  # the first device has these too and reports them
         if _is_called(pipe):
             course.level()
         with closing(course.batches()) as source:

@@ -1,4 +1,4 @@
-"""Which pictures come when, and their batches prepared ahead of the network."""
+"""The order of samples, and batches prepared ahead of the network."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -21,39 +21,39 @@ from napari_embryo.train.silhouette_dataset import Silhouettes, of_cells
 
 Batch = dict[str, Tensor]
 Visit = tuple[int, int]
-"""An epoch, and the place of a picture in the training set."""
+"""An epoch and the index of a sample in the training set."""
 
 AHEAD = 2
 
 
 def visited(samples: Sequence[Sample], repeats: Mapping[str, int]) -> list[Sample]:
-    """Every sample as many times as an epoch visits it."""
+    """Repeat every sample as many times as an epoch visits it."""
     sources = {sample.source for sample in samples}
     if unknown := sorted(repeats.keys() - sources):
         raise ValueError(
-            f"repeats names {', '.join(unknown)}, but the training pictures come from {', '.join(sorted(sources))}"
+            f"repeats names {', '.join(unknown)}, but the training images come from {', '.join(sorted(sources))}"
         )
     return [sample for sample in samples for _ in range(repeats.get(sample.source, 1))]
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Whole batches only: a last one of one picture would spoil batch normalization."""
+    """Number of full batches; a last batch of one image would spoil batch normalization."""
     return max(1, count // batch_size)
 
 
 def epoch_of_visits(count: int, batch_size: int, seed: int, epoch: int) -> list[list[Visit]]:
-    """The batches of an epoch, in an order of its own; all pictures in one where they are fewer than a batch."""
+    """The batches of an epoch in its own random order; a single batch if there are fewer samples than fill one."""
     places, size = order(count, seed, epoch), min(count, batch_size)
     return [[(epoch, i) for i in places[k * size : (k + 1) * size]] for k in range(steps_per_epoch(count, batch_size))]
 
 
 def in_order(count: int, batch_size: int) -> list[list[Visit]]:
-    """Every picture once."""
+    """Batches that visit every sample once."""
     return [[(0, i) for i in range(k, min(k + batch_size, count))] for k in range(0, count, batch_size)]
 
 
 class _Visits(Dataset[Batch]):
-    """A training set asked by epoch and place, so that a worker process needs no word about the epoch."""
+    """A training set indexed by epoch and position, so that worker processes need not be told the epoch."""
 
     def __init__(self, items: TrainingSet) -> None:
         self.items = items
@@ -65,16 +65,16 @@ class _Visits(Dataset[Batch]):
 def prepared(
     items: TrainingSet, visits: Iterable[list[Visit]], workers: int = 0
 ) -> Generator[tuple[list[Visit], Batch], None, None]:
-    """Batches with the visits they were made of, the next ones being prepared while one is used.
+    """Batches with their visits; the next ones are prepared while one is in use.
 
     Parameters
     ----------
     items
-        Where they come from.
+        The samples to load.
     visits
         One list per batch.
     workers
-        Processes that prepare them; 0: a thread of this one. What comes does not depend on it.
+        Processes that prepare batches; 0 uses a thread of this one. The batches do not depend on it.
     """
     if workers:
         known, asked = tee(visits)
@@ -116,13 +116,13 @@ def _collate(items: Sequence[Batch]) -> Batch:
 
 
 def _padded(item: Batch, cells: int) -> Batch:
-    """With as many cells as the fullest picture of the batch; those that are added have no pixel."""
+    """Pad to the cell count of the fullest image in the batch; added cells are empty."""
     named = {name: item[name] for name in ("cells", "visible") if name in item}
     return {**item, **{name: pad(masks, (0, 0, 0, 0, 0, cells - len(masks))) for name, masks in named.items()}}
 
 
 def visits_of(model: Network, samples: Sequence[Sample]) -> list[Sample]:
-    """What an epoch visits: of a network that learns silhouettes every cell on its own, else every picture."""
+    """The samples an epoch visits: single cells for a network that learns silhouettes, otherwise images."""
     return list(samples) if model.settings.silhouette_side is None else of_cells(samples)
 
 
@@ -133,12 +133,12 @@ def items_for(
     augmentation: Augmentation | None = None,
     seed: int = 0,
 ) -> TrainingSet:
-    """Samples as the network learns from them, or is judged by them where nothing is altered.
+    """Samples as the network learns from them, or is validated on them if there is no augmentation.
 
     Parameters
     ----------
     model
-        Whose settings say what that is.
+        Its settings decide what a sample is.
     samples
         From :func:`visits_of`.
     preprocessing, augmentation, seed

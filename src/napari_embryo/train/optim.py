@@ -1,4 +1,4 @@
-"""What learns, and how fast."""
+"""Which parts learn, and how fast."""
 
 from collections.abc import Iterator
 from math import cos, pi
@@ -10,13 +10,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from napari_embryo.settings import TrainSettings
 
 ENCODER, REGRESSION = "encoder", "regression"
-"""Parts of a network with a rate of their own."""
+"""Parts of a network with their own learning rate."""
 FROZEN = "shape"
-"""A part that was trained before and never learns along: the shape code within a detector."""
+"""A part that was trained beforehand and stays frozen: the shape code within a detector."""
 FIRST_SHARE, LAST_SHARE = 1 / 25, 1 / 250_000
-"""one-cycle: share of the rate in the first and the last step, as in torch."""
+"""one-cycle: fraction of the peak rate in the first and the last step, as in torch."""
 BETA, LOW_BETA, HIGH_BETA = 0.9, 0.85, 0.95
-"""Adam's first moment; one-cycle lowers it while the rate is high, as in torch."""
+"""Adam's beta1; one-cycle lowers it while the rate is high, as in torch."""
 
 _LAST = {"head": ("head", REGRESSION), "regression": (REGRESSION,)}
 
@@ -36,25 +36,25 @@ def _part(name: str) -> str:
 
 
 def freeze(model: nn.Module, settings: TrainSettings) -> None:
-    """Only what learns gets a gradient.
+    """Enable gradients only for the parts that learn.
 
     Raises
     ------
     ValueError
-        When the network has no part of this name.
+        If the network has no part of this name.
     """
     children = dict(model.named_children())
     needed = {"all": None, "decoder": ENCODER, "head": "head", "regression": REGRESSION}[settings.parts]
     if needed is not None and needed not in children:
         raise ValueError(
-            f"parts: {settings.parts!r} came, but this network ({', '.join(children)}) has no {needed}; use 'all'"
+            f"parts: {settings.parts!r} was given, but this network ({', '.join(children)}) has no {needed}; use 'all'"
         )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(learns(name, settings))
 
 
 def set_mode(model: nn.Module, settings: TrainSettings, keep_statistics: bool) -> None:
-    """What learns in train mode; what does not in eval mode: no dropout, batch normalization as it is."""
+    """Put what learns into train mode and the rest into eval mode: no dropout, frozen batch normalization."""
     model.train()
     for name, child in model.named_children():
         if not learns(name, settings):
@@ -65,12 +65,12 @@ def set_mode(model: nn.Module, settings: TrainSettings, keep_statistics: bool) -
 
 
 def batch_norms(model: nn.Module) -> Iterator[nn.Module]:
-    """Every batch normalization of a network."""
+    """All batch normalization layers of a network."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))
 
 
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW or Adam over what learns; ``peak`` of a parameter group is its highest rate."""
+    """AdamW or Adam over the parameters that learn; ``peak`` of a parameter group is its highest rate."""
     groups = []
     shares = {ENCODER: settings.encoder_rate, REGRESSION: settings.regression_rate}
     for part in (ENCODER, REGRESSION, None):
@@ -84,7 +84,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
 
 
 def set_rate(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int, steps: int) -> float:
-    """Rate and momentum of step ``step`` (from 0) of ``steps``; return the decoder's rate."""
+    """Set rate and momentum for step ``step`` (from 0) of ``steps`` and return the decoder's rate."""
     share, beta = schedule(settings, step, steps)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
@@ -93,16 +93,16 @@ def set_rate(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: in
 
 
 def schedule(settings: TrainSettings, step: int, steps: int) -> tuple[float, float]:
-    """Share of the highest rate and Adam's first beta in step ``step`` (from 0) of ``steps``.
+    """Fraction of the highest rate, and Adam's beta1, in step ``step`` (from 0) of ``steps``.
 
-    ``one-cycle`` rises along a cosine during ``warm_up`` of the steps and falls to next to nothing along another;
-    ``cosine`` falls to 0 after the last step; ``constant`` stays.
+    ``one-cycle`` rises along a cosine during ``warm_up`` of the steps and falls almost to zero along another;
+    ``cosine`` falls to 0 after the last step; ``constant`` does not change.
     """
     if settings.schedule == "constant":
         return 1.0, BETA
     if settings.schedule == "cosine":
         return _along_cosine(1, 0, step / steps), BETA
-    # A single step that rises would start at the top.
+    # With a single rising step the rate would start at the top.
     top = max(1.5, settings.warm_up * steps) - 1
     if step <= top or steps == 1:
         part = step / top if steps > 1 else 1.0

@@ -1,4 +1,4 @@
-"""One run: its pictures, its learner, its journal and its files."""
+"""One training run: its samples, its learner, its journal and its files."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,16 @@ _WORST = 5
 
 
 class Run:
-    """What :func:`napari_embryo.train.train` drives, one step and one epoch at a time.
+    """A run as driven by :func:`napari_embryo.train.train`, one step and one epoch at a time.
 
     Parameters
     ----------
     model, training, validation, recipe, provenance
-        As there.
+        As in :func:`napari_embryo.train.train`.
     out
-        Folder of its files.
+        Folder for its files.
     team
-        The cards it is learned on, of which this process has the first.
+        The devices to train on; this process has the first.
     """
 
     def __init__(
@@ -49,9 +49,11 @@ class Run:
     ) -> None:
         self.recipe, self.settings, self.files, self._provenance = recipe, recipe.training, Files(out), provenance
         if not training:
-            raise ValueError("there is no sample to learn from; give at least one annotated picture")
+            raise ValueError("there is no sample to learn from; give at least one annotated image")
         if self.settings.patience and not validation:
-            raise ValueError("patience needs validation pictures to tell a better epoch; give some or set it to 0")
+            raise ValueError(
+                "patience needs validation images to recognize a better epoch; provide some or set it to 0"
+            )
         self.course = Course(model, training, recipe, team)
         self.learner = self.course.learner
         self.validation = validation
@@ -62,13 +64,13 @@ class Run:
         run_folder.check_room(self.files.folder, run_state.sizes(self.files, self.learner.model))
 
     def _identify(self) -> None:
-        """Every picture is read once for it."""
+        """Identity of the run; reads every image once."""
         self._identity = run_state.identity(self.learner.model, self.recipe, self.course.visited, self.validation)
 
     def begin(self) -> None:
-        """Write the files as they are before the first step, so that even a run cut off at once can go on.
+        """Write the files before the first step, so that even a run interrupted at once can be resumed.
 
-        The state comes first: with it alone a run can go on, without it the others would be in the way.
+        The state is written first: it alone suffices to resume, and without it the other files would be in the way.
         """
         self._check()
         self._identify()
@@ -81,7 +83,7 @@ class Run:
         self.course.level()
 
     def _judge_start(self) -> None:
-        """What there is to improve on; of random weights nobody asks."""
+        """Score the starting weights, which training has to beat; random weights are not scored."""
         if self.recipe.start == "random" or not self.validation:
             return
         _, scores, _ = self._judge()
@@ -91,13 +93,13 @@ class Run:
             self.learner.notes.append(f"before training: {said}; mean {self._start:.3f}")
 
     def _check(self) -> None:
-        """What is refused is refused before a file is in the way of the corrected recipe."""
+        """Refuse an invalid recipe before any file is written that would be in the way of a corrected one."""
         first = items_for(self.learner.model, self.course.visited[:1], self.recipe.preprocessing)
         for _, batch in loader.prepared(first, loader.in_order(1, 1)):
             self.learner.check(batch)
 
     def resume(self) -> None:
-        """Go back to the end of the last finished epoch."""
+        """Restore the end of the last finished epoch."""
         planned = run_state.read_journal(self.files).planned
         self._identify()
         self._journal = run_state.load_state(self.files, self.learner.model, self.learner.optimizer, self._identity)
@@ -109,21 +111,21 @@ class Run:
         self.course.level()
 
     def _go_further_than(self, planned: int) -> None:
-        """More epochs than were asked for at first."""
+        """Extend the run to more epochs than first requested."""
         now = self.settings.epochs
         if now < planned:
             raise ValueError(
-                f"{self.files.state}: the training there is one of {planned} epochs, {now} came; say as many or more, "
-                "or start a new one in another folder"
+                f"{self.files.state}: this run was planned for {planned} epochs, but {now} were given; give as many or "
+                "more, or start a new run in another folder"
             )
         if now > planned:
             self.learner.notes.append(
-                f"going on to {now} epochs instead of {planned}: from epoch {self.course.epoch} the learning rate is "
-                f"that of a training of {now}"
+                f"extending to {now} epochs instead of {planned}: from epoch {self.course.epoch} on, the learning rate "
+                f"is that of a run of {now} epochs"
             )
 
     def goes_on(self) -> bool:
-        """Whether another epoch is to come."""
+        """Whether there is another epoch to train."""
         return self._journal.epoch < self.settings.epochs and not self._is_patience_over()
 
     def _is_patience_over(self) -> bool:
@@ -132,7 +134,7 @@ class Run:
         return bool(patience) and best is not None and self._journal.epoch - best.epoch >= patience
 
     def finish_epoch(self, steps: Sequence[Step]) -> Epoch:
-        """Judge the network on the validation pictures and write everything."""
+        """Validate the network and write all files."""
         start = time.perf_counter()
         validation, scores, worst = self._judge()
         self._warn()
@@ -151,14 +153,14 @@ class Run:
         return epoch
 
     def _warn(self) -> None:
-        """Once per run, and not before the rate was up: at first a new head says the same of everything."""
+        """Warn once per run, and only after the warm-up: a new head gives the same answer for everything at first."""
         warning = self.learner.watcher.warning()
         is_told = warning is None or warning in (*self._journal.notes, *self.learner.notes)
         if warning and not is_told and self.course.steps > self.settings.warm_up * self.course.total:
             self.learner.notes.append(warning)
 
     def _judge(self) -> tuple[dict[str, float], dict[str, float], tuple[tuple[str, float], ...]]:
-        """Mean losses, mean scores, and the worst pictures; what is nowhere known has no loss and no score."""
+        """Mean losses, mean scores and the worst images; what is known for no image has no loss and no score."""
         if not self.validation:
             return {}, {}, ()
         self.learner.watcher.forget()
@@ -184,24 +186,24 @@ class Run:
         return tuple(sorted(named, key=lambda pair: pair[1])[:_WORST])
 
     def progress(self, message: str, item: Step | Epoch | str) -> Progress:
-        """How far it is."""
+        """Progress of the run."""
         return Progress(self.course.steps, self.course.total, message, item)
 
     def tell_notes(self) -> list[str]:
-        """What a user was not told yet."""
+        """Messages not yet reported to the user."""
         told, self.learner.notes = self.learner.notes, []
         self._journal.notes += told
         return told
 
     def keep_present(self) -> None:
-        """As it is in the middle of an epoch; the best one too, where there is no other."""
+        """Save the current weights in the middle of an epoch; also as the best if there is none yet."""
         with run_state.writing(self.files, self._journal.epoch):
             self._checkpoint(self.files.last)
             if self._journal.best is None:
                 self._checkpoint(self.files.best)
 
     def _save(self, is_best: bool) -> None:
-        """The state comes last: a run cut off before it does the epoch again and writes the same files."""
+        """Write all files, the state last: a run interrupted before it repeats the epoch and writes the same files."""
         with run_state.writing(self.files, self._journal.epoch):
             if is_best:
                 self._checkpoint(self.files.best)
@@ -226,19 +228,19 @@ class Run:
         save_checkpoint(path, self.learner.model, info)
 
     def outcome(self) -> Outcome:
-        """How it ended."""
+        """The result of the run."""
         is_finished = self._journal.epoch >= self.settings.epochs
         best = self._journal.best.score if self._journal.best else None
         if self._start is not None and best is not None and best < self._start:
             self._journal.notes.append(
-                f"no epoch came up to the start: the best scores {best:.3f}, the start {self._start:.3f} on the same "
-                "pictures; the start is the better model"
+                f"no epoch beat the starting weights: the best epoch scores {best:.3f}, the start {self._start:.3f} on "
+                "the same images; the start is the better model"
             )
         return outcome(self.files, self._journal, "finished" if is_finished else "early")
 
 
 def outcome(files: Files, journal: Journal, reason: Literal["finished", "early", "stopped"]) -> Outcome:
-    """What a run came to."""
+    """Result and provenance of the run so far."""
     return Outcome(
         epochs=journal.epoch,
         best_epoch=journal.best.epoch if journal.best else 0,
@@ -250,13 +252,13 @@ def outcome(files: Files, journal: Journal, reason: Literal["finished", "early",
 
 
 def _is_better(scores: Mapping[str, float], best: Epoch | None) -> bool:
-    """A higher mean score; where nothing is scored, the latest."""
+    """Whether an epoch has a higher mean score; if nothing is scored, the latest is best."""
     score = mean_score(scores)
     return best is None or best.score is None or score is None or score > best.score
 
 
 def _means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of every name over the steps that have it."""
+    """Mean of every loss over the steps that have it."""
     names = dict.fromkeys(name for losses in each for name in losses)
     told = {name: [losses[name] for losses in each if name in losses] for name in names}
     return {name: sum(values) / len(values) for name, values in told.items()}

@@ -1,4 +1,4 @@
-"""The folder of a run: one training at a time, and room for what it will write."""
+"""The folder of a run: locked for one training at a time, with enough disk space."""
 
 import errno
 import os
@@ -15,16 +15,16 @@ LOCK, OWNER = ".training.lock", ".training.owner"
 
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Nobody else trains in ``out`` meanwhile; the system ends the claim of a process that died.
+    """Lock ``out`` for one training; the system releases the lock of a process that died.
 
-    A folder that was made for it and stays empty is removed.
+    A folder created for it is removed if it stays empty.
 
     Raises
     ------
     ValueError
-        When a training is going on there; says whose.
+        If a training is in progress there; the message names its owner.
     OSError
-        When nothing can be written there.
+        If the folder is not writable.
     """
     with ExitStack() as stack:
         _make(out, stack)
@@ -33,7 +33,7 @@ def claimed(out: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise ValueError(
-                f"{out}: a training is going on there ({_owner(out)}); wait for it or stop it, or name another folder"
+                f"{out}: a training is in progress there ({_owner(out)}); wait for it, stop it, or name another folder"
             ) from error
         except OSError as error:
             raise _unwritable(out, error) from error
@@ -55,18 +55,18 @@ def _make(out: Path, stack: ExitStack) -> None:
 
 def _unwritable(out: Path, error: OSError) -> OSError:
     reason = error.strerror or str(error)
-    return OSError(error.errno, f"{out}: nothing can be written there ({reason}); name another folder with --out")
+    return OSError(error.errno, f"{out}: cannot write there ({reason}); name another folder with --out")
 
 
 def _owner(out: Path) -> str:
     try:
         return (out / OWNER).read_text(encoding="utf-8")
     except OSError:
-        return "it began this moment"
+        return "it has just started"
 
 
 def _remove(path: Path) -> None:
-    # Windows holds what another process looks at.
+    # Windows does not remove a file that another process has open.
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
@@ -77,18 +77,18 @@ def _remove_empty(folder: Path) -> None:
 
 
 def check_room(folder: Path, sizes: Mapping[Path, int]) -> None:
-    """Whether the files that will be written have room; each is whole before it takes the place of the one before.
+    """Check that the disk has room for the files; each is written completely before it replaces its predecessor.
 
     Raises
     ------
     OSError
-        When the disk has less; says how much is free and how much is needed.
+        If there is too little space; the message says how much is free and how much is needed.
     """
     there = sum(path.stat().st_size for path in sizes if path.is_file())
     needed, free = sum(sizes.values()) + max(sizes.values()) - there, shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
             errno.ENOSPC,
-            f"{folder}: {free / 1e6:.0f} MB are free, the checkpoints need {needed / 1e6:.0f} MB; make room or name "
-            "another folder",
+            f"{folder}: {free / 1e6:.0f} MB are free, but the checkpoints need {needed / 1e6:.0f} MB; free some space "
+            "or name another folder",
         )

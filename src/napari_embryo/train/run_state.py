@@ -1,4 +1,4 @@
-"""The files of a run, whole or not at all, and the state from which it goes on exactly where it was."""
+"""The files of a run, written atomically, and the state from which it resumes exactly."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,16 +24,16 @@ STATE_KEY = "napari-embryo-training"
 CONTENTS = "contents"
 FORMAT = 2
 _MAY_CHANGE = ("device", "devices", "workers", "patience", "epochs")
-"""Settings of the training that another computer may need otherwise, or that only say when to end."""
+"""Training settings that may differ on another computer, or that only decide when to end."""
 _NAMED = 3
-"""Of many pictures that changed."""
+"""How many changed images are named in a message."""
 
 
 @dataclass
 class Journal:
-    """What a run remembers beside its tensors.
+    """What a run remembers besides its tensors.
 
-    Finished epochs, the part of a batch that fits memory, notes, the scale of float16 losses, the epochs asked for.
+    Finished epochs, the part of a batch that fits in memory, notes, the float16 loss scale, the epochs requested.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Journal:
 
     @property
     def epoch(self) -> int:
-        """The last finished one; 0 at the start."""
+        """The last finished epoch; 0 at the start."""
         return self.history[-1].epoch if self.history else 0
 
     @property
@@ -54,7 +54,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Files:
-    """Where a run writes."""
+    """Paths of a run's files."""
 
     folder: Path
 
@@ -76,7 +76,7 @@ class Files:
 
 
 def tidy(files: Files) -> None:
-    """Remove what a killed run was in the middle of writing."""
+    """Remove files that a killed run left half-written."""
     for path in (files.best, files.last, files.state, files.history):
         for draft in files.folder.glob(f".{path.name}.*.part"):
             draft.unlink(missing_ok=True)
@@ -84,22 +84,22 @@ def tidy(files: Files) -> None:
 
 @contextmanager
 def writing(files: Files, epoch: int) -> Iterator[None]:
-    """Say what is still there where the disk is full or not writable."""
+    """Explain which files remain if the disk is full or not writable."""
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{files.folder}: what was learned up to epoch {epoch} could not be saved ({error.strerror or error}); "
-            "the files of the epoch before are whole. Make room or choose another folder, then resume",
+            f"{files.folder}: the weights of epoch {epoch} could not be saved ({error.strerror or error}); "
+            "the files of the previous epoch are intact. Free some space or choose another folder, then resume",
         ) from error
 
 
 def identity(model: Network, recipe: Recipe, training: Sequence[Sample], validation: Sequence[Sample]) -> Any:
-    """What has to be the same for a run to go on: network, pictures and everything that changes what is learned.
+    """What must be unchanged for a run to be resumed: network, samples and every setting that affects learning.
 
-    Every picture is read for it: its name says nothing of what was drawn on it since.
+    Every image is read for it: its name does not show whether its annotation has changed.
     """
     described: Any = model.settings
     settings = recipe.training.model_dump(mode="json", exclude=set(_MAY_CHANGE))
@@ -115,7 +115,7 @@ def identity(model: Network, recipe: Recipe, training: Sequence[Sample], validat
 
 
 def _contents(samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Digests of what stands under each name; of several pictures where folders of one name have them."""
+    """Digests by name; several if folders of the same name hold samples of the same name."""
     digests: dict[str, list[str]] = {}
     for sample in dict.fromkeys(samples):
         digests.setdefault(f"{sample.source}/{sample.name}", []).append(digest(sample.read()))
@@ -123,7 +123,7 @@ def _contents(samples: Sequence[Sample]) -> dict[str, list[str]]:
 
 
 def digest(truth: Truth) -> str:
-    """Of pixels and drawing, whatever the file they came from looked like."""
+    """Digest of pixels and annotation, regardless of the file format."""
     whole = sha256()
     for array in (truth.image, truth.masks, truth.known, truth.cells, truth.visible):
         if array is not None:
@@ -135,14 +135,14 @@ def digest(truth: Truth) -> str:
 
 
 def sizes(files: Files, model: Network) -> dict[Path, int]:
-    """Bytes of every large file of a run; Adam keeps two numbers of every one that learns."""
+    """Size in bytes of every large file of a run; Adam keeps two numbers per trained parameter."""
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     momentum = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
     return {files.best: weights, files.last: weights, files.state: weights + momentum}
 
 
 def save_history(files: Files, history: Sequence[Epoch]) -> None:
-    """One row per epoch."""
+    """The history as a table, one row per epoch."""
     io.write_csv_atomic(files.history, [_row(epoch) for epoch in history])
 
 
@@ -162,7 +162,7 @@ def _row(epoch: Epoch) -> dict[str, Any]:
 def save_state(
     files: Files, model: Network, optimizer: torch.optim.Optimizer, journal: Journal, same: Mapping[str, Any]
 ) -> None:
-    """Network, optimizer and journal in one file."""
+    """Save network, optimizer and journal in one file."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
@@ -173,14 +173,15 @@ def save_state(
 
 
 def load_state(files: Files, model: Network, optimizer: torch.optim.Optimizer, same: Mapping[str, Any]) -> Journal:
-    """Put network and optimizer back where a run stopped, and return its journal.
+    """Restore network and optimizer to where a run stopped, and return its journal.
 
     Raises
     ------
     FileNotFoundError
-        When nothing was saved.
+        If nothing was saved.
     ValueError
-        When the file is not whole, or of a run with another recipe or other pictures; names the differences.
+        If the file is incomplete, or belongs to a run with a different recipe or other samples; the message names the
+        differences.
     """
     header = _header(files.state)
     _check_same(files, header["identity"], same)
@@ -191,7 +192,7 @@ def load_state(files: Files, model: Network, optimizer: torch.optim.Optimizer, s
 
 
 def read_journal(files: Files) -> Journal:
-    """What the run in a folder remembers, without its tensors."""
+    """The journal of the run in a folder, without its tensors."""
     return _journal(_header(files.state))
 
 
@@ -206,14 +207,14 @@ def _epoch(kept: Mapping[str, Any]) -> Epoch:
 
 def _header(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no training to go on with; start one without resuming")
+        raise FileNotFoundError(f"{path}: there is no training to resume; start one without --resume")
     with _whole(path) as file:
         header = (file.metadata() or {}).get(STATE_KEY)
     if header is None:
-        raise ValueError(f"{path}: not the state of a training of napari-embryo; start again, from last.safetensors")
+        raise ValueError(f"{path}: not a training state of napari-embryo; start again from last.safetensors")
     said: dict[str, Any] = json.loads(header)
     if said["format"] != FORMAT:
-        raise ValueError(f"{path}: of another version (format {said['format']}, needed {FORMAT}); start again")
+        raise ValueError(f"{path}: written by another version (format {said['format']}, needed {FORMAT}); start again")
     return said
 
 
@@ -228,11 +229,11 @@ def _whole(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole file ({error}); start again, from last.safetensors") from error
+        raise ValueError(f"{path}: incomplete file ({error}); start again from last.safetensors") from error
 
 
 def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """In the memory layout of the parameters, in which sums come out the same to the bit."""
+    """Match the memory layout of the parameters, for which sums are bit-identical."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -245,13 +246,13 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
 
 
 def _check_same(files: Files, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Ways to alter a picture that came with a later version were not used before it."""
+    """Fill in augmentations that a later version added; an older run did not use them."""
     told = {**before, "augmentation": {**Augmentation().model_dump(mode="json"), **before["augmentation"]}}
     differences = [line for part in now for line in _differences(part, told.get(part), now[part])]
     if differences:
         raise ValueError(
-            f"{files.state}: the training there is another one ({'; '.join(differences)}); "
-            "resume with its own recipe and pictures, or start a new one in another folder"
+            f"{files.state}: this is a different training ({'; '.join(differences)}); "
+            "resume with its own recipe and images, or start a new one in another folder"
         )
 
 
@@ -272,13 +273,13 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
 
 
 def _changed(before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[str]:
-    """Pictures that were there then and are another now; the other ones are told by their names alone."""
+    """Describe which images changed; added and removed ones show in their names."""
     names = [name for name in before if name in now and before[name] != now[name]]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return [f"changed since, picture or drawing: {', '.join(names[:_NAMED])}{more}"] if names else []
+    return [f"image or annotation changed since: {', '.join(names[:_NAMED])}{more}"] if names else []
 
 
 def _pictures(before: Sequence[str], now: Sequence[str]) -> str:
     gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
     said = [f"{len(names)} {what}, such as {names[0]}" for names, what in ((gone, "gone"), (new, "new")) if names]
-    return ", ".join(said) or f"{len(before)} visits then, {len(now)} now, or in another order"
+    return ", ".join(said) or f"{len(before)} visits then, {len(now)} now, or in a different order"

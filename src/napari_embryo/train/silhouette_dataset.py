@@ -1,4 +1,4 @@
-"""What a shape code learns from: single cells, cut out by shaken boxes, as a detector will propose them."""
+"""Training data of a shape code: single cells, cropped by jittered boxes such as a detector proposes."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROOM = 0.5
-"""Kept around a cell, as a share of its sides: a shaken box reaches no further."""
+"""Margin kept around a cell, as a fraction of its sides; a jittered box reaches no further."""
 _HIDDEN = (0.1, 0.5)
-"""The least and the largest share of a cell that is hidden."""
+"""Smallest and largest fraction of a cell that is hidden."""
 COMPLETED, COMPLETED_IOU = 0.5, 0.7
-"""How much of ``hide`` sees a cell in a box grown from what is seen, shaken so far, as shapecode.complete reads it."""
+"""Fraction of ``hide`` that uses a box grown from the visible part, and its jitter, as in shapecode.complete."""
 
 _AT_ONCE = 256
 
@@ -31,19 +31,19 @@ Bools = npt.NDArray[np.bool_]
 
 
 def of_cells(samples: Sequence[Sample]) -> list[Sample]:
-    """One sample per cell: ``cells`` are its silhouette and then those that overlap it, ``image`` shows the first.
+    """One sample per cell: ``cells`` holds its silhouette, then those overlapping it; ``image`` shows the first.
 
-    Every picture is read once; what is kept of a cell is a bit per pixel around it.
+    Every image is read once; one bit per pixel is kept around each cell.
 
     Parameters
     ----------
     samples
-        Pictures with cells; a picture without any has no such sample.
+        Images with cells; an image without any yields no sample.
 
     Returns
     -------
     list of Sample
-        Named ``PICTURE cell 1`` and so on, of the picture's embryo and source.
+        Named ``IMAGE cell 1`` and so on, with the embryo and source of the image.
     """
     return [cell for sample in samples for cell in _cells_of(sample)]
 
@@ -58,7 +58,7 @@ def _cells_of(sample: Sample) -> Iterator[Sample]:
 
 
 def _around(cells: Bools, number: int) -> Bools:
-    """(K, h, w): a cell and those that overlap it, in the first one's neighborhood."""
+    """(K, h, w): a cell and those overlapping it, cropped around the first."""
     rows, columns = (_stretch(cells[number].any(axis=axis)) for axis in (1, 0))
     near = cells[:, rows, columns]
     own = near[number]
@@ -67,7 +67,7 @@ def _around(cells: Bools, number: int) -> Bools:
 
 
 def _stretch(line: Bools) -> slice:
-    """Where a line is marked, with room on both sides."""
+    """Range of the marked rows or columns, with a margin on both sides."""
     marked = np.flatnonzero(line)
     room = 1 + int(_ROOM * (marked[-1] + 1 - marked[0]))
     return slice(max(0, int(marked[0]) - room), int(marked[-1]) + 1 + room)
@@ -79,20 +79,20 @@ def _unpacked(bits: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> Truth
 
 
 class Silhouettes(TrainingSet):
-    """Cells as squares of 0 and 1; item ``i`` of epoch ``e`` is the same in every run, process and order.
+    """Cells as binary squares; item ``i`` of epoch ``e`` is the same in every run, process and order.
 
     Parameters
     ----------
     samples
         From :func:`of_cells`.
     side
-        Pixels of the square.
+        Side of the square in pixels.
     augmentation
-        ``flips``, quarter turns where ``rotation`` allows them, ``hide``; None: as the cell lies. The box is shaken in
-        any case (IoU 0.5 or more with the cell's own), as those that are proposed in use; where parts are hidden, it
-        is also often one grown from the part that is seen, as :func:`napari_embryo.models.shapecode.complete` has it.
+        ``flips``, quarter turns if ``rotation`` allows them, and ``hide``; None leaves cells unchanged. The box is
+        always jittered (IoU of at least 0.5 with the cell's own), like a detector's proposals; if parts are hidden, it
+        is often one grown from the visible part, as in :func:`napari_embryo.models.shapecode.complete`.
     seed
-        Of the boxes and the augmentation.
+        Random seed of the boxes and the augmentation.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Silhouettes(TrainingSet):
         self.side = side
 
     def item(self, epoch: int, index: int) -> dict[str, Tensor]:
-        """``image`` (1, side, side) float, what is seen; ``masks`` the whole cell; ``valid``; ``known`` (1,)."""
+        """``image`` (1, side, side) float, the visible part; ``masks`` the whole cell; ``valid``; ``known`` (1,)."""
         rng = np.random.default_rng((self.seed, epoch, index))
         cells = self.read(index).cells
         squares = self._cut(cells[0], self._seen(cells, rng), rng)
@@ -117,7 +117,7 @@ class Silhouettes(TrainingSet):
         }
 
     def _seen(self, cells: Bools, rng: np.random.Generator) -> Bools:
-        """What is left of the first cell where a part is hidden."""
+        """The visible part of the first cell."""
         seen: Bools = cells[0]
         return seen & ~_cover(cells, rng) if self._hides(rng, 1.0) else seen
 
@@ -125,7 +125,7 @@ class Silhouettes(TrainingSet):
         return self.augmentation is not None and rng.random() < share * self.augmentation.hide
 
     def _cut(self, whole: Bools, seen: Bools, rng: np.random.Generator) -> Tensor:
-        """What is seen, and the whole (2, side, side), in a box of the whole, or as a user's mask is completed."""
+        """(2, side, side): the visible part and the whole cell, in a box of the whole or in one as for completing."""
         masks = torch.from_numpy(np.stack((seen, whole)))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
         if self._hides(rng, COMPLETED):
@@ -143,7 +143,7 @@ def _turned(squares: Tensor, how: Augmentation, rng: np.random.Generator) -> Ten
 
 
 def _cover(cells: Bools, rng: np.random.Generator) -> Bools:
-    """(h, w): what hides a part of the first cell: another cell half the time, where one hides enough."""
+    """(h, w): what hides part of the first cell; half the time another cell, if one hides enough."""
     cell, others = cells[0], cells[1:]
     least, most = _HIDDEN
     fitting = [other for other in others if least <= (other & cell).sum() / cell.sum() <= most]
@@ -154,7 +154,7 @@ def _cover(cells: Bools, rng: np.random.Generator) -> Bools:
 
 
 def _half_plane(cell: Bools, share: float, angle: float) -> Bools:
-    """Beyond a straight line that cuts off this share of a cell."""
+    """The side of a straight line that cuts off this fraction of a cell."""
     ys, xs = np.indices(cell.shape)
     height = ys * np.sin(angle) + xs * np.cos(angle)
     beyond: Bools = height > np.quantile(height[cell], 1 - share)
@@ -163,31 +163,31 @@ def _half_plane(cell: Bools, share: float, angle: float) -> Bools:
 
 @torch.no_grad()
 def draw_back(model: Any, samples: Sequence[Sample]) -> "tuple[pd.DataFrame, float, float]":
-    """How exactly a shape code draws silhouettes that lie in shaken boxes.
+    """How accurately a shape code reconstructs silhouettes in jittered boxes.
 
     Parameters
     ----------
     model
         A :class:`~napari_embryo.models.shapecode.ShapeCode`, on any device.
     samples
-        Pictures with cells.
+        Images with cells.
 
     Returns
     -------
     tuple
-        One row per cell (``image``, ``embryo``, ``source``, ``iou``); the share of the codes that they take, and the
-        perplexity of these.
+        One row per cell (``image``, ``embryo``, ``source``, ``iou``); the fraction of the codes in use, and their
+        perplexity.
 
     Raises
     ------
     ValueError
-        When no cell is drawn.
+        If no cell is annotated.
     """
     import pandas as pd
 
     cells = of_cells(samples)
     if not cells:
-        raise ValueError(f"no cell is drawn on the {len(samples)} pictures that came; give pictures of outlined cells")
+        raise ValueError(f"none of the {len(samples)} images has an outlined cell; give images of outlined cells")
     items = Silhouettes(cells, model.settings.side)
     device = model.codebook.codes.device
     ious, indices = [], []

@@ -168,7 +168,7 @@ def _see_off(process: "subprocess.Popen[str]") -> None:
             pass
 
 
-_TROUBLE = ("out of memory", "the best weights could not", "no epoch came up")
+_TROUBLE = ("out of memory", "the best weights could not", "no epoch beat the start")
 """How notes begin that tell of something other than what was asked for."""
 
 
