@@ -69,9 +69,7 @@ def test_the_table_and_the_csv_are_those_of_the_metrics(trained: Path, drawn: Pa
     assert done.exit_code == 0, done.output
     predictor = Predictor(checkpoint.load(trained), SegmentSettings(device="cpu", maps=()))
     samples = data.find_samples(DataSettings(folders=(str(drawn),)), predictor.classes).samples
-    expected = evaluate.score(
-        samples, lambda image: next(predictor.predict([image])).segmentation.masks, predictor.classes
-    )
+    expected = evaluate.score(samples, lambda image: next(predictor.predict([image])).finding.masks, predictor.classes)
     written = pd.read_csv(tmp_path / "new" / "s.csv")
     pd.testing.assert_frame_equal(written, expected, check_dtype=False)
     for row in evaluate.summary(expected, ["class"]).to_dict("records"):
@@ -247,7 +245,7 @@ def test_what_is_skipped_or_could_be_read_otherwise_is_said(trained: Path, drawn
     assert done.exit_code == 0, done.output
     for words in (
         "all: 7 of 7 pictures",
-        f"{folder} looks like saeedi and grades; read as saeedi; say layout: grades (--layout grades) to change",
+        f"{folder} looks like saeedi and grades; it is read as saeedi; set layout: grades (--layout grades)",
         "Skipped: 1",
         "drawn/drawn3: ",
     ):
@@ -296,7 +294,7 @@ def test_ratios_are_written_beside_the_masks_scores(tmp_path: Path, monkeypatch:
     assert done.exit_code == 0, done.output
     predictor = Predictor(loaded, SegmentSettings(device="cpu", maps=()))
     samples = data.find_samples(DataSettings(folders=(str(folder),)), FRAGMENT_CLASSES).samples
-    expected = evaluate.score_ratios(samples, lambda image: next(predictor.predict([image])).segmentation)
+    expected = evaluate.score_ratios(samples, lambda image: next(predictor.predict([image])).finding)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s_ratios.csv"), expected, check_dtype=False)
     assert {row["class"] for row in scored(tmp_path / "s.csv")} == set(FRAGMENT_CLASSES)
 

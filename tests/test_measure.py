@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
-from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.image import Cells, EmbryoImage, Parts
 from napari_embryo.measure import (
     CELL_COLUMNS,
     COLUMNS,
@@ -286,7 +286,7 @@ def test_labels_measure_as_the_masks_they_came_from(labels: np.ndarray) -> None:
     fragments, cells = labels == 1, labels == 2
     for embryo in (cells, cells | fragments):
         masks = np.stack((fragments, embryo))
-        found = Segmentation(FRAGMENT_CLASSES, masks, masks.astype(np.float32), {"ratio_regressed": 0.2}, ("fragment",))
+        found = Parts(FRAGMENT_CLASSES, masks, masks.astype(np.float32), {"ratio_regressed": 0.2}, ("fragment",))
         assert measure_all(found) == measure_labels(found.labels(), FRAGMENT_CLASSES, regressed=0.2)
 
 
@@ -299,8 +299,16 @@ def test_labels_of_a_blastocyst_are_measured_pixel_by_pixel() -> None:
 
 def test_a_row_begins_with_where_it_is_from() -> None:
     image = EmbryoImage(np.zeros((2, 3, 4, 5)), "TFYX", "film", hours=(20.0, 40.0))
-    assert where(image, (1, 2)) == {"image": "film", "frame": 1, "hours": 40.0, "plane": 2, "focus_um": None}
-    assert where(EmbryoImage(np.zeros((4, 5)), "YX", "a"), ()) == {"image": "a"}
+    known = {"runs": (2, 200), "frame_files": ("RUN2.png", "RUN200.png")}
+    place = {"frame": 1, "run": 200, "hours": 40.0, "plane": 2, "focus_um": None}
+    assert where(image.with_data(image.data, metadata=known), (1, 2)) == {
+        "image": "film",
+        "file": "RUN200.png",
+        **place,
+    }
+    assert where(image, (1, 2)) == {"image": "film", "file": None, **place, "run": None}
+    one = EmbryoImage(np.zeros((4, 5)), "YX", "a", metadata={"frame_files": ("a.png",)})
+    assert where(one, ()) == {"image": "a", "file": "a.png"}
 
 
 def graded(from_mask: float, regressed: float | None = None, **place: int) -> dict:
@@ -336,11 +344,10 @@ def test_grades_that_are_far_apart_are_told() -> None:
 # --- single cells ---------------------------------------------------------------------------------------------------
 
 
-def cells_found(*masks: np.ndarray) -> Segmentation:
+def cells_found(*masks: np.ndarray) -> Cells:
     stack = np.stack(masks) if masks else np.zeros((0, 60, 80), bool)
-    names = tuple(f"cell {i + 1}" for i in range(len(stack)))
     scores = np.linspace(0.9, 0.6, len(stack), dtype=np.float32)
-    return Segmentation(names, stack, stack.astype(np.float32), scores=scores)
+    return Cells(stack, stack.astype(np.float32), scores)
 
 
 def block(top: int, left: int, height: int, width: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Why a network found what it found: attention maps and Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,37 +11,9 @@ from torch import Tensor, nn
 from napari_embryo.families import FAMILIES, MapInfo
 from napari_embryo.geometry import Geometry
 from napari_embryo.models import Network
+from napari_embryo.results import AttentionMap
 
 GRAD_CAM = "Grad-CAM"
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionMap:
-    """What one module did to one picture, on the module's own grid.
-
-    Parameters
-    ----------
-    name
-        Of the module.
-    grid
-        (h, w) float32 over the network's input, padding included.
-    window
-        Range to display it in: fixed for the module, never the map's own extremes, so that a flat map looks flat.
-    meaning
-        One line for a reader.
-    geometry
-        The way back to the image.
-    """
-
-    name: str
-    grid: npt.NDArray[np.float32]
-    window: tuple[float, float]
-    meaning: str
-    geometry: Geometry
-
-    def on_image(self) -> npt.NDArray[np.float32]:
-        """(H, W) float32 in the image's pixels; 0 where the network was not shown the image."""
-        return self.geometry.grid_to_image(self.grid, outside=0.0)
 
 
 def attention_maps(

@@ -6,7 +6,7 @@ The form, the command line, a checkpoint and a recipe all read these classes; th
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
 from napari_embryo.families import (
     DEFAULT,
@@ -29,7 +29,7 @@ RESERVED_NAMES = (BUNDLED, "imagenet", "random")
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Fit = Literal["letterbox", "stretch"]
-Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "grades", "napari"]
+Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "labels", "grades", "napari", "empty"]
 
 
 class Preprocessing(Settings):
@@ -131,6 +131,35 @@ class SegmentSettings(Settings):
         return self
 
 
+class BatchSettings(Settings):
+    """What one run over many images needs to know beside how each is segmented."""
+
+    segment: SegmentSettings = Field(
+        SegmentSettings(maps=()), description="How every image is segmented; attention maps are written on request."
+    )
+    include: tuple[str, ...] = Field(
+        (), description="Only files whose name or path matches one of these patterns, such as *.png or day5/*."
+    )
+    exclude: tuple[str, ...] = Field((), description="No files whose name or path matches one of these patterns.")
+    grouping: Literal["auto", "stack", "separate"] = Field(
+        "auto", description="Files of a folder: grouped by their names, all of them one stack, or each on its own."
+    )
+    focus: Literal["all", "best", "edf"] = Field(
+        "best", description="Of focal planes: the sharpest one, or one picture with extended depth of field."
+    )
+    pixel_size_um: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="Height and width of a pixel in micrometers; used instead of what the files say."
+    )
+    axes: str | None = Field(None, description="What the axes of stacks are, such as TYX or ZYX.")
+    hours_per_frame: float | None = Field(None, gt=0, description="Hours between two frames.")
+    first_hour: float | None = Field(None, description="Hours after insemination at the first frame.")
+    spacing_um: float | None = Field(None, gt=0, description="Micrometers between two focal planes.")
+    gaps: Literal["leave out", "empty"] = Field(
+        "leave out", description="Missing runs of a time-lapse: left out (hours keep the gap), or empty frames."
+    )
+    overlays: bool = Field(True, description="Write a picture of each image with what was found drawn over it.")
+
+
 class DataSettings(Settings):
     """Which annotated pictures to learn from, and which embryos to keep aside."""
 
@@ -138,7 +167,14 @@ class DataSettings(Settings):
     layout: Layout = Field(
         "auto",
         description="How the annotations are stored: LabelMe or COCO JSON, KINS (amodal COCO), Saeedi et al. (GT_ICM/, "
-        "GT_TE/, GT_ZP/), images/ with masks/, a CSV of grades, or samples saved from napari. auto looks at the files.",
+        "GT_TE/, GT_ZP/), images/ with masks/, label pictures beside the images (NAME_masks, NAME_cp_masks), a CSV of "
+        "grades, samples saved from napari, or nothing but a list of empty pictures (empty.txt). auto looks at the "
+        "files.",
+    )
+    without_annotations: Literal["skip", "empty"] = Field(
+        "skip",
+        description="What a picture means whose annotation holds nothing: skip it, or learn that it shows no embryo. "
+        "Single pictures can be named in a file empty.txt in their folder.",
     )
     embryo_pattern: str = Field(
         "",

@@ -9,13 +9,13 @@ import typer
 
 from napari_embryo import io
 from napari_embryo.cli.evaluate_split import Part, choose
-from napari_embryo.cli.segment import print_notes
 from napari_embryo.cli.terminal import (
     DeviceOption,
     Weights,
     check_out_file,
     console,
     make_folder,
+    print_notes,
     print_table,
     readable_errors,
     writing,
@@ -23,6 +23,7 @@ from napari_embryo.cli.terminal import (
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.data.report import counted
 from napari_embryo.families import DEFAULT, FAMILIES, FRAGMENT_CLASSES, Family
+from napari_embryo.image import Cells
 from napari_embryo.settings import Layout, SegmentSettings
 
 if TYPE_CHECKING:
@@ -172,8 +173,8 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> Scored:
     with make_bar() as bar:
         for sample in bar.track(samples, description="pictures"):
             truth = sample.read()
-            found = next(predictor.predict([truth.image])).segmentation
-            if found.scores is not None:
+            found = next(predictor.predict([truth.image])).finding
+            if isinstance(found, Cells):
                 cells += [metrics.judge_cells(sample, truth.cells, found)] if len(truth.cells) else []
                 continue
             tables += metrics.score([sample], _always(found.masks), predictor.classes).to_dict("records")

@@ -95,7 +95,7 @@ UNET = NetworkFunctions(
     loss=binary_loss.loss,
     counts=binary_loss.counts,
     score=binary_loss.score,
-    decode=binary_loss.to_segmentation,
+    decode=binary_loss.to_parts,
 )
 INCEPTION = NetworkFunctions(
     build=build_inception,

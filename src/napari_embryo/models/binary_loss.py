@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from napari_embryo.geometry import Geometry
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Parts
 
 DICE_SMOOTH = 1.0
 
@@ -80,9 +80,7 @@ def decode(
     return probabilities >= threshold, probabilities
 
 
-def to_segmentation(
-    outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float
-) -> Segmentation:
-    """One image's masks as a :class:`Segmentation` without maps, from its ``logits`` (C, h, w)."""
+def to_parts(outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float) -> Parts:
+    """One image's masks as :class:`Parts`, from its ``logits`` (C, h, w)."""
     masks, probabilities = decode(outputs["logits"], geometry, classes, threshold)
-    return Segmentation(tuple(classes), masks, probabilities)
+    return Parts(tuple(classes), masks, probabilities)

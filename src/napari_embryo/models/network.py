@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_embryo.families import NetworkSettings
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Finding
 
 if TYPE_CHECKING:
     from napari_embryo.models.shapecode import ShapeCode
@@ -121,7 +121,7 @@ class NetworkFunctions:
     loss: Callable[[Tensors, Tensors], Tensors]
     counts: Callable[[Tensors], dict[str, float]]
     score: Callable[[Tensors, Tensors, Sequence[str]], Tensors]
-    decode: Callable[..., Segmentation] | None = None
+    decode: Callable[..., Finding] | None = None
     merge_views: Callable[[Iterable[View], tuple[int, int], Any], Tensors] = averaged
     guided: bool = False
     watch: Watch | None = None

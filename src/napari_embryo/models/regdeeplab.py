@@ -142,7 +142,7 @@ NETWORK = NetworkFunctions(
     loss=fragmentation.loss,
     counts=fragmentation.counts,
     score=fragmentation.score,
-    decode=fragmentation.to_segmentation,
+    decode=fragmentation.to_parts,
     watch=fragmentation.COLLAPSED,
     adopt=adopt,
 )

@@ -137,5 +137,5 @@ NETWORK = NetworkFunctions(
     loss=binary_loss.loss,
     counts=binary_loss.counts,
     score=binary_loss.score,
-    decode=binary_loss.to_segmentation,
+    decode=binary_loss.to_parts,
 )

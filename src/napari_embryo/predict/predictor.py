@@ -1,6 +1,6 @@
 """Image -> network -> back to the image's own pixels."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,9 +14,10 @@ from torch import Tensor
 from napari_embryo import geometry, models
 from napari_embryo.families import FAMILIES, Family
 from napari_embryo.geometry import Box, Geometry, hw_of, network_input
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells, Finding, Parts
 from napari_embryo.models.checkpoint import Checkpoint
 from napari_embryo.models.network import View
+from napari_embryo.notes import Note
 from napari_embryo.predict.device import check_precision, choose_device, half_type, is_out_of_memory
 from napari_embryo.predict.largest import embryo_box, one_embryo
 from napari_embryo.predict.views import VIEWS, viewed
@@ -37,7 +38,7 @@ class Prediction:
     """
 
     plane: Plane
-    segmentation: Segmentation
+    finding: Finding
     outputs: dict[str, Tensor]
     geometry: Geometry
     network_input: Tensor
@@ -91,7 +92,7 @@ class Predictor:
         self.device = choose_device(settings.device)
         check_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size
-        self.notes: list[str] = [] if quantifier is None else quantifier.notes
+        self.notes: list[Note] = [] if quantifier is None else quantifier.notes
         self.model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)
 
     @property
@@ -115,8 +116,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """With the ratio as the second network tells it."""
         for ours, theirs in zip(drawn, quantifier.predict(planes), strict=True):
-            numbers = {**ours.segmentation.numbers, **_ratio_of(theirs)}
-            yield replace(ours, segmentation=replace(ours.segmentation, numbers=numbers))
+            yield replace(ours, finding=_with_numbers(ours.finding, _ratio_of(theirs.finding)))
 
     def _with_less_memory(self, planes: Sequence[Plane]) -> Iterator[Prediction]:
         """One batch; after an out-of-memory in halves, then on the processor."""
@@ -146,7 +146,7 @@ class Predictor:
             torch.cuda.empty_cache()
 
     def _note(self, text: str) -> None:
-        self.notes.append(f"{self.role}: {text}" if self.role else text)
+        self.notes.append(Note("warning", f"{self.role}: {text}" if self.role else text))
 
     def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
         """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
@@ -159,18 +159,18 @@ class Predictor:
         if small:
             again = self._look([planes[i] for i in small], [boxes[i] for i in small])
             for i, closer in zip(small, again, strict=True):
-                if closer.segmentation.masks.any():
+                if closer.finding.masks.any():
                     found[i] = closer
         return found
 
     def _tells_the_embryo(self, prediction: Prediction) -> bool:
         """One part alone does not tell where the embryo ends; its cells do."""
-        return len(self.classes) > 1 or prediction.segmentation.scores is not None
+        return len(self.classes) > 1 or isinstance(prediction.finding, Cells)
 
-    def _perhaps(self, prediction: Prediction) -> Segmentation:
+    def _perhaps(self, prediction: Prediction) -> Finding:
         """Also cells that it is hardly sure of, whatever is shown: a closer look cuts off what it leaves out."""
-        if prediction.segmentation.scores is None:
-            return prediction.segmentation
+        if not isinstance(prediction.finding, Cells):
+            return prediction.finding
         return self._decode(
             prediction.outputs, prediction.geometry, self.classes, self.settings.threshold, least_score=_PERHAPS
         )
@@ -206,12 +206,16 @@ class Predictor:
         self, plane: Plane, outputs: dict[str, Tensor], i: int, plan: Geometry, inputs: Tensor
     ) -> Prediction:
         one = {name: tensor[i] for name, tensor in outputs.items()}
-        segmentation = self._decode(one, plan, self.classes, self.settings.threshold, **self._how)
+        finding = self._decode(one, plan, self.classes, self.settings.threshold, **self._how)
         if self.settings.one_embryo:
-            segmentation = one_embryo(segmentation)
-        return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
+            finding = one_embryo(finding)
+        return Prediction(plane, finding, one, plan, inputs[i : i + 1])
 
 
-def _ratio_of(prediction: Prediction) -> dict[str, float]:
+def _ratio_of(finding: Finding) -> dict[str, float]:
     name = "ratio_regressed"
-    return {name: prediction.segmentation.numbers[name]}
+    return {name: finding.numbers[name]} if isinstance(finding, Parts) else {}
+
+
+def _with_numbers(finding: Finding, numbers: Mapping[str, float]) -> Finding:
+    return replace(finding, numbers={**finding.numbers, **numbers}) if isinstance(finding, Parts) else finding

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from napari_embryo import library
 from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import Device
-from napari_embryo.widgets._form import Note, guard_wheel, tooltip
+from napari_embryo.widgets._form import NoteLabel, guard_wheel, tooltip
 
 DEVICES: dict[Device, str] = {
     "auto": "the fastest there is",
@@ -58,7 +58,7 @@ class DeviceEditor:
 
     def __init__(self, look: Callable[[], None]) -> None:
         self.native = self.box = QComboBox()
-        self.line = Note()
+        self.line = NoteLabel()
         _narrow(self.box)
         for name in get_args(Device):
             self.box.addItem(f"{name} – {DEVICES[name]}", name)

@@ -19,7 +19,7 @@ from napari_embryo.widgets._editors import (
     WeightsEditor,
     number_editors,
 )
-from napari_embryo.widgets._form import Editor, Note, SettingsForm, form_layout, guard_wheel, tooltip
+from napari_embryo.widgets._form import Editor, NoteLabel, SettingsForm, form_layout, guard_wheel, tooltip
 
 _ANEW = {"random": "random weights"}
 _FROM_IMAGENET = {"imagenet": "ImageNet encoder", **_ANEW}
@@ -134,7 +134,7 @@ class RecipeForm:
         for name, family in FAMILIES.items():
             self.family.addItem(family.title, name)
         guard_wheel(self.family)
-        self.backbone_label, self.about_start = QLabel("ImageNet file"), Note()
+        self.backbone_label, self.about_start = QLabel("ImageNet file"), NoteLabel()
         self.shape_code_label = QLabel("Shape code")
         meanings = {name: field.description or "" for name, field in Recipe.model_fields.items()}
         for label, widget, meaning in (

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from napari_embryo import recipes, render, stream
 from napari_embryo.families import FAMILIES
-from napari_embryo.image import Progress
+from napari_embryo.image import Progress, cell_names
 from napari_embryo.settings import Recipe, SegmentSettings
-from napari_embryo.widgets._cells import cell_names
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._train_process import Child, command
 from napari_embryo.widgets._worker import Steps
@@ -83,7 +82,7 @@ def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[
     for done, name in enumerate(names):
         yield Progress(done, len(names), name)
         truth = samples[name].read()
-        found = next(predictor.predict([truth.image])).segmentation
+        found = next(predictor.predict([truth.image])).finding
         drawn = labels_of(truth.cells if are_cells else truth.masks)
         triples.append((render.gray_to_rgb(truth.image)[..., 0], drawn, found.labels()))
     images, truths, predicted = (stacked(kind) for kind in zip(*triples, strict=True))

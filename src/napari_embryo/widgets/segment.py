@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from magicgui.widgets import ComboBox
@@ -12,22 +12,21 @@ from napari.settings import get_plugin_settings
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
+from napari_embryo.cells import CellFrame, follow
 from napari_embryo.families import DEFAULT, FAMILIES, segmenting_families
-from napari_embryo.image import EmbryoImage, Progress
+from napari_embryo.image import Cells, EmbryoImage, Progress, as_parts
+from napari_embryo.notes import Failure
+from napari_embryo.results import Index, PlaneResult
 from napari_embryo.settings import SegmentSettings
-from napari_embryo.widgets._cells import CellFrame, arranged
 from napari_embryo.widgets._cells_layers import CellResults
 from napari_embryo.widgets._cells_readout import CellsLine
 from napari_embryo.widgets._editors import BUNDLED, DeviceEditor, LayerChoice, WeightsEditor
-from napari_embryo.widgets._form import CheckList, Note, Scrolled, SettingsForm, guard_wheel
-from napari_embryo.widgets._layers import Frame, Index, Missed, described, index_at, source_of
+from napari_embryo.widgets._form import CheckList, NoteLabel, Scrolled, SettingsForm, guard_wheel
+from napari_embryo.widgets._layers import described, index_at, source_of
 from napari_embryo.widgets._parts_layers import Found, Results, Started
 from napari_embryo.widgets._parts_readout import MeasuredLine
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import Job, RunPanel, Steps, tell
-
-if TYPE_CHECKING:
-    from napari_embryo.pipeline import PlaneFailure, PlaneResult
 
 PLUGIN = "napari-embryo"
 RESEARCH_USE = "Research use only: not for diagnosis, not for choosing embryos."
@@ -65,23 +64,24 @@ def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Ind
 
 
 def arranging(frames: Sequence[CellFrame], image: EmbryoImage) -> Steps[None]:
-    """The cells of the pictures that are done, as the item of the last step: :class:`Cells`."""
+    """The cells of the pictures that are done, as the item of the last step: :class:`ImageCells`."""
     done = len(frames)
     if done > 1:
         yield Progress(done, done, "Following the cells …")
-    yield Progress(done, done, "Drawing the cells …", arranged(frames, image))
+    cells = follow(frames, image)
+    if cells.cells:  # their pixels are made here, not in the window's thread
+        yield Progress(done, done, "Drawing the cells …", cells)
+    else:
+        yield Progress(done, done, "No cell was found", cells)
 
 
-def _as_item(item: "PlaneResult | PlaneFailure") -> Frame | CellFrame | Missed:
-    from napari_embryo.pipeline import PlaneFailure
-
-    if isinstance(item, PlaneFailure):
-        return Missed(item.index, item.reason)
+def _as_item(item: PlaneResult | Failure) -> PlaneResult | CellFrame | Failure:
+    """What the window keeps of a picture."""
+    if isinstance(item, Failure):
+        return item
     # Half precision is a thousandth of the display range, and halves what a long time-lapse holds.
     maps = tuple(replace(m, grid=m.grid.astype(np.float16)) if item.index else m for m in item.maps)
-    if item.segmentation.scores is not None:
-        return CellFrame.of(item.index, item.segmentation, maps, item.rows)
-    return Frame(item.index, item.segmentation.labels(), maps, item.rows)
+    return CellFrame.of(item, maps) if isinstance(item.finding, Cells) else replace(item, maps=maps)
 
 
 def look_for_devices() -> Steps[dict[str, str | None]]:
@@ -129,7 +129,7 @@ class SegmentWidget(QWidget):
         self._viewer = napari_viewer
         self._looking: Job[dict[str, str | None]] | None = None
         self.image = LayerChoice(napari_viewer)
-        self.about, self.frames = Note(), QComboBox()
+        self.about, self.frames = NoteLabel(), QComboBox()
         self.frames.addItems(["current frame", "all frames"])
         self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(meanings(DEFAULT))
         self.weights, self.grad_cam = WeightsEditor(families=(DEFAULT,)), ComboBox(choices=_cam_choices(DEFAULT))
@@ -182,7 +182,7 @@ class SegmentWidget(QWidget):
         whole.addWidget(self.panel)
         whole.addWidget(self.measured)
         whole.addWidget(self.cells)
-        whole.addWidget(Note(RESEARCH_USE))
+        whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def use(self, family: str, weights: str) -> None:
@@ -273,8 +273,8 @@ class SegmentWidget(QWidget):
             self.device.describe(progress.item.devices)
         results.take(progress.item)
         match progress.item, results:
-            case Found(item=Frame(index=index, labels=labels)), Results(labels=Labels() as layer):
-                self.measured.trust(layer, index, labels)
+            case Found(item=PlaneResult() as result), Results(labels=Labels() as layer):
+                self.measured.trust(layer, result.index, as_parts(result.finding).labels())
 
     def _look_for_devices(self) -> None:
         self._looking = Job(

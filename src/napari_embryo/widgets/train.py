@@ -31,7 +31,7 @@ from napari_embryo.settings import Recipe
 from napari_embryo.widgets._cells import colormap as cell_colors
 from napari_embryo.widgets._curves import Curves, Point, scores_said
 from napari_embryo.widgets._editors import PathEditor, refresh_models
-from napari_embryo.widgets._form import Note, Scrolled, form_layout
+from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout
 from napari_embryo.widgets._layers import colormap
 from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import SampleMaker, user_folder
@@ -114,7 +114,7 @@ class TrainWidget(QWidget):
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
-        self.about_best = Note("The curves appear with the first steps.")
+        self.about_best = NoteLabel("The curves appear with the first steps.")
         self.runs = PathEditor("Folder for training runs")
         self.runs.value = str(user_folder("runs"))
         self.check_panel = _side_panel("Check data", "Checking the data", self.check)
@@ -143,7 +143,7 @@ class TrainWidget(QWidget):
         whole = QVBoxLayout(self)
         whole.addWidget(self.tabs, stretch=1)
         whole.addWidget(self.panel)
-        whole.addWidget(Note(RESEARCH_USE))
+        whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def _pictures(self) -> Sequence[QWidget]:
@@ -154,7 +154,7 @@ class TrainWidget(QWidget):
         self.report.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.report.setPlaceholderText("Check data says what is found, what is left out and how it is split.")
         self.report.setMinimumHeight(130)
-        heading = Note("<b>From layers open in napari</b>")
+        heading = NoteLabel("<b>From layers open in napari</b>")
         return self.form.data, heading, self.samples, self.check_panel, self.report
 
     def _network(self) -> Sequence[QWidget]:
