@@ -337,7 +337,7 @@ def test_labels_of_a_level_keep_the_area(height: int, width: int, stride: int, s
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_occlusion_loss_at_even_odds(reduction: str) -> None:
-    """At a logit of 0 every place costs log 2: MODELS 4.3 computes 277, 4.3 and so on of the literal sum."""
+    """At a logit of 0 every place costs log 2: the literal sum gives 277, 4.3 and so on."""
     hw = (200, 200)
     levels = [torch.zeros(2, 1, -(-hw[0] // s), -(-hw[1] // s)) for s in (4, 8, 16, 32, 64)]
     valid = torch.ones(2, 1, *hw)
