@@ -25,7 +25,7 @@ from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.models import checkpoint
 from napari_embryo.render import COLORS
 from napari_embryo.settings import Recipe
-from napari_embryo.train import Epoch
+from napari_embryo.stream import Epoch
 
 SECONDS = 120
 """That a slow computer may take for anything."""
@@ -117,7 +117,7 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     assert "--resume" in refused.output
     again = run(*words, "--resume")
     assert again.exit_code == 0
-    assert "finished already" in again.output
+    assert "had already finished" in again.output
     assert list(library.in_library()) == ["tiny"]
 
 
@@ -147,10 +147,11 @@ def test_a_library_that_takes_nothing_costs_no_training(
     with ended(watcher.child):
         assert watcher.rest() == 0
     note, finished = watcher.events[-2:]
-    assert isinstance(note, stream.Note)
-    assert str(best) in note.message
+    assert isinstance(note, stream.Noted)
+    assert str(best) in note.note.text
+    assert note.note.level == "warning"
     assert isinstance(finished, stream.Finished)
-    assert (finished.best, finished.added) == (str(best), "")
+    assert (finished.best, finished.added) == (best, None)
 
 
 def cut_off(recipe: Path, out: Path, epochs: int) -> None:
@@ -167,7 +168,7 @@ def test_resume_needs_no_more_than_the_folder(recipe: Path, tmp_path: Path, name
     done = run("train", *([recipe] if named else []), "--resume", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "epoch 3: loss" in done.output
-    assert ("note: to epoch 3, as told when this training began; the recipe says 2" in done.output) == named
+    assert ("note: up to epoch 3, as when this training began; the recipe says 2" in done.output) == named
 
 
 def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path, tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path
     assert "epoch 2: loss" not in longer.output
     assert "done after 3 epochs" in longer.output
     assert recipes.read(out / "recipe.yaml").training.epochs == 3
-    assert "finished already" in run("train", "--resume", "--out", out).output
+    assert "had already finished" in run("train", "--resume", "--out", out).output
 
 
 @pytest.mark.parametrize(
@@ -452,8 +453,9 @@ def test_pause_resume_and_stop(recipe: Path, tmp_path: Path) -> None:
     assert finished.best_epoch >= 1
     assert watcher.events[-1] is finished
     for path in (finished.best, finished.last, finished.added):
-        assert checkpoint.load(path).info.model.family == "unet"
-    assert library.in_library() == {"tiny": Path(finished.added)}
+        assert path is not None
+        assert checkpoint.load(str(path)).info.model.family == "unet"
+    assert library.in_library() == {"tiny": finished.added}
     assert finished.epochs == sum(isinstance(e, stream.Epoch) for e in watcher.events)
 
 

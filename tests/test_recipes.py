@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from napari_embryo import data, io, library, models, recipes, reproduce, train
+from napari_embryo import data, io, library, models, recipes, reproduce, stream, train
 from napari_embryo.drawing import draw_cleavages
 from napari_embryo.families import (
     BLASTOCYST_CLASSES,
@@ -449,12 +449,12 @@ def test_a_report_of_cells_counts_cells(tmp_path: Path, family: str) -> None:
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def finish(run: Any) -> train.Outcome:
+def finish(run: Any) -> stream.Finished:
     try:
         while True:
             next(run)
     except StopIteration as end:
-        outcome: train.Outcome = end.value
+        outcome: stream.Finished = end.value
         return outcome
 
 
@@ -522,7 +522,9 @@ def test_nothing_to_resume(tiny: Recipe, tmp_path: Path) -> None:
         finish(recipes.run(prepared, tmp_path / "wrong", resume=True))
     recipes.write(tmp_path / "recipe.yaml", prepared.recipe)
     run = recipes.run(prepared, tmp_path, resume=True)
-    assert "begins anew" in next(run).item
+    note = next(run).item
+    assert note.level == "warning"
+    assert "starts from the beginning" in note.text
     assert finish(run).epochs == 2
 
 

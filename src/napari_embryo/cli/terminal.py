@@ -136,10 +136,10 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def print_notes(notes: Iterable[Note]) -> None:
-    """Print what a user should know beside the result."""
+def print_notes(notes: Iterable[Note], on: Console = console) -> None:
+    """Print what a user should know beside the result, a line each."""
     for note in notes:
-        console.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
+        on.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def bar() -> Bar:
