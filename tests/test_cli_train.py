@@ -237,7 +237,7 @@ def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--epochs", 0), "training.epochs: 0 was given; input should be greater than or equal to 1"),
+        (("--epochs", 0), "training.epochs: 0 was given; a number of at least 1 is needed"),
         (("--name", "a b"), "name: 'a b' was given"),
         (("--name", ".."), "name: '..' was given"),
         (("--name", ".hidden"), "name: '.hidden' was given"),
