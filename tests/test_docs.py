@@ -76,5 +76,5 @@ def test_the_example_of_the_readme(capsys: pytest.CaptureFixture[str], monkeypat
     printed = dict(re.findall(r"^(\w+): (\d+) µm²$", capsys.readouterr().out, re.MULTILINE))
     drawn = draw_blastocyst(seed=2)
     pixel = np.prod(drawn.pixel_size_um)
-    expected = {name: drawn.stack([name]).sum() * pixel for name in ("ICM", "TE", "ZP")}
+    expected = {name: drawn.stack((name,)).sum() * pixel for name in ("ICM", "TE", "ZP")}
     assert {name: float(area) for name, area in printed.items()} == pytest.approx(expected, rel=0.25)
