@@ -27,10 +27,11 @@ from rounds import interleaved, ratio
 from torch import Tensor, nn
 
 from napari_embryo import __version__, io, models, pipeline, predict
+from napari_embryo.families import ResANetSettings
 from napari_embryo.geometry import Box
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings
+from napari_embryo.settings import Preprocessing, SegmentSettings
 from napari_embryo.synthetic import draw_blastocyst
 
 GOAL = 0.9
@@ -100,7 +101,7 @@ def load(weights: str, device: str) -> Predictor:
 def segment_folder(folder: Path, out: Path, predictor: Predictor, limit: int) -> None:
     """As the command line does it."""
     images = map(io.open_image, io.plan_path(folder, "separate").images[:limit])
-    steps = pipeline.segment_all_to_files(images, predictor, out)
+    steps = pipeline.segment_all_to_files(((image, out / image.name) for image in images), predictor)
     results = [p.item for _, p in steps if isinstance(p.item, pipeline.ImageResult)]
     rows = [row for result in results for row in result.rows]
     io.write_csv_atomic(out / "measurements.csv", rows)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,15 @@ from torch import Tensor
 
 from napari_embryo import data, io, library, models, recipes, reproduce, train
 from napari_embryo.drawing import draw_cleavages
-from napari_embryo.models import checkpoint
-from napari_embryo.settings import (
+from napari_embryo.families import (
     BLASTOCYST_CLASSES,
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
     ResANetSettings,
     ShapeCodeSettings,
-    TrainSettings,
     UNetSettings,
     VQAmodalSettings,
 )
+from napari_embryo.models import checkpoint
+from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
 
 TINY = Recipe(
     name="tiny",
@@ -72,21 +69,21 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("training: {epochs: 0}", "training.epochs: 0 came; input should be greater than or equal to 1"),
-        ("training: {epochs: many}", "training.epochs: 'many' came; input should be a valid integer"),
+        ("training: {epochs: 0}", "training.epochs: 0 was given; input should be greater than or equal to 1"),
+        ("training: {epochs: many}", "training.epochs: 'many' was given; input should be a valid integer"),
         ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
         ("color: red", "color: there is no such setting; there are name, model, preprocessing"),
         ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
-        ("model: {family: vgg}", "model.family: 'vgg' came; needed is resanet or unet"),
-        ("model: {width: wide}", "model.family: nothing came; needed is resanet or unet"),
-        ("model: {family: resanet, head: softmax}", "model: head='softmax' is the one-class network"),
+        ("model: {family: vgg}", "model.family: 'vgg' was given; needed is resanet or regdeeplab"),
+        ("model: {width: wide}", "model.family: no family was given; needed is resanet or"),
+        ("model: {family: resanet, head: softmax}", "model: head='softmax' is the paper's one-class network"),
         ("data: {validation: 0.9, test: 0.5}", "data: validation 0.9 and test 0.5 leave nothing to train on"),
-        ("data: {folders: mine}", "data.folders: 'mine' came; input should be a list"),
-        ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' came"),
-        ("name: no", "name: False came; input should be a valid string"),
-        ("name: a b", "name: 'a b' came"),
-        ("- a\n- b", "['a', 'b'] came; a recipe is a mapping of settings"),
-        ("", "None came; a recipe is a mapping"),
+        ("data: {folders: mine}", "data.folders: 'mine' was given; input should be a list"),
+        ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' was given"),
+        ("name: no", "name: False was given; input should be a valid string"),
+        ("name: a b", "name: 'a b' was given"),
+        ("- a\n- b", "['a', 'b'] was given; a recipe is a mapping of settings"),
+        ("", "None was given; a recipe is a mapping"),
         ("training: {", "not YAML"),
         ("a: 2001-99-99", "not YAML"),
         ("a: !!python/object:os.system x", "not YAML"),
@@ -175,7 +172,7 @@ def test_numbers_come_back_to_the_bit(tmp_path_factory: pytest.TempPathFactory, 
 def test_changes_are_checked_like_a_file() -> None:
     changed = recipes.changed(TINY, {"training.epochs": 7, "name": "other"})
     assert (changed.training.epochs, changed.name, changed.training.batch_size) == (7, "other", 2)
-    with pytest.raises(ValueError, match=r"command line: training\.epochs: 0 came"):
+    with pytest.raises(ValueError, match=r"command line: training\.epochs: 0 was given"):
         recipes.changed(TINY, {"training.epochs": 0}, "command line")
 
 
@@ -407,7 +404,7 @@ def test_without_a_shape_code_it_is_told_how_to_train_one() -> None:
     [
         ("fcn", "random", "family vqamodal and has no shape code; train one"),
         ("unet", "random", "family unet and has no shape code; train one"),
-        ("code", "other", "2 x 2 of 16 codes on 32 x 32, the start 4 x 4 of 128 codes.*leave shape_code empty"),
+        ("code", "other", "2 x 2 of 16 codes on 32 x 32 pixels, the start 4 x 4 of 128 codes.*leave shape_code empty"),
     ],
 )
 def test_a_shape_code_that_does_not_fit_is_refused(
@@ -521,7 +518,7 @@ def test_a_file_in_the_place_of_the_folder(tiny: Recipe, tmp_path: Path) -> None
 def test_nothing_to_resume(tiny: Recipe, tmp_path: Path) -> None:
     """A folder where nothing was begun is a wrong name; one cut off before it could save begins anew, and says so."""
     prepared = recipes.prepare(tiny)
-    with pytest.raises(FileNotFoundError, match="no training to go on"):
+    with pytest.raises(FileNotFoundError, match="no training to resume"):
         finish(recipes.run(prepared, tmp_path / "wrong", resume=True))
     recipes.write(tmp_path / "recipe.yaml", prepared.recipe)
     run = recipes.run(prepared, tmp_path, resume=True)
@@ -552,14 +549,14 @@ def closed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def diverged(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, steps = models.LOSSES["unet"], []
+    real, steps = models.NETWORKS["unet"].loss, []
 
     def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
         nonlocal steps
         steps += [1] if outputs["logits"].requires_grad else []
         return {name: value * (float("nan") if len(steps) > 3 else 1) for name, value in real(outputs, targets).items()}
 
-    monkeypatch.setitem(models.LOSSES, "unet", loss)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], loss=loss))
     with pytest.raises(FloatingPointError):
         list(run)
 

@@ -8,13 +8,11 @@ import numpy.typing as npt
 import torch
 
 from napari_embryo import library
+from napari_embryo.families import FAMILIES, shape_code_families
 from napari_embryo.models import checkpoint
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError
 from napari_embryo.models.shapecode import ShapeCode
 from napari_embryo.models.shapecode import complete as complete_by
-
-FAMILY = "vqamodal"
-"""Whose bundled weights hold a shape code."""
 
 
 def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt.NDArray[np.float32]:
@@ -25,8 +23,7 @@ def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt
     mask
         (H, W) bool, one cell.
     weights
-        Of a ``vqamodal`` network with a shape code or of a ``shapecode``: ``"bundled"``, the name of a model in the
-        library, or a path.
+        Weights that are or hold a shape code: ``"bundled"``, the name of a model in the library, or a path.
 
     Returns
     -------
@@ -42,10 +39,10 @@ def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt
     """
     if mask.ndim != 2 or not mask.any():
         raise ValueError(
-            f"a mask of shape {mask.shape} with {int(mask.sum())} pixels came; needed is the mask of one cell, "
-            "(height, width), of which some part is painted"
+            f"a mask of shape {mask.shape} with {int(mask.sum())} pixels was given; needed is the mask of one cell, "
+            "(height, width), with at least a part of the cell painted"
         )
-    path = library.find(weights, FAMILY)
+    path = library.find(weights, next(name for name in shape_code_families() if FAMILIES[name].ships))
     about = path.stat()
     with torch.inference_mode():
         return complete_by(_shape_code(path, about.st_mtime_ns, about.st_size), mask)
@@ -65,10 +62,10 @@ def shape_code_of(loaded: Checkpoint, path: Path) -> ShapeCode:
     CheckpointError
         When it has none.
     """
-    model = loaded.model if isinstance(loaded.model, ShapeCode) else getattr(loaded.model, "shape", None)
-    if not isinstance(model, ShapeCode):
+    model = loaded.model.shape_code()
+    if model is None:
         raise CheckpointError(
-            f"{path}: weights of {loaded.info.model.family!r} without a shape code came; needed are those of a "
-            "'shapecode', or of a 'vqamodal' with the head 'vq'"
+            f"{path}: these weights of the family {loaded.info.model.family} have no shape code; needed are weights of "
+            f"{' or '.join(shape_code_families())} that have one"
         )
     return model.eval()

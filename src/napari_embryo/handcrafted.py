@@ -1,6 +1,6 @@
 """What was done before networks: textures of the embryo in numbers, and a small regressor upon them.
 
-The baselines of the fragmentation papers (MODELS 5.5): gray-level co-occurrence, multi-scale uniform local binary
+The baselines of the fragmentation papers: gray-level co-occurrence, multi-scale uniform local binary
 patterns with a multilayer perceptron, and t-SNE to look at how far the grades lie apart. Only what lies within the
 embryo counts. The last two need scikit-learn (the extra ``baselines``).
 """

@@ -8,14 +8,12 @@ from math import pi
 import numpy as np
 import numpy.typing as npt
 
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells
 
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Node = tuple[int, int]
 """Frame, and the cell's place in it."""
-
-INSTALL = "cells are linked from frame to frame by laptrack, which is not installed: pip install laptrack"
 
 LONGEST_GAP = 3
 """A cell that is not found for fewer frames than this keeps its identity."""
@@ -51,7 +49,7 @@ class Tracks:
         return max((track for frame in self.ids for track in frame), default=0)
 
 
-def tracks(frames: Iterable[Segmentation]) -> Tracks:
+def tracks(frames: Iterable[Cells]) -> Tracks:
     """:func:`link` the cells that a network found in the frames of a time-lapse."""
     return link(found.masks for found in frames)
 
@@ -66,29 +64,9 @@ def link(frames: Iterable[Masks]) -> Tracks:
     ----------
     frames
         (N, H, W) complete silhouettes of each frame, in the order of time; N may differ, and be 0.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        Where laptrack is not installed; says how to install it.
     """
-    check_installed()
     costs = _Costs.of(frames)
     return _named(costs.counts, _linked(costs), costs)
-
-
-def check_installed() -> None:
-    """Refuse before any work what :func:`link` would refuse after it.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        Where laptrack is not installed; says how to install it.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("laptrack") is None:
-        raise ModuleNotFoundError(INSTALL)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,13 @@
-"""``segment`` and ``demo``: from images to masks, maps and a table."""
+"""``segment``: from a few images to masks, maps and a table."""
 
-import csv
-from collections.abc import Container, Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress as Bar
 
-from napari_embryo import io, library, measure
-from napari_embryo.cli import reading
+from napari_embryo.batch import Inline, plan
 from napari_embryo.cli.reading import (
     Axes,
     Focus,
@@ -23,50 +19,38 @@ from napari_embryo.cli.reading import (
     Spacing,
     open_choices,
 )
-from napari_embryo.cli.terminal import (
-    DeviceOption,
-    Weights,
-    check_out_folder,
-    console,
-    make_folder,
-    readable_errors,
-    writing,
-)
-from napari_embryo.cli.terminal import bar as make_bar
-from napari_embryo.data.report import counted
-from napari_embryo.image import EmbryoImage, Progress
-from napari_embryo.io import Grouping, OpenChoices
-from napari_embryo.settings import Precision, SegmentSettings
+from napari_embryo.cli.run_batch import Words, run_batch
+from napari_embryo.cli.terminal import DeviceOption, Weights, check_out_folder, readable_errors
+from napari_embryo.families import DEFAULT, FAMILIES
+from napari_embryo.settings import FAMILIES_SAID, BatchSettings, Precision, SegmentSettings
 
-if TYPE_CHECKING:
-    from napari_embryo.pipeline import ImageResult, Row
-
-RESEARCH_ONLY = "Research use only: not a medical device; look at every result before you use it."
 DEFAULTS = SegmentSettings()
+USUAL = "usual"
 RESULTS = Path("napari-embryo-results")
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
-Family = Annotated[
+FamilyOption = Annotated[
     str | None,
     typer.Option(
-        help="Family of networks: resanet (blastocyst: ICM, TE, ZP), regdeeplab (cleavage stage: fragments, their "
-        "ratio and grade), vqamodal (cleavage stage: single cells, complete also where they overlap), or unet, "
-        "resanet's baseline. Where nothing is said: that of the weights."
+        "--family",
+        help=f"Family of networks whose bundled weights are used: {FAMILIES_SAID}. Default: {DEFAULT}. Other weights "
+        "state their own family.",
     ),
 ]
 RatioWeights = Annotated[
     str,
     typer.Option(
-        help="regdeeplab: other weights that tell the ratio, while --weights draw the fragments: the paper's dual "
-        "use. Empty: the same."
+        help="For fragments: other weights that estimate the ratio while --weights draw the masks, as the paper "
+        "recommends. Empty: the same weights do both."
     ),
 ]
+_USUAL_MAPS = ", ".join(f"{','.join(FAMILIES[n].usual_maps)} ({n})" for n in FAMILIES if FAMILIES[n].usual_maps)
 Maps = Annotated[
     str | None,
     typer.Option(
-        help=f"Attention maps to write, such as SA1,LA1; '' for none. Where nothing is said: {','.join(DEFAULTS.maps)} "
-        "of a ResA-Net, AG of an AttnRegDeepLab, occlusion of a VQ amodal network."
+        help=f"Attention maps to write, such as SA1,LA1, or 'usual' for {_USUAL_MAPS}. Default: none; they take ten "
+        "times the room of everything else."
     ),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
@@ -84,7 +68,7 @@ AllEmbryos = Annotated[
 def segment(
     paths: Paths,
     out: Out = RESULTS,
-    family: Family = None,
+    family: FamilyOption = None,
     weights: Weights = DEFAULTS.weights,
     ratio_weights: RatioWeights = DEFAULTS.ratio_weights,
     device: DeviceOption = DEFAULTS.device,
@@ -104,28 +88,27 @@ def segment(
     views: Views = DEFAULTS.views,
     all_embryos: AllEmbryos = False,
 ) -> None:
-    """Segment images; write masks, attention maps, an overlay picture each and one table of measurements.
+    """Segment images; write masks, an overlay picture each and one table of measurements.
 
-    Single cells come as complete masks and COCO JSON; in a time-lapse they keep their number, and divisions are told.
+    Single cells are written as complete masks and COCO JSON; in a time-lapse they keep their number, and divisions are
+    recorded.
 
-    Results of images of the same name are replaced; measurements.csv keeps its rows of all other images.
+    Images that have not changed since they were done with the same settings are not done again; measurements.csv keeps
+    the rows of all other images. For whole folders, overnight or on a cluster: napari-embryo batch.
     """
-    names = {} if maps is None else {"maps": tuple(name.strip() for name in maps.split(",") if name.strip())}
     with readable_errors():
-        settings = SegmentSettings.model_validate(
-            {
-                "family": family or _family_of(weights),
-                "weights": weights,
-                "ratio_weights": ratio_weights,
-                "device": device,
-                "grad_cam": grad_cam,
-                "threshold": threshold,
-                "batch_size": batch_size,
-                "precision": precision,
-                "views": views,
-                "one_embryo": not all_embryos,
-                **names,
-            }
+        settings = settings_of(
+            family=family,
+            weights=weights,
+            ratio_weights=ratio_weights,
+            device=device,
+            maps=maps,
+            grad_cam=grad_cam,
+            threshold=threshold,
+            batch_size=batch_size,
+            precision=precision,
+            views=views,
+            one_embryo=not all_embryos,
         )
         choices = open_choices(
             axes=axes,
@@ -136,186 +119,27 @@ def segment(
             pixel_size=pixel_size,
             focus=focus,
         )
-    failures = segment_all(paths, settings, out, grouping, choices)
-    raise typer.Exit(1 if failures else 0)
+        batch_settings = BatchSettings.model_validate({"segment": settings, "grouping": grouping, **asdict(choices)})
+    raise typer.Exit(segment_all(paths, batch_settings, out))
 
 
-def _family_of(weights: str) -> str:
-    """As the weights say; what cannot be read is refused later, with the reason."""
-    said = (library.header(library.find(weights)) or {}).get("model")
-    return str(said.get("family")) if isinstance(said, dict) else DEFAULTS.family
+def settings_of(family: str | None, maps: str | None, **others: Any) -> SegmentSettings:
+    """The settings of a command's options; weights of one's own state their family.
+
+    Raises
+    ------
+    ValueError
+        When they are wrong, or do not fit each other.
+    """
+    if family is not None:
+        others["family"] = family
+    if maps != USUAL:
+        others["maps"] = tuple(name.strip() for name in (maps or "").split(",") if name.strip())
+    return SegmentSettings.model_validate(others)
 
 
-def segment_all(
-    paths: Sequence[Path], settings: SegmentSettings, out: Path, grouping: Grouping, choices: OpenChoices
-) -> list[str]:
-    """Every image of every path; returns what failed. The table is written even when the run is stopped."""
-    from napari_embryo.pipeline import load_predictor, segment_all_to_files
-
+def segment_all(paths: Sequence[Path], settings: BatchSettings, out: Path) -> int:
+    """Every image of every path, in this process; returns the exit code."""
     with readable_errors():
         check_out_folder(out)
-        make_folder(out)
-        predictor = load_predictor(settings)
-    console.print(f"{settings.family} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})")
-    done: list[ImageResult] = []
-    failures: list[str] = []
-    try:
-        with make_bar() as bar:
-            images = _images(paths, grouping, choices, failures, _Names(), bar)
-            _follow(segment_all_to_files(images, predictor, out), done, failures, bar)
-    except MemoryError as error:
-        failures.append(str(error))
-    finally:
-        rows = [row for result in done for row in result.rows]
-        said = _write_table(out / "measurements.csv", rows, failures)
-        _report(out, len(done), rows, failures, (*predictor.notes, *said))
-    return failures
-
-
-def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tuple[str, ...]:
-    """Of what was measured, below what it had of other images; where that fails, it is named like any other failure."""
-    if not rows:
-        return ()
-    try:
-        kept, said = _rows_of_others(path, {str(row["image"]) for row in rows})
-        with writing(path):
-            io.write_csv_atomic(path, [*kept, *map(_rounded, rows)])
-    except OSError as error:
-        failures.append(str(error))
-        return ()
-    return said
-
-
-def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """What a table that lies there has of images of other names, and a line to say so."""
-    if not path.exists():
-        return [], ()
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames or (), list(reader)
-    except (UnicodeDecodeError, csv.Error):
-        columns, rows = (), []
-    if "image" not in columns:
-        return [], (f"the {path.name} that lay there was no table of images; it is replaced",)
-    kept = [{name: row[name] for name in columns} for row in rows if row["image"] not in names]
-    count = len({row["image"] for row in kept})
-    return kept, (f"{path.name} keeps the rows of {counted(count, 'other image')} measured before",) if count else ()
-
-
-def _rounded(row: "Row") -> "Row":
-    """Six digits of what is no count; no measurement has more."""
-    return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
-
-
-class _Names:
-    """Names for results: the image's own, numbered where two images share one, also on Windows and macOS."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    def free(self, name: str) -> str:
-        candidates = (name if i == 1 else f"{name}_{i}" for i in range(1, len(self.taken) + 2))
-        chosen = next(c for c in candidates if c.casefold() not in self.taken)
-        self.taken.add(chosen.casefold())
-        return chosen
-
-
-def _images(
-    paths: Sequence[Path], grouping: Grouping, choices: OpenChoices, failures: list[str], names: _Names, bar: Bar
-) -> Iterator[EmbryoImage]:
-    """Every image that can be opened; the others are named in ``failures``."""
-    from napari_embryo.pipeline import with_files
-
-    task = bar.add_task("images", total=None)
-    planned: list[io.PlannedImage] = []
-    for path in paths:
-        try:
-            plan = reading.plan(path, grouping, choices)
-        except (OSError, ValueError) as error:
-            failures.append(str(error))
-            continue
-        print_notes(plan.said)
-        failures += plan.problems
-        planned += plan.images
-    bar.update(task, total=len(planned))
-    for one in planned:
-        try:
-            image = io.open_image(one)
-        except (OSError, ValueError) as error:
-            failures.append(str(error))
-            bar.advance(task)
-        else:
-            yield with_files(image.with_data(image.data, name=names.free(image.name)), one)
-
-
-def _named(name: str, reason: str) -> str:
-    return reason if name in reason else f"{name}: {reason}"
-
-
-def _follow(
-    steps: "Iterator[tuple[EmbryoImage, Progress]]", done: "list[ImageResult]", failures: list[str], bar: Bar
-) -> None:
-    """Take in what comes: images that are done, failures, a bar for every stack."""
-    from napari_embryo.pipeline import ImageResult, PlaneFailure
-
-    for image, progress in steps:
-        match progress.item:
-            case ImageResult() as result:
-                done += [result] if result.reason is None else []
-                failures += _reason(result, failures)
-                _finish_bar(bar)
-            case PlaneFailure() as failure:
-                failures.append(_named(image.name, failure.reason))
-        if image.n_planes > 1 and not isinstance(progress.item, ImageResult):
-            _stack_bar(bar, image, progress.done)
-
-
-def _reason(result: "ImageResult", failures: Sequence[str]) -> list[str]:
-    """Why an image failed, unless its only picture has said so."""
-    said = result.reason is None or (failures and result.reason in failures[-1])
-    return [] if said else [_named(result.image.name, str(result.reason))]
-
-
-def _stack_bar(bar: Bar, image: EmbryoImage, done: int) -> None:
-    """A bar of its own for a stack, below that of the images."""
-    stacks = bar.tasks[1:]
-    task = stacks[0].id if stacks else bar.add_task(image.name, total=image.n_planes)
-    bar.update(task, completed=done)
-
-
-def _finish_bar(bar: Bar) -> None:
-    images, *stacks = bar.tasks
-    bar.advance(images.id)
-    for task in stacks:
-        bar.remove_task(task.id)
-
-
-def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[str]) -> None:
-    for line in _cells_said(rows):
-        console.print(line, markup=False)
-    print_notes((*notes, *_far_apart(rows)))
-    console.print(f"{counted(done, 'image')} done, {len(failures)} failed; results in {out.resolve()}")
-    for failure in failures:
-        console.print(f"failed: {failure}", style="red", markup=False)
-    console.print(RESEARCH_ONLY, style="dim")
-
-
-def print_notes(notes: Iterable[str]) -> None:
-    """What a user should know beside the result."""
-    for note in notes:
-        console.print(f"note: {note}", markup=False)
-
-
-def _cells_said(rows: "Sequence[Row]") -> Iterator[str]:
-    """A line for every image in which single cells were looked for: how many there are."""
-    for name, own in groupby(rows, key=itemgetter("image")):
-        if line := measure.cells_said(own):
-            yield f"{name}: {line}"
-
-
-def _far_apart(rows: "Sequence[Row]") -> Iterator[str]:
-    """A line for every image in which mask and regression disagree by more than one grade."""
-    for name, own in groupby(rows, key=itemgetter("image")):
-        if line := measure.far_apart_said(own):
-            yield f"{name}: {line}"
+        return run_batch(plan(paths, out, settings), Inline(), "changed", Words(is_for_few=True))

@@ -1,7 +1,8 @@
 """The files that tell of an image: written picture after picture, whole or not there."""
 
+import errno
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import groupby
 from operator import attrgetter
@@ -10,18 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from napari_embryo import explain, io, models, render
-from napari_embryo.image import EmbryoImage, Progress
-from napari_embryo.models import MapInfo
+from napari_embryo import explain, io, render
+from napari_embryo.families import MapInfo
+from napari_embryo.image import EmbryoImage, Parts, Progress
+from napari_embryo.notes import Failure
 from napari_embryo.pipeline.analysis import analyze, analyze_all
 from napari_embryo.pipeline.cells_files import CellsFiles
 from napari_embryo.pipeline.parts_files import PartsFiles
 from napari_embryo.pipeline.provenance import provenance_of
-from napari_embryo.pipeline.results import ImageResult, PlaneFailure, PlaneResult, Row
 from napari_embryo.predict import Predictor
+from napari_embryo.results import ImageResult, Index, PlaneResult, Row
 
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 """What some system forbids in a file's name; a channel's name may hold it."""
+
+OF_PARTS, OF_CELLS = ("labels.ome.tif",), ("cells.ome.tif", "cells.json")
+ENDINGS = (*OF_PARTS, *OF_CELLS, "attention.ome.tif", "overlay.png")
+"""Of the files of an image."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The disk is full: the files of the images that follow would not be written either."""
+
+Written = tuple[list[Row], tuple[Path, ...]]
 
 SHEET_FRAMES = 12
 """Frames of a stack shown in its overlay picture, evenly spaced."""
@@ -61,56 +72,86 @@ def segment_to_files(
     ValueError
         When not one picture could be done; the message is the first one's reason.
     """
-    return (yield from _write(image, analyze(image, predictor), predictor, out, name or image.name))
+    stem = out / _NOT_IN_NAMES.sub("_", name or image.name)
+    return (yield from _write(image, analyze(image, predictor), predictor, stem))[0]
 
 
 def segment_all_to_files(
-    images: Iterable[EmbryoImage], predictor: Predictor, out: Path
+    images: Iterable[tuple[EmbryoImage, Path]], predictor: Predictor, overlays: bool = True
 ) -> Generator[tuple[EmbryoImage, Progress], None, None]:
     """:func:`segment_to_files` for many images, faster: small ones share batches, writing overlaps computing.
 
     Yields every picture's progress with its image, and after an image's last one a progress with an
     :class:`ImageResult`. An image that cannot be written is named there and the others are done.
+
+    Parameters
+    ----------
+    images
+        Each with the folder and the first part of its files' names.
+    predictor
+        From :func:`load_predictor`.
+    overlays
+        Write the overlay pictures, too.
+
+    Raises
+    ------
+    OSError
+        When the disk is full.
     """
-    wanted = ((image, list(np.ndindex(image.shape[:-2]))) for image in images)
-    for image, steps in groupby(analyze_all(wanted, predictor), key=attrgetter("image")):
-        writing = _write(image, (step.progress for step in steps), predictor, out, image.name)
+    stems: dict[int, Path] = {}
+    for image, steps in groupby(analyze_all(_wanted(images, stems), predictor), key=attrgetter("image")):
+        writing = _write(image, (step.progress for step in steps), predictor, stems.pop(id(image)), overlays)
         result = yield from _with_image(image, writing)
         yield image, Progress(image.n_planes, image.n_planes, image.name, result)
 
 
+def _wanted(
+    images: Iterable[tuple[EmbryoImage, Path]], stems: dict[int, Path]
+) -> Iterator[tuple[EmbryoImage, list[Index]]]:
+    for image, stem in images:
+        stems[id(image)] = stem
+        yield image, list(np.ndindex(image.shape[:-2]))
+
+
 def _with_image(
-    image: EmbryoImage, writing: Generator[Progress, None, list[Row]]
+    image: EmbryoImage, writing: Generator[Progress, None, Written]
 ) -> Generator[tuple[EmbryoImage, Progress], None, ImageResult]:
     try:
         while True:
             yield image, next(writing)
     except StopIteration as finished:
-        return ImageResult(image, finished.value)
+        rows, files = finished.value
+        return ImageResult(image, rows, files=files)
     except (OSError, ValueError, ImportError) as error:
-        return ImageResult(image, [], str(error))
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
+        return ImageResult(image, [], reason=str(error))
     finally:
         writing.close()
 
 
 def _write(
-    image: EmbryoImage, steps: Iterable[Progress], predictor: Predictor, out: Path, name: str
-) -> Generator[Progress, None, list[Row]]:
+    image: EmbryoImage, steps: Iterable[Progress], predictor: Predictor, stem: Path, overlays: bool = True
+) -> Generator[Progress, None, Written]:
     with ExitStack() as open_files:
-        files = _Files(image, predictor, out / _NOT_IN_NAMES.sub("_", name), open_files)
+        files = _Files(image, predictor, stem, open_files, overlays)
         for progress in steps:
             files.write(progress.item)
             yield progress
             if progress.done == progress.total:  # its files must not wait for the next image
                 break
-        return files.finish()
+        rows = files.finish()
+    return rows, files.written()
 
 
 class _Files:
     """All files of one image, written picture after picture."""
 
-    def __init__(self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack) -> None:
+    def __init__(
+        self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack, overlays: bool
+    ) -> None:
         self.image, self.stem, self.classes, self.open_files = image, stem, predictor.classes, open_files
+        self.overlays = overlays
         self.about: dict[str, Any] = {
             "pixel_size_um": image.pixel_size_um,
             "hours": image.hours,
@@ -123,7 +164,7 @@ class _Files:
         self.found: PartsFiles | CellsFiles | None = None
         self.is_any_shown = False
         self.sheet = set(np.linspace(0, image.n_planes - 1, min(SHEET_FRAMES, image.n_planes)).round().astype(int))
-        self.failures: list[PlaneFailure] = []
+        self.failures: list[Failure] = []
 
     def _attention(self, shown: dict[str, MapInfo]) -> io.OmeTiffStackWriter:
         *leading, height, width = self.image.shape
@@ -136,14 +177,14 @@ class _Files:
         axes = self.image.axes[:-2] + "CYX"
         return io.OmeTiffStackWriter(self._path("attention.ome.tif"), shape, "float32", axes, names=[*shown], **about)
 
-    def write(self, item: PlaneResult | PlaneFailure) -> None:
+    def write(self, item: PlaneResult | Failure) -> None:
         """The next picture; one that could not be read stays empty, so that the others keep their places."""
-        if isinstance(item, PlaneFailure):
+        if isinstance(item, Failure):
             self._write_blank(item)
             return
         found = self._files_of(item)
         place = int(np.ravel_multi_index(item.index, self.image.shape[:-2])) if item.index else 0
-        is_shown = place in self.sheet or not self.is_any_shown
+        is_shown = self.overlays and (place in self.sheet or not self.is_any_shown)
         self.is_any_shown = True
         found.write(item, is_shown)
         if self.attention:
@@ -154,14 +195,14 @@ class _Files:
         if self.found is None:
             self.found = (
                 PartsFiles(self.image, self.classes, self.stem, self.about, self.open_files)
-                if first.segmentation.scores is None
+                if isinstance(first.finding, Parts)
                 else CellsFiles(self.image, self.stem, self.about, self.open_files)
             )
             for _ in self.failures:
                 self.found.write_blank()
         return self.found
 
-    def _write_blank(self, failure: PlaneFailure) -> None:
+    def _write_blank(self, failure: Failure) -> None:
         self.failures.append(failure)
         if len(self.failures) == self.image.n_planes:
             raise ValueError(self.failures[0].reason)
@@ -175,10 +216,19 @@ class _Files:
         if self.found is None:
             return []
         rows, pictures = self.found.finish()
-        io.write_png(self._path("overlay.png"), render.tiled(pictures, columns=min(4, len(pictures))), is_result=True)
+        for ending in OF_CELLS if isinstance(self.found, PartsFiles) else OF_PARTS:  # of a run with another network
+            self._path(ending).unlink(missing_ok=True)
+        if pictures:
+            io.write_png(self._path("overlay.png"), render.tiled(pictures, min(4, len(pictures))), is_result=True)
+        else:
+            self._path("overlay.png").unlink(missing_ok=True)
         if self.attention is None:  # those of a run before would be of other masks
             self._path("attention.ome.tif").unlink(missing_ok=True)
         return rows
+
+    def written(self) -> tuple[Path, ...]:
+        """The files that there are once all of them are closed."""
+        return tuple(path for ending in ENDINGS if (path := self._path(ending)).exists())
 
     def _path(self, ending: str) -> Path:
         return self.stem.with_name(f"{self.stem.name}_{ending}")
@@ -186,7 +236,7 @@ class _Files:
 
 def _maps(predictor: Predictor) -> dict[str, MapInfo]:
     """Every map that is made, by name, with its window and meaning."""
-    known = models.MAPS[predictor.info.model.family]
+    known = predictor.family.maps
     cams = explain.grad_cam_names(predictor.classes) if predictor.settings.grad_cam else ()
     meaning = f"evidence for the class at {predictor.settings.grad_cam}, over its maximum"
     return {name: known[name] for name in predictor.settings.maps} | {
