@@ -24,7 +24,7 @@ from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.models import checkpoint
 from napari_embryo.render import COLORS
 from napari_embryo.settings import Recipe
-from napari_embryo.train import Epoch
+from napari_embryo.stream import Epoch
 
 SECONDS = 120
 """That a slow computer may take for anything."""
@@ -134,7 +134,7 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     assert "--resume" in refused.output
     again = run(*words, "--resume")
     assert again.exit_code == 0
-    assert "finished already" in again.output
+    assert "had already finished" in again.output
     assert list(library.in_library()) == ["tiny"]
 
 
@@ -163,10 +163,11 @@ def test_a_library_that_takes_nothing_is_noted_in_the_stream(
     best = tmp_path / "out" / "best.safetensors"
     code, (*_, note, finished) = streamed(recipe, "--out", best.parent)
     assert code == 0
-    assert isinstance(note, stream.Note)
-    assert str(best) in note.message
+    assert isinstance(note, stream.Noted)
+    assert str(best) in note.note.text
+    assert note.note.level == "warning"
     assert isinstance(finished, stream.Finished)
-    assert (finished.best, finished.added) == (str(best), "")
+    assert (finished.best, finished.added) == (best, None)
 
 
 def cut_off(recipe: Path, out: Path, epochs: int) -> None:
@@ -183,7 +184,7 @@ def test_resume_needs_no_more_than_the_folder(recipe: Path, tmp_path: Path, name
     done = run("train", *([recipe] if named else []), "--resume", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "epoch 3: loss" in done.output
-    assert ("note: to epoch 3, as told when this training began; the recipe says 2" in done.output) == named
+    assert ("note: up to epoch 3, as when this training began; the recipe says 2" in done.output) == named
 
 
 def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path, tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path
     assert "epoch 2: loss" not in longer.output
     assert "done after 3 epochs" in longer.output
     assert recipes.read(out / "recipe.yaml").training.epochs == 3
-    assert "finished already" in run("train", "--resume", "--out", out).output
+    assert "had already finished" in run("train", "--resume", "--out", out).output
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--epochs", 0), "training.epochs: 0 was given; input should be greater than or equal to 1"),
+        (("--epochs", 0), "training.epochs: 0 was given; a number of at least 1 is needed"),
         (("--name", "a b"), "name: 'a b' was given"),
         (("--name", ".."), "name: '..' was given"),
         (("--name", ".hidden"), "name: '.hidden' was given"),
@@ -468,8 +469,9 @@ def test_pause_resume_and_stop(recipe: Path, tmp_path: Path) -> None:
     assert finished.best_epoch >= 1
     assert watcher.events[-1] is finished
     for path in (finished.best, finished.last, finished.added):
-        assert checkpoint.load(path).info.model.family == "unet"
-    assert library.in_library() == {"tiny": Path(finished.added)}
+        assert path is not None
+        assert checkpoint.load(str(path)).info.model.family == "unet"
+    assert library.in_library() == {"tiny": finished.added}
     assert finished.epochs == sum(isinstance(e, stream.Epoch) for e in watcher.events)
 
 
