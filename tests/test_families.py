@@ -118,7 +118,7 @@ def test_a_family_says_what_its_networks_have(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "start"), [(name, start) for name in FAMILIES for start in FAMILIES[name].recipes])
-def test_a_familys_recipes_train_it_from_their_start(name: str, start: str) -> None:
+def test_the_recipes_of_a_family_train_it_from_their_start(name: str, start: str) -> None:
     recipe = recipes.read(FAMILIES[name].recipes[start])
     assert (recipe.model.family, recipe.start) == (name, start)
 
