@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from napari_embryo import problems
 from napari_embryo.notes import Note
 
 Command = Literal["pause", "resume", "stop"]
@@ -190,14 +191,14 @@ def decode(line: str) -> Event:
     try:
         return _EVENT.validate_python(json.loads(line))
     except ValidationError as error:
-        raise _not_ours(line, error.errors()[0]) from error
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise _not_ours(line, f"{where}: {problems.said(problem)}" if where else problems.said(problem)) from error
     except (ValueError, RecursionError) as error:
-        raise _not_ours(line, {"loc": (), "msg": str(error)}) from error
+        raise _not_ours(line, str(error)) from error
 
 
-def _not_ours(line: str, problem: Mapping[str, Any]) -> ValueError:
-    where = ".".join(map(str, problem["loc"]))
+def _not_ours(line: str, reason: str) -> ValueError:
     return ValueError(
-        f"{line[:200]!r} came from the training process; a line of JSON with a known 'event' was expected "
-        f"({where + ': ' if where else ''}{problem['msg']})"
+        f"the training process wrote {line[:200]!r}; a line of JSON with a known 'event' was expected ({reason})"
     )

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from napari_embryo import problems
 from napari_embryo.notes import Note
 from napari_embryo.settings import Device
 
@@ -45,20 +46,13 @@ def complain(text: str) -> None:
 
 
 def _wrong_options(error: ValidationError) -> str:
-    """In the words of the command line: "--threshold: 2.0 came; input should be less than 1"."""
-    return "; ".join(_option_said(problem) + _said(problem) for problem in error.errors())
+    """In the words of the command line: "--threshold: 2.0 was given; a number below 1 is needed"."""
+    return "; ".join(_option(problem) + problems.said(problem) for problem in error.errors())
 
 
-def _option_said(problem: "ErrorDetails") -> str:
+def _option(problem: "ErrorDetails") -> str:
     """Nothing where options do not fit each other: the message says which."""
-    if not problem["loc"]:
-        return ""
-    return f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['input']!r} came; "
-
-
-def _said(problem: "ErrorDetails") -> str:
-    said = problem["msg"].removeprefix("Value error, ")
-    return said[:1].lower() + said[1:]
+    return f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: " if problem["loc"] else ""
 
 
 def make_folder(path: Path) -> None:
