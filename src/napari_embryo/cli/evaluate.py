@@ -227,10 +227,7 @@ def _cell_summaries(cells: "Sequence[Judged]") -> list[dict[str, Any]]:
     sources = sorted({one.source for one in cells})
     by_source = {source: [one for one in cells if one.source == source] for source in sources}
     parts = {**(by_source if len(sources) > 1 else {}), "all": cells}
-    try:
-        return [{"source": source, **metrics.cell_summary(own)} for source, own in parts.items()]
-    except ModuleNotFoundError as error:
-        raise ValueError(str(error)) from error
+    return [{"source": source, **metrics.cell_summary(own)} for source, own in parts.items()]
 
 
 def _print_cells(summaries: "pd.DataFrame") -> None:
