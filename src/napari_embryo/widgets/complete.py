@@ -80,7 +80,7 @@ def _check_layer(layer: Labels, viewer: Viewer) -> None:
     if layer.multiscale or not isinstance(layer.data, np.ndarray | EditablePlanes):
         kind = "multiscale" if layer.multiscale else type(layer.data).__name__
         raise ValueError(
-            f"{layer.name}: {kind} labels came; only labels in memory can be completed: duplicate the layer"
+            f"{layer.name}: these are {kind} labels; only labels in memory can be completed: duplicate the layer"
         )
     if not layer.editable:
         raise ValueError(f"{layer.name}: these labels cannot be painted; unlock the layer or duplicate it")
