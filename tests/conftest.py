@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -41,7 +42,8 @@ def imagenet_backbone(data_dir: Path) -> Path:
 @pytest.fixture(autouse=True)
 def own_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees, or adds to, the models of whoever runs it."""
-    monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path_factory.mktemp("library") / "models"))
+    # mktemp would look through the folders of all tests before.
+    monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path_factory.getbasetemp() / "libraries" / uuid4().hex))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Training from the command line, as a person and as a program meet it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -55,6 +54,24 @@ def recipe(tmp_path: Path, drawn: Path) -> Path:
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@pytest.fixture
+def streamed(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, list[stream.Event]]]]:
+    """Runs `train --stream` in this process, with a standard input that stays open."""
+    on_interrupt, own = signal.getsignal(signal.SIGINT), os.dup(0)
+    theirs, ours = os.pipe()
+    os.dup2(theirs, 0)
+
+    def train(*words: object) -> tuple[int, list[stream.Event]]:
+        code = run("train", *words, "--stream").exit_code
+        return code, [stream.decode(line) for line in capfd.readouterr().out.splitlines()]
+
+    yield train
+    os.dup2(own, 0)
+    for descriptor in (own, theirs, ours):
+        os.close(descriptor)
+    signal.signal(signal.SIGINT, on_interrupt)
 
 
 # --- train ----------------------------------------------------------------------------------------------------------
@@ -130,23 +147,22 @@ def test_a_finished_training_whose_model_is_missing_is_put_there(recipe: Path, t
     assert list(library.in_library()) == ["tiny"]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_a_library_that_takes_nothing_costs_no_training(
-    recipe: Path, tmp_path: Path, shelf: Path, streamed: bool
+def test_a_library_that_takes_nothing_costs_no_training(recipe: Path, tmp_path: Path, shelf: Path) -> None:
+    shelf.write_text("no folder")
+    best = tmp_path / "out" / "best.safetensors"
+    done = run("train", recipe, "--out", best.parent)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert str(best) in done.output.replace("\n", "")
+
+
+def test_a_library_that_takes_nothing_is_noted_in_the_stream(
+    recipe: Path, tmp_path: Path, shelf: Path, streamed: Callable[..., tuple[int, list[stream.Event]]]
 ) -> None:
     shelf.write_text("no folder")
     best = tmp_path / "out" / "best.safetensors"
-    words = ("train", recipe, "--out", best.parent)
-    if not streamed:
-        done = run(*words)
-        assert done.exit_code == 1
-        assert isinstance(done.exception, SystemExit)
-        assert str(best) in done.output.replace("\n", "")
-        return
-    watcher = Watcher(*words[1:])
-    with ended(watcher.child):
-        assert watcher.rest() == 0
-    note, finished = watcher.events[-2:]
+    code, (*_, note, finished) = streamed(recipe, "--out", best.parent)
+    assert code == 0
     assert isinstance(note, stream.Noted)
     assert str(best) in note.note.text
     assert note.note.level == "warning"
@@ -185,8 +201,8 @@ def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "no recipe came; name a .yaml file"),
-        (("--resume",), "--resume came without a folder"),
+        ((), "no recipe was given; name a .yaml file"),
+        (("--resume",), "--resume was given without a folder"),
         (("--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
         (("unet-baseline", "--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
     ],
@@ -483,15 +499,16 @@ def test_a_window_that_was_killed_leaves_no_training_behind(recipe: Path, tmp_pa
     assert checkpoint.load(tmp_path / "out" / "last.safetensors").info.model.family == "unet"
 
 
-def test_to_the_end_in_order(recipe: Path, tmp_path: Path) -> None:
-    watcher = Watcher(recipe, "--out", tmp_path / "out")
-    with ended(watcher.child):
-        assert watcher.rest() == 0
-    kinds = [e.event for e in watcher.events if e.event != "note"]
+def test_to_the_end_in_order(
+    recipe: Path, tmp_path: Path, streamed: Callable[..., tuple[int, list[stream.Event]]]
+) -> None:
+    code, events = streamed(recipe, "--out", tmp_path / "out")
+    assert code == 0
+    kinds = [e.event for e in events if e.event != "note"]
     assert kinds == ["report", "step", "step", "epoch", "step", "step", "epoch", "finished"]
-    steps = [e for e in watcher.events if isinstance(e, stream.Step)]
+    steps = [e for e in events if isinstance(e, stream.Step)]
     assert [(s.done, s.total, s.epoch) for s in steps] == [(1, 4, 1), (2, 4, 1), (3, 4, 2), (4, 4, 2)]
-    epoch = next(e for e in watcher.events if isinstance(e, stream.Epoch))
+    epoch = next(e for e in events if isinstance(e, stream.Epoch))
     assert set(epoch.scores) == {"IoU ICM", "IoU TE", "IoU ZP"}
     assert epoch.worst
 
@@ -507,10 +524,15 @@ def without_data(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"), [(broken, "training.epochs: 0 was given"), (without_data, "names no folder")]
 )
-def test_an_error_is_the_last_line(recipe: Path, tmp_path: Path, spoil: Callable[[Path], Any], says: str) -> None:
+def test_an_error_is_the_last_line(
+    recipe: Path,
+    tmp_path: Path,
+    streamed: Callable[..., tuple[int, list[stream.Event]]],
+    spoil: Callable[[Path], Any],
+    says: str,
+) -> None:
     spoil(recipe)
-    words = [sys.executable, "-m", "napari_embryo", "train", recipe, "--out", tmp_path / "out", "--stream"]
-    done = subprocess.run(words, input="", capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert says in json.loads(done.stdout.splitlines()[-1])["message"]
-    assert "Traceback" not in done.stderr
+    code, (*_, last) = streamed(recipe, "--out", tmp_path / "out")
+    assert code == 1
+    assert isinstance(last, stream.Error)
+    assert says in last.message

@@ -33,7 +33,7 @@ from napari_embryo.io import (
     to_napari,
     write_ome_tiff,
 )
-from napari_embryo.io import pixels as pixels_module
+from napari_embryo.io import pictures as pictures_module
 from napari_embryo.io.names import natural_key
 from napari_embryo.io.numbers import missing_numbers, ranges_text
 
@@ -398,7 +398,7 @@ def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytes
     first = save(tmp_path / "t00000.png", gray())
     for i in range(1, 2000):
         os.link(first, tmp_path / f"t{i:05}.png")
-    read = counted(monkeypatch, pixels_module, "read_picture")
+    read = counted(monkeypatch, pictures_module, "read_picture")
     opened = counted(monkeypatch, Image, "open")
     image = only(plan_folder(tmp_path))
     assert image.shape == (2000, 6, 8)
@@ -411,7 +411,7 @@ def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytes
 def test_each_frame_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(5):
         save(tmp_path / f"t{i}.png", gray(shape=(6, 8, 3)))
-    read = counted(monkeypatch, pixels_module, "read_picture")
+    read = counted(monkeypatch, pictures_module, "read_picture")
     for _, plane in only(plan_folder(tmp_path)).planes():
         assert plane.shape == (6, 8)
     assert [path.name for path in read] == [f"t{i}.png" for i in range(5)]
@@ -738,34 +738,6 @@ def test_a_layer_of_another_program() -> None:
 def test_a_layer_with_too_many_axes() -> None:
     with pytest.raises(ValueError, match="5 dimensions"):
         from_napari(np.zeros((1, 2, 3, 4, 5)), {"name": "x"})
-
-
-# --- videos ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "codec"), [("v.mp4", "mpeg4"), ("v.avi", "mjpeg")])
-def test_video(tmp_path: Path, name: str, codec: str) -> None:
-    av = pytest.importorskip("av", reason="the extra 'video' is not installed")
-    with av.open(str(tmp_path / name), "w") as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height = 64, 48
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for i in range(30):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * i, "u1"), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    image = read_image(tmp_path / name)
-    assert (image.axes, image.shape, image.data.dtype, image.hours) == ("TYX", (30, 48, 64), np.dtype("u1"), None)
-    for i in (0, 1, 2, 20, 5, 29, 0):
-        assert float(np.asarray(image.data[i]).mean()) == pytest.approx(8 * i, abs=4)
-    assert image.metadata["rgb"].shape == (30, 48, 64, 3)
-
-
-def test_video_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
-    (tmp_path / "v.avi").write_text("x")
-    with pytest.raises(ImageError, match=r"napari-embryo\[video\]"):
-        read_image(tmp_path / "v.avi")
 
 
 # --- real embryos ---------------------------------------------------------------------------------------------------

@@ -276,7 +276,7 @@ def test_weight_decay_is_as_named(optimizer: str, expected: float) -> None:
 
 
 def test_a_few_pictures_are_learnt_by_heart(samples: list[Sample], tmp_path: Path) -> None:
-    """MODELS 8: the mean IoU of three pictures it was trained on."""
+    """The mean IoU of three pictures it was trained on."""
     still = Augmentation(
         flips=False, rotation=0, zoom_out=1, zoom_in=1, shift=0, shear=0, crop=0, photometric=0, invert=0, wells=0
     )
@@ -675,7 +675,7 @@ while True:
     if kills < t.KILLS:
         time.sleep(chance.uniform(0.0, 0.5))
         while kills % 2 and not saves() and os.waitpid(child, os.WNOHANG) == (0, 0):
-            pass
+            time.sleep(0.0002)
         time.sleep(chance.uniform(0.0, 0.003) if kills % 2 else 0)
         try:
             os.kill(child, signal.SIGKILL)
@@ -687,7 +687,7 @@ while True:
     kills += 1
     print(kills, flush=True)
 """
-EPOCHS, KILLS = 40, 8
+EPOCHS, KILLS = 25, 5
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def shown() -> str:
 
 TELLER = """
 import sys, threading, time
-from napari_embryo import recipes, stream
+from napari_embryo import stream
 from napari_embryo.notes import Note
 from napari_embryo.stream import Epoch, Error, Finished, Noted, Paused, Report, Resumed, Step
 words = []
@@ -841,7 +841,6 @@ def test_the_curves_show_every_epoch(qtbot) -> None:
     assert curves.history.nearest(2.6).epoch == 3
 
 
-@pytest.mark.window
 def test_the_curves_follow_the_theme_and_are_narrow_enough(docked) -> None:
     viewer, widget = docked()
     dark = widget.curves.figure.get_facecolor()

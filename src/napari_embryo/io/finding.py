@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_embryo.io.errors import MissingImageError, unreadable
-from napari_embryo.io.headers import SUFFIXES
+from napari_embryo.io.header import SUFFIXES
 from napari_embryo.io.names import Plane, natural_key, plane_beside, plane_of_folder
 
 DEPTH = 3
 """Folders within folders are searched this deep, where those above hold no image."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """An image file.
 
