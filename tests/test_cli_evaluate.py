@@ -340,7 +340,7 @@ def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeyp
     assert len(lines["U-Net", "ZP"]) == 11, "all columns but the interval, which one embryo does not tell"
     assert lines["ResA-Net", "ZP"][2:] == ["86.87", "92.72"]
     assert "not reproduced" in done.output
-    assert "Drawn embryos" in done.output
+    assert "small drawn embryos" in done.output
     assert len(scored(tmp_path / "out" / "table.csv")) == 24
     monkeypatch.setattr(recipes, "run", None)  # training again would fail
     assert run(*words).exit_code == 0

@@ -176,5 +176,5 @@ def test_nothing_found_and_nothing_there(cells: np.ndarray, ap: float | None) ->
 
 def test_parts_are_no_cells() -> None:
     parts = Segmentation(("ICM",), TWO[:1], TWO[:1].astype(np.float32))
-    with pytest.raises(ValueError, match="ICM came without scores"):
+    with pytest.raises(ValueError, match="ICM have no scores"):
         judge_cells(sample(), TWO, parts)

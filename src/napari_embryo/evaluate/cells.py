@@ -1,4 +1,4 @@
-"""How well single cells are found: complete masks that overlap, by COCO's protocol, and how many there are."""
+"""Metrics of single cells: complete, overlapping masks scored by COCO's protocol, and cell counts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,39 +17,39 @@ Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 CELL_COLUMNS = ("image", "embryo", "source", "cells", "found", "count_right", "best_iou")
-"""Of :func:`cell_rows`."""
+"""Columns of :func:`cell_rows`."""
 
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))
 RECALLS = np.linspace(0, 1, 101)
 MOST = 100
-"""Cells of a picture that count, those of the highest scores (COCO's maxDets)."""
+"""Cells per image that are scored, highest scores first (COCO's maxDets)."""
 
 SURE = 0.5
-"""Least score of a cell that a user is shown, and that is counted (our decision)."""
+"""Lowest score of a cell that is shown and counted (docs/decisions.md, "Score of a shown cell")."""
 
 LEAST_SCORE = 0.001
-"""Least score of a cell that the average precision looks at; a network has thrown others away before."""
+"""Lowest score of a cell that enters the average precision; the network has already discarded the others."""
 
 FEW = 4
-"""Embryos of up to so many cells are told apart from all."""
+"""Embryos of up to this many cells are also reported separately."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The cells of one picture, true and found, small.
+    """The true and the found cells of one image, in compact form.
 
     Parameters
     ----------
     image, embryo, source
-        Of the sample.
+        Those of the sample.
     hw
         Height and width.
     truth, found
-        COCO's run lengths of each mask; those found in the order of their scores, the highest first.
+        COCO run lengths of each mask; found cells are sorted by score, highest first.
     scores
-        (D,) of those found.
+        (D,) scores of the found cells.
     ious
-        (D, G) of every found with every true one.
+        (D, G) IoU of every found cell with every true one.
     """
 
     image: str
@@ -63,35 +63,35 @@ class Judged:
 
     @property
     def best(self) -> Floats:
-        """(G,): for every true cell the best IoU with one that is found for sure; 0 where none is."""
+        """(G,): for every true cell the best IoU with a cell found above the score threshold; 0 if there is none."""
         best: Floats = self.ious[self.scores >= SURE].max(axis=0, initial=0.0)
         return best
 
     @property
     def count(self) -> int:
-        """How many are found for sure."""
+        """Number of cells found above the score threshold."""
         return int((self.scores >= SURE).sum())
 
 
 def judge_cells(sample: Sample, cells: Masks, found: Segmentation) -> Judged:
-    """Compare the cells found in one picture with the true ones.
+    """Compare the cells found in one image with the true ones.
 
     Parameters
     ----------
     sample
-        Whose picture it is.
+        The sample the image belongs to.
     cells
         (G, H, W) true complete silhouettes.
     found
-        Single cells with their scores, also the low ones.
+        Single cells with their scores, including low ones.
 
     Raises
     ------
     ValueError
-        When what was found are no single cells.
+        If what was found is not single cells.
     """
     if found.scores is None:
-        raise ValueError(f"{sample.name}: {', '.join(found.classes)} came without scores; needed are single cells")
+        raise ValueError(f"{sample.name}: {', '.join(found.classes)} have no scores; single cells are needed")
     order = np.argsort(-found.scores, kind="stable")[:MOST]
     masks = found.masks[order]
     return Judged(
@@ -111,7 +111,7 @@ def _packed(masks: Masks) -> tuple[str, ...]:
 
 
 def _ious(masks: Masks, others: Masks) -> Floats:
-    """(D, G); 0 where both are empty."""
+    """(D, G) IoU; 0 where both masks are empty."""
     first, second = (m.reshape(len(m), int(np.prod(m.shape[1:]))).astype(np.float32) for m in (masks, others))
     both = (first @ second.T).astype(np.float64)
     either = first.sum(1)[:, None] + second.sum(1) - both
@@ -123,17 +123,17 @@ def _ious(masks: Masks, others: Masks) -> Floats:
 
 
 def average_precision(judged: Sequence[Judged]) -> dict[str, float]:
-    """COCO's mask AP of complete silhouettes, by faster-coco-eval; overlaps are kept.
+    """COCO's mask AP of complete silhouettes, by faster-coco-eval; masks may overlap.
 
     Returns
     -------
     dict
-        ``ap`` (mean over IoU 0.50, 0.55 ... 0.95), ``ap50`` and ``ap75``; NaN where no true cell came.
+        ``ap`` (mean over IoU 0.50, 0.55 ... 0.95), ``ap50`` and ``ap75``; NaN if there is no true cell.
 
     Raises
     ------
     ModuleNotFoundError
-        Where faster-coco-eval is not installed; says how to install it.
+        If faster-coco-eval is not installed; the message says how to install it.
     """
     if not any(one.truth for one in judged):
         return {"ap": nan, "ap50": nan, "ap75": nan}
@@ -144,12 +144,12 @@ def average_precision(judged: Sequence[Judged]) -> dict[str, float]:
 
 
 def _precision_by_coco(judged: Sequence[Judged]) -> Floats:
-    """(10, 101): by threshold and recall."""
+    """(10, 101) precision by threshold and recall."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
         raise ModuleNotFoundError(
-            "cells are scored by faster-coco-eval, which is not installed: pip install faster-coco-eval"
+            "scoring cells needs faster-coco-eval, which is not installed: pip install faster-coco-eval"
         ) from error
     images = [{"id": i, "height": one.hw[0], "width": one.hw[1]} for i, one in enumerate(judged, start=1)]
     truth = COCO({"images": images, "categories": [{"id": 1, "name": "cell"}], "annotations": _true(judged)})
@@ -163,7 +163,7 @@ def _precision_by_coco(judged: Sequence[Judged]) -> Floats:
 
 
 def _true(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """COCO's annotations; ids from 1, since 0 counts as unmatched."""
+    """COCO annotations; ids start at 1, since 0 counts as unmatched."""
     each = [(image, one.hw, text) for image, one in enumerate(judged, start=1) for text in one.truth]
     return [
         {"id": i, "image_id": image, "category_id": 1, "iscrowd": 0, "area": _area(text), **_mask(text, hw)}
@@ -189,11 +189,11 @@ def _area(text: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Matched:
-    """Which found cells of a picture are right: what an average precision of many pictures is made of."""
+    """Which found cells of one image are correct; average precision is computed from these of many images."""
 
     scores: Floats
     hits: npt.NDArray[np.bool_]
-    """(10, D), by threshold."""
+    """(10, D) by threshold."""
     true: int
 
     @classmethod
@@ -203,18 +203,18 @@ class _Matched:
 
 
 def _hits(ious: Floats, threshold: float) -> npt.NDArray[np.bool_]:
-    """(D,): each found cell, the highest score first, takes the true one that it fits best and that is still free."""
+    """(D,): each found cell, highest score first, takes the best-fitting true cell that is still free."""
     free, hits = np.ones(ious.shape[1], bool), np.zeros(len(ious), bool)
     for i, row in enumerate(ious):
         open_ones = np.where(free & (row >= min(threshold, 1 - 1e-10)), row, -1.0)
         if (open_ones >= 0).any():
             hits[i] = True
-            free[len(row) - 1 - int(np.argmax(open_ones[::-1]))] = False  # the last of equals, as in COCO's code
+            free[len(row) - 1 - int(np.argmax(open_ones[::-1]))] = False  # the last one in a tie, as in COCO's code
     return hits
 
 
 def _mean_precision(matched: Sequence[_Matched]) -> float:
-    """The same AP of any choice of pictures, for the intervals; NaN without a true cell."""
+    """The same AP for any resample of images, for the intervals; NaN without a true cell."""
     true = sum(one.true for one in matched)
     if not true:
         return nan
@@ -233,7 +233,7 @@ def _mean_precision(matched: Sequence[_Matched]) -> float:
 
 
 def cell_rows(judged: Iterable[Judged]) -> pd.DataFrame:
-    """One row per picture: how many cells there are and are found, and the mean best IoU of the true ones."""
+    """One row per image: true and found cell counts, and the mean best IoU of the true cells."""
     return pd.DataFrame([_row(one) for one in judged], columns=list(CELL_COLUMNS))
 
 
@@ -250,15 +250,16 @@ def _row(one: Judged) -> dict[str, object]:
 
 
 def cell_summary(judged: Sequence[Judged]) -> dict[str, float]:
-    """Everything about the pictures together, with 95 % bootstrap intervals over embryos.
+    """Summary over all images, with 95 % bootstrap intervals over embryos.
 
     Returns
     -------
     dict
         ``pictures``, ``embryos``, ``cells``; ``ap``, ``ap50``, ``ap75`` (:func:`average_precision`); ``best_iou``: mean
-        over true cells of the best IoU with one found for sure; ``count_right``: share of the pictures with as many
-        cells as there are, ``few_right`` of the ``few`` pictures with up to 4. ``ap``, ``best_iou``, ``count_right``
-        and ``few_right`` with ``_low`` and ``_high``; NaN where there is nothing to tell it from, or one embryo alone.
+        over true cells of the best IoU with a cell found above the score threshold; ``count_right``: fraction of images
+        with the right number of cells, ``few_right``: the same of the ``few`` images with up to 4 cells. ``ap``,
+        ``best_iou``, ``count_right`` and ``few_right`` also with ``_low`` and ``_high``, which are NaN with fewer than
+        two embryos.
     """
     embryos = np.array([one.embryo for one in judged], str)
     best = np.concatenate([one.best for one in judged]) if judged else np.zeros(0)
