@@ -263,7 +263,7 @@ def test_an_unknown_layer_is_answered_with_the_known(resanet: ResANet) -> None:
 
 def test_a_family_without_layers_says_so() -> None:
     cells = models.build(VQAmodalSettings()).eval()
-    with pytest.raises(ValueError, match="'encoder 1/32': networks of this family have none that Grad-CAM can look at"):
+    with pytest.raises(ValueError, match="'encoder 1/32': networks of this family have no layers for Grad-CAM"):
         check_names(cells, (), "encoder 1/32")
 
 

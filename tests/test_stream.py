@@ -89,7 +89,7 @@ def test_a_newer_program_may_say_more() -> None:
     ],
 )
 def test_a_line_that_is_none_of_ours_is_shown(line: str, says: str) -> None:
-    with pytest.raises(ValueError, match="came from the training process") as caught:
+    with pytest.raises(ValueError, match="the training process sent") as caught:
         stream.decode(line)
     assert says in str(caught.value)
     assert len(str(caught.value)) < 700

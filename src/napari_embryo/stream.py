@@ -1,6 +1,6 @@
-"""A training run told line by line: one JSON object a line, between the process that trains and whoever watches.
+"""Events of a training run as JSON lines, between the training process and its observer.
 
-Numbers that are not finite travel as ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON.
+Non-finite numbers are sent as ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is valid JSON.
 """
 
 import json
@@ -12,17 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Command = Literal["pause", "resume", "stop"]
 COMMANDS: tuple[Command, ...] = ("pause", "resume", "stop")
-"""What the process that trains takes on its standard input, one a line."""
+"""Commands that the training process accepts on its standard input, one per line."""
 
 
 class _Line(BaseModel):
-    """Frozen; what a newer program says beyond it is passed over."""
+    """Frozen; unknown fields of a newer program are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Report(_Line):
-    """What was found before training: ``text`` to read, ``rows`` to list."""
+    """Report on the data before training: ``text`` to read, ``rows`` to list."""
 
     event: Literal["report"] = "report"
     text: str
@@ -30,7 +30,7 @@ class Report(_Line):
 
 
 class Step(_Line):
-    """One training step; ``done`` of ``total`` steps of the whole run."""
+    """One training step: ``done`` of ``total`` steps of the whole run."""
 
     event: Literal["step"] = "step"
     done: int
@@ -42,7 +42,7 @@ class Step(_Line):
 
 
 class Epoch(_Line):
-    """One epoch: losses and scores by name; ``worst`` names the worst validation pictures and their mean scores."""
+    """One epoch: losses and scores by name; ``worst`` lists the worst validation images and their mean scores."""
 
     event: Literal["epoch"] = "epoch"
     done: int
@@ -58,26 +58,26 @@ class Epoch(_Line):
 
 
 class Note(_Line):
-    """Something a user should know."""
+    """A message for the user."""
 
     event: Literal["note"] = "note"
     message: str
 
 
 class Paused(_Line):
-    """The run waits for ``resume`` or ``stop``."""
+    """The run is paused until ``resume`` or ``stop``."""
 
     event: Literal["paused"] = "paused"
 
 
 class Resumed(_Line):
-    """The run goes on."""
+    """The run continues."""
 
     event: Literal["resumed"] = "resumed"
 
 
 class Finished(_Line):
-    """The end of a good run. Paths; empty where there is no such file. ``added`` is the copy in the model library."""
+    """End of a successful run. Paths are empty if there is no such file; ``added`` is the copy in the library."""
 
     event: Literal["finished"] = "finished"
     epochs: int
@@ -90,7 +90,7 @@ class Finished(_Line):
 
 
 class Error(_Line):
-    """The end of a bad run."""
+    """End of a failed run."""
 
     event: Literal["error"] = "error"
     message: str
@@ -102,7 +102,7 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="e
 
 
 def encode(event: Event) -> str:
-    """One line of JSON in plain ASCII, without its end, so that no system's own encoding can spoil it."""
+    """One line of JSON without its newline, in plain ASCII so that no system encoding can corrupt it."""
     return json.dumps(_as_json(event.model_dump()), allow_nan=False)
 
 
@@ -115,12 +115,12 @@ def _as_json(value: Any) -> Any:
 
 
 def decode(line: str) -> Event:
-    """The event that a line tells.
+    """Parse a line into its event.
 
     Raises
     ------
     ValueError
-        When the line is not one of ours; shows it.
+        If the line is not a known event; the message shows it.
     """
     try:
         return _EVENT.validate_python(json.loads(line))
@@ -133,6 +133,6 @@ def decode(line: str) -> Event:
 def _not_ours(line: str, problem: Mapping[str, Any]) -> ValueError:
     where = ".".join(map(str, problem["loc"]))
     return ValueError(
-        f"{line[:200]!r} came from the training process; a line of JSON with a known 'event' was expected "
+        f"the training process sent {line[:200]!r}, but a line of JSON with a known 'event' was expected "
         f"({where + ': ' if where else ''}{problem['msg']})"
     )

@@ -1,4 +1,4 @@
-"""Which cell is which from frame to frame, and which divided: linked by laptrack (Jaqaman et al. 2008)."""
+"""Track cells and their divisions through a time-lapse with laptrack (Jaqaman et al. 2008)."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,21 +13,21 @@ from napari_embryo.image import Segmentation
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Node = tuple[int, int]
-"""Frame, and the cell's place in it."""
+"""Frame, and index of the cell in it."""
 
-INSTALL = "cells are linked from frame to frame by laptrack, which is not installed: pip install laptrack"
+INSTALL = "tracking cells needs laptrack, which is not installed: pip install laptrack"
 
 LONGEST_GAP = 3
-"""A cell that is not found for fewer frames than this keeps its identity."""
+"""A cell missed in fewer consecutive frames than this keeps its identity."""
 
 FARTHEST = 0.8
-"""Cost from which two silhouettes are two cells: half of it is their IoU, half their distance over their diameter."""
+"""Cost above which two silhouettes are different cells: the mean of 1 - IoU and their distance over the diameter."""
 
 FARTHEST_DAUGHTER = 0.6
-"""The same for a daughter, whose overlap is the share of her that lies in the mother."""
+"""The same for a daughter cell, whose overlap is the share of it that lies in the mother."""
 
 LARGEST_DAUGHTER = 0.9
-"""A daughter's silhouette over her mother's; halves of a ball have 0.63, what is larger is no half."""
+"""Largest area of a daughter relative to the mother; halves of a ball have 0.63, so larger ones are no halves."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Tracks:
     Parameters
     ----------
     ids
-        Per frame, the track of each of its cells in their order; tracks count from 1 as they appear.
+        For every frame, the track of each of its cells in order; tracks are numbered from 1 as they appear.
     parents
-        Daughter's track -> mother's. A mother's track ends where she divides.
+        Track of a daughter -> track of its mother. A mother's track ends where it divides.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -47,30 +47,30 @@ class Tracks:
 
     @property
     def count(self) -> int:
-        """How many tracks there are; they are numbered 1 to this."""
+        """Number of tracks; they are numbered from 1 to this."""
         return max((track for frame in self.ids for track in frame), default=0)
 
 
 def tracks(frames: Iterable[Segmentation]) -> Tracks:
-    """:func:`link` the cells that a network found in the frames of a time-lapse."""
+    """:func:`link` the cells found in the frames of a time-lapse."""
     return link(found.masks for found in frames)
 
 
 def link(frames: Iterable[Masks]) -> Tracks:
     """Follow cells through a time-lapse.
 
-    The cost of a link is the mean of two numbers (our decision): how little the silhouettes overlap, and how far their
-    centroids are apart, over the cells' diameter. Only a few frames are held at a time.
+    The cost of a link is the mean of two numbers (docs/decisions.md, "Cost of linking cells"): one minus the overlap of
+    the silhouettes, and the distance of their centroids over the cells' diameter. Only a few frames are held in memory.
 
     Parameters
     ----------
     frames
-        (N, H, W) complete silhouettes of each frame, in the order of time; N may differ, and be 0.
+        (N, H, W) complete silhouettes of each frame in order of time; N may vary and may be 0.
 
     Raises
     ------
     ModuleNotFoundError
-        Where laptrack is not installed; says how to install it.
+        If laptrack is not installed; the message says how to install it.
     """
     check_installed()
     costs = _Costs.of(frames)
@@ -78,12 +78,12 @@ def link(frames: Iterable[Masks]) -> Tracks:
 
 
 def check_installed() -> None:
-    """Refuse before any work what :func:`link` would refuse after it.
+    """Check before any work whether :func:`link` can run.
 
     Raises
     ------
     ModuleNotFoundError
-        Where laptrack is not installed; says how to install it.
+        If laptrack is not installed; the message says how to install it.
     """
     from importlib.util import find_spec
 
@@ -93,7 +93,7 @@ def check_installed() -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """(N, H*W) silhouettes in single precision, for products; their areas (N,) and centroids (N, 2)."""
+    """(N, H*W) silhouettes in single precision for matrix products, with areas (N,) and centroids (N, 2)."""
 
     pixels: npt.NDArray[np.float32]
     areas: Floats
@@ -115,13 +115,13 @@ class _Frame:
 
 @dataclass(frozen=True, eq=False)
 class _Costs:
-    """Of linking a cell with a later one, and of a mother with a daughter in the next frame."""
+    """Costs of linking a cell with a later one, and a mother with a daughter in the next frame."""
 
     counts: tuple[int, ...]
     same: Mapping[tuple[Node, Node], float]
     daughter: Mapping[tuple[Node, Node], float]
     shrunk: Mapping[tuple[Node, Node], float]
-    """Area of the later over that of the earlier cell, in the next frame."""
+    """Area of the later cell over that of the earlier one, for adjacent frames."""
 
     @classmethod
     def of(cls, frames: Iterable[Masks]) -> "_Costs":
@@ -177,8 +177,8 @@ def _linked(costs: _Costs) -> list[tuple[Node, Node]]:
     def daughter(a: Floats, b: Floats) -> float:
         return costs.daughter[_ordered(a, b)]
 
-    # Every alternative costs as much as the farthest link: each link nearer than that is made where it competes with
-    # none, however few cells there are to estimate the costs from.
+    # Not linking costs as much as the farthest allowed link, so every nearer link without a competitor is made,
+    # however few cells there are to estimate the costs from.
     tracker = LapTrack(
         metric=same,
         cutoff=FARTHEST,
@@ -208,7 +208,7 @@ def _node(place: Sequence[int]) -> Node:
 
 
 def _named(counts: Sequence[int], edges: Iterable[tuple[Node, Node]], costs: _Costs) -> Tracks:
-    """Numbers in the order in which cells appear: a mother's ends with her, any other cell's goes on."""
+    """Number tracks in order of appearance: a mother's track ends at its division, any other continues."""
     before, mothers = _origins(edges, costs)
     names: dict[Node, int] = {}
     parents: dict[int, int] = {}
@@ -226,7 +226,7 @@ def _named(counts: Sequence[int], edges: Iterable[tuple[Node, Node]], costs: _Co
 
 
 def _origins(edges: Iterable[tuple[Node, Node]], costs: _Costs) -> tuple[dict[Node, Node], dict[Node, Node]]:
-    """The silhouette before it of the same cell, and the mother, of each that has one."""
+    """Preceding silhouette of the same cell, and mother, for each silhouette that has one."""
     following: dict[Node, list[Node]] = defaultdict(list)
     for earlier, later in edges:
         following[earlier].append(later)
@@ -245,5 +245,5 @@ def _most_alike(node: Node, later: Sequence[Node], costs: _Costs) -> Node:
 
 
 def _divides(mother: Node, later: Sequence[Node], costs: _Costs) -> bool:
-    """Into two, each smaller than she; a cell beside which another one turns up has not divided."""
+    """Divisions into two smaller cells; a cell next to which another one appears has not divided."""
     return len(later) == 2 and all(costs.shrunk.get((mother, each), np.inf) <= LARGEST_DAUGHTER for each in later)
