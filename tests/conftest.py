@@ -1,6 +1,7 @@
 """Fixtures for every test: where real embryos and the ImageNet backbone lie, if they do."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,29 @@ def imagenet_backbone(data_dir: Path) -> Path:
 def own_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees, or adds to, the models of whoever runs it."""
     monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path_factory.mktemp("library") / "models"))
+
+
+@pytest.fixture(scope="module")
+def shallow() -> Iterator[None]:
+    """ResNet-50's strides and channels with one block in each stage, a third of the work; for what is built upon it."""
+    from torchvision.models import ResNet
+    from torchvision.models.resnet import Bottleneck
+
+    from napari_embryo.models import encoder
+
+    def of_single_blocks(weights: None, replace_stride_with_dilation: list[bool]) -> ResNet:
+        return ResNet(Bottleneck, [1, 1, 1, 1], replace_stride_with_dilation=replace_stride_with_dilation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "resnet50", of_single_blocks)
+        yield
+
+
+@pytest.fixture
+def deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-50 as it is, in a module of tests that use `shallow`."""
+    from torchvision.models import resnet50
+
+    from napari_embryo.models import encoder
+
+    monkeypatch.setattr(encoder, "resnet50", resnet50)

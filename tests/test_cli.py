@@ -114,7 +114,7 @@ def test_a_folder(weights: Path, embryos: Path, tmp_path: Path) -> None:
     assert "2 images done, 0 failed" in done.output
     assert "Research use only" in done.output
     rows = table(tmp_path / "out")
-    assert list(rows[0]) == ["image", *measure.COLUMNS]
+    assert list(rows[0]) == ["image", "file", *measure.COLUMNS]
     assert [(r["image"], r["class"], r["label"]) for r in rows] == [
         (name, kind, str(i + 1)) for name in ("early", "late") for i, kind in enumerate(BLASTOCYST_CLASSES)
     ]
@@ -131,16 +131,19 @@ def test_areas_in_the_table_are_the_pixels_in_the_labels(weights: Path, embryos:
 
 
 @pytest.mark.parametrize(
-    ("pixel_size", "known", "expected"), [(0.5, None, 0.25), (None, 0.2, 0.04), (0.5, 0.2, 0.04), (None, None, None)]
+    ("pixel_size", "known", "expected"),
+    [(0.5, None, 0.25), (None, 0.2, 0.04), (0.5, 0.2, 0.25), (None, 84.7, None), (0.5, 84.7, 0.25), (None, None, None)],
 )
 def test_areas_in_micrometers(
     weights: Path, tmp_path: Path, pixel_size: float | None, known: float | None, expected: float | None
 ) -> None:
-    """What the file knows comes first, as the help says."""
+    """What the user says comes first; a size that no embryo has is not used."""
     path = tmp_path / "a.ome.tif"
     io.write_ome_tiff(path, draw_blastocyst(1, SHAPE).image, "YX", pixel_size_um=known and (known, known))
     words = () if pixel_size is None else ("--pixel-size", pixel_size)
-    assert segment(weights, tmp_path / "out", path, *words).exit_code == 0
+    done = segment(weights, tmp_path / "out", path, *words)
+    assert done.exit_code == 0
+    assert ("the file says" in done.output) == (known == 84.7 or (known is not None and pixel_size is not None))
     for row in table(tmp_path / "out"):
         assert (row["area_um2"] == "") == (expected is None)
         if expected is not None:
@@ -264,7 +267,7 @@ def test_fragments_with_ratio_and_grade(fragments: Path, embryos: Path, tmp_path
     assert files(tmp_path) == results("early", "late")
     rows = [row for row in table(tmp_path) if row["class"] == "fragment"]
     assert [row["label"] for row in rows] == ["1", "1"]
-    assert list(rows[0]) == ["image", *measure.COLUMNS, *measure.RATIO_COLUMNS]
+    assert list(rows[0]) == ["image", "file", *measure.COLUMNS, *measure.RATIO_COLUMNS]
     for row in rows:
         labels = tifffile.imread(tmp_path / f"{row['image']}_labels.ome.tif")
         assert int(row["area_px"]) == (labels == 1).sum()
@@ -523,7 +526,7 @@ def test_ctrl_c_keeps_what_is_done(
             raise KeyboardInterrupt
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline.measure.pictures, "measure_masks", interrupted)
+    monkeypatch.setattr(pipeline.measure.rows, "measure_masks", interrupted)
     done = segment(weights, tmp_path, embryos)
     assert done.exit_code != 0
     assert files(tmp_path) == results("early")
@@ -579,3 +582,47 @@ def test_demo_with_the_weights_that_ship(tmp_path: Path, monkeypatch: pytest.Mon
     assert done.exit_code == 0, done.output
     assert files(tmp_path) == sorted([*results("blastocyst_2"), "samples"])
     assert [row["class"] for row in table(tmp_path) if int(row["area_px"]) > 0] == list(BLASTOCYST_CLASSES)
+
+
+# --- how files are read -----------------------------------------------------------------------------------------------
+
+
+def test_frames_of_a_stack_that_does_not_say_so_are_all_measured_and_said(weights: Path, tmp_path: Path) -> None:
+    frames = np.stack([draw_blastocyst(seed, SHAPE).image for seed in (1, 2)])
+    about = "ImageJ=1.53t\nimages=2\nslices=2\nunit=pixel\n"
+    tifffile.imwrite(tmp_path / "film.tif", frames, metadata=None, description=about, byteorder=">")
+    done = segment(weights, tmp_path / "out", tmp_path / "film.tif")
+    assert "the axis of length 2 is time: the file does not say" in done.output
+    assert {(row["frame"], row["file"]) for row in table(tmp_path / "out")} == {("0", "film.tif"), ("1", "film.tif")}
+    done = segment(weights, tmp_path / "planes", tmp_path / "film.tif", "--axes", "ZYX")
+    assert "of 2 focal planes the sharpest one is used" in done.output
+    assert "frame" not in table(tmp_path / "planes")[0]
+
+
+def test_rows_carry_run_file_and_hours(weights: Path, tmp_path: Path) -> None:
+    for run_number in (2, 3, 7):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        io.write_png(tmp_path / "in" / f"e_RUN{run_number}.png", draw_blastocyst(1, SHAPE).image)
+    segment(weights, tmp_path / "out", tmp_path / "in", "--hours", "20", "--interval", "0.5")
+    rows = [row for row in table(tmp_path / "out") if row["class"] == "ICM"]
+    assert [(row["frame"], row["run"], row["hours"], row["file"]) for row in rows] == [
+        ("0", "2", "20.0", "e_RUN2.png"),
+        ("1", "3", "20.5", "e_RUN3.png"),
+        ("2", "7", "22.5", "e_RUN7.png"),
+    ]
+
+
+def test_axes_that_no_image_has(weights: Path, embryos: Path, tmp_path: Path) -> None:
+    done = segment(weights, tmp_path, embryos, "--axes", "TYX")
+    assert done.exit_code == 1
+    assert "the axes 'TYX' were asked for" in done.output
+
+
+def test_results_are_not_segmented_again(weights: Path, embryos: Path, tmp_path: Path) -> None:
+    for path in embryos.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    segment(weights, tmp_path, tmp_path)
+    before = files(tmp_path)
+    done = segment(weights, tmp_path, tmp_path)
+    assert "results and label files are left out" in done.output
+    assert (done.exit_code, files(tmp_path)) == (0, before)

@@ -255,7 +255,7 @@ def test_what_is_skipped_or_could_be_read_otherwise_is_said(trained: Path, drawn
     assert done.exit_code == 0, done.output
     for words in (
         "all: 7 of 7 pictures",
-        f"{folder} looks like saeedi and grades; read as saeedi; say layout: grades (--layout grades) to change",
+        f"{folder} looks like saeedi and grades; it is read as saeedi; set layout: grades (--layout grades)",
         "Skipped: 1",
         "drawn/drawn3: ",
     ):

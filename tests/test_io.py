@@ -34,7 +34,8 @@ from napari_embryo.io import (
     write_ome_tiff,
 )
 from napari_embryo.io import pixels as pixels_module
-from napari_embryo.io.names import missing_numbers, natural_key, ranges_text
+from napari_embryo.io.names import natural_key
+from napari_embryo.io.numbers import missing_numbers, ranges_text
 
 Array = npt.NDArray[Any]
 
@@ -164,8 +165,8 @@ def test_multi_page_tiff_is_time_and_says_that_nothing_says_so(tmp_path: Path) -
         for page in array:
             tiff.write(page, metadata=None, contiguous=False)
     plan = plan_file(tmp_path / "a.tif")
-    assert "assumed: the axis of length 5 is time (the file does not say)" in plan.text()
-    assert plan.axes_choices == ("TYX", "FYX")
+    assert "assumed: the axis of length 5 is time: the file does not say" in plan.text()
+    assert plan.axes_choices == ("TYX", "FYX", "CYX")
     (image,) = open_plan(plan.edited(OpenChoices(axes="FYX")))
     assert image.axes == "FYX"
     np.testing.assert_array_equal(image.data.compute(), array)
@@ -184,9 +185,9 @@ def test_two_unnamed_axes(tmp_path: Path, axes: str) -> None:
 
 
 def test_axes_that_an_image_cannot_have(tmp_path: Path) -> None:
-    (planned,) = plan_file(save(tmp_path / "a.npy", gray())).images
-    with pytest.raises(ImageError, match="YX"):
-        planned.edited(OpenChoices(axes="TYX"))
+    plan = plan_file(save(tmp_path / "a.npy", gray()))
+    with pytest.raises(ImageError, match="it can be read as YX"):
+        plan.edited(OpenChoices(axes="TYX"))
 
 
 # --- what TIFF says about sizes -------------------------------------------------------------------------------------
@@ -268,7 +269,9 @@ def test_resolution_tags_count_with_a_real_unit(
     tifffile.imwrite(tmp_path / "a.tif", gray(), resolution=resolution, resolutionunit=unit)
     image = read_image(tmp_path / "a.tif")
     assert image.pixel_size_um == (pytest.approx(expected) if expected else None)
-    assert any("printing" in note for note in image.metadata.get("notes", ())) == (resolution == (300, 300))
+    assert any("no image of an embryo" in note for note in image.metadata.get("notes", ())) == (
+        resolution == (300, 300)
+    )
 
 
 # --- bad files ------------------------------------------------------------------------------------------------------
@@ -367,10 +370,10 @@ def only(plan: OpenPlan) -> EmbryoImage:
 def test_a_sequence_is_a_lazy_stack_in_natural_order(tmp_path: Path) -> None:
     frames = [gray(seed=i) for i in range(12)]
     for i, frame in enumerate(frames):
-        save(tmp_path / f"img{i + 1}.png", frame)
+        save(tmp_path / f"frame {i + 1}.png", frame)
     plan = plan_folder(tmp_path)
     assert "12 frames, 8 x 6 uint8, no pixel size known, no hours known" in plan.text()
-    assert "frames in time (no name says so)" in plan.text()
+    assert "12 files are one embryo: their names count frames in time (frame)" in plan.text()
     image = only(plan)
     assert (image.axes, image.name, image.data.numblocks) == ("TYX", tmp_path.name, (12, 1, 1))
     np.testing.assert_array_equal(image.data.compute(), frames)
@@ -392,9 +395,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[Pat
 
 
 def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = save(tmp_path / "f00000.png", gray())
+    first = save(tmp_path / "t00000.png", gray())
     for i in range(1, 2000):
-        os.link(first, tmp_path / f"f{i:05}.png")
+        os.link(first, tmp_path / f"t{i:05}.png")
     read = counted(monkeypatch, pixels_module, "read_picture")
     opened = counted(monkeypatch, Image, "open")
     image = only(plan_folder(tmp_path))
@@ -402,22 +405,22 @@ def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytes
     assert read == []
     assert len(opened) <= 64
     np.asarray(image.data[1234])
-    assert [path.name for path in read] == ["f01234.png"]
+    assert [path.name for path in read] == ["t01234.png"]
 
 
 def test_each_frame_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(5):
-        save(tmp_path / f"f{i}.png", gray(shape=(6, 8, 3)))
+        save(tmp_path / f"t{i}.png", gray(shape=(6, 8, 3)))
     read = counted(monkeypatch, pixels_module, "read_picture")
     for _, plane in only(plan_folder(tmp_path)).planes():
         assert plane.shape == (6, 8)
-    assert [path.name for path in read] == [f"f{i}.png" for i in range(5)]
+    assert [path.name for path in read] == [f"t{i}.png" for i in range(5)]
 
 
 def test_color_sequence_keeps_its_colors_lazily(tmp_path: Path) -> None:
     frames = [gray(shape=(6, 8, 3), seed=i) for i in range(3)]
     for i, frame in enumerate(frames):
-        save(tmp_path / f"f{i}.png", frame)
+        save(tmp_path / f"t{i}.png", frame)
     image = only(plan_folder(tmp_path))
     np.testing.assert_array_equal(image.metadata["rgb"].compute(), frames)
     np.testing.assert_array_equal(image.data.compute(), to_gray(np.array(frames)))
@@ -525,7 +528,7 @@ def test_names_that_are_no_count_stay_apart(tmp_path: Path) -> None:
 
 def test_mixed_sizes_are_opened_apart(tmp_path: Path) -> None:
     for i in range(4):
-        save(tmp_path / f"f{i}.png", gray(shape=(6 + i, 8)))
+        save(tmp_path / f"t{i}.png", gray(shape=(6 + i, 8)))
     plan = plan_folder(tmp_path)
     assert "sizes or types of the files differ" in plan.text()
     assert [image.shape for image in open_plan(plan)] == [(6 + i, 8) for i in range(4)]
@@ -533,11 +536,11 @@ def test_mixed_sizes_are_opened_apart(tmp_path: Path) -> None:
 
 def test_an_odd_size_is_left_out_and_named(tmp_path: Path) -> None:
     for i in range(5):
-        save(tmp_path / f"f{i}.png", gray(shape=(9, 9) if i == 2 else (6, 8)))
+        save(tmp_path / f"t{i}.png", gray(shape=(9, 9) if i == 2 else (6, 8)))
     plan = plan_folder(tmp_path)
     assert only(plan).metadata["missing_runs"] == (2,)
     assert len(plan.problems) == 1
-    assert "f2.png: 9 x 9 uint8" in plan.problems[0]
+    assert "t2.png: 9 x 9 uint8" in plan.problems[0]
 
 
 def test_the_rest_of_a_folder_opens(tmp_path: Path) -> None:
@@ -592,7 +595,7 @@ def test_a_folder_of_stacks(tmp_path: Path) -> None:
 
 def test_sequence_of_single_page_tiffs_with_sizes(tmp_path: Path) -> None:
     for i in range(3):
-        write_ome_tiff(tmp_path / f"s{i}.ome.tif", gray(seed=i), "YX", pixel_size_um=(0.5, 0.5))
+        write_ome_tiff(tmp_path / f"t{i}.ome.tif", gray(seed=i), "YX", pixel_size_um=(0.5, 0.5))
     image = only(plan_folder(tmp_path))
     assert (image.axes, image.pixel_size_um) == ("TYX", (0.5, 0.5))
 
@@ -602,7 +605,7 @@ def test_two_files_of_one_run(tmp_path: Path) -> None:
     save(tmp_path / "D2013.01.28_S0717_I132_WELL7_RUN02.png", gray())
     plan = plan_folder(tmp_path)
     assert only(plan).shape[0] == 2
-    assert "is the same run and plane" in plan.text()
+    assert "1 files repeat a frame" in plan.text()
 
 
 def test_list_images(tmp_path: Path) -> None:

@@ -299,8 +299,16 @@ def test_labels_of_a_blastocyst_are_measured_pixel_by_pixel() -> None:
 
 def test_a_row_begins_with_where_it_is_from() -> None:
     image = EmbryoImage(np.zeros((2, 3, 4, 5)), "TFYX", "film", hours=(20.0, 40.0))
-    assert where(image, (1, 2)) == {"image": "film", "frame": 1, "hours": 40.0, "plane": 2, "focus_um": None}
-    assert where(EmbryoImage(np.zeros((4, 5)), "YX", "a"), ()) == {"image": "a"}
+    known = {"runs": (2, 200), "frame_files": ("RUN2.png", "RUN200.png")}
+    place = {"frame": 1, "run": 200, "hours": 40.0, "plane": 2, "focus_um": None}
+    assert where(image.with_data(image.data, metadata=known), (1, 2)) == {
+        "image": "film",
+        "file": "RUN200.png",
+        **place,
+    }
+    assert where(image, (1, 2)) == {"image": "film", "file": None, **place, "run": None}
+    one = EmbryoImage(np.zeros((4, 5)), "YX", "a", metadata={"frame_files": ("a.png",)})
+    assert where(one, ()) == {"image": "a", "file": "a.png"}
 
 
 def graded(from_mask: float, regressed: float | None = None, **place: int) -> dict:

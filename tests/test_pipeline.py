@@ -297,7 +297,7 @@ def test_canceling_keeps_the_files_of_the_run_before(tmp_path: Path) -> None:
 
 
 def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_space(*_: object) -> None:
+    def no_space(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(io, "write_png", no_space)

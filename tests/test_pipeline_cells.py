@@ -289,7 +289,7 @@ def test_canceling_leaves_no_files_and_no_parts(tmp_path: Path) -> None:
 
 
 def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_space(*_: object) -> None:
+    def no_space(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(io, "write_png", no_space)
@@ -375,9 +375,9 @@ MANY_EDGES = ONE // 2 + 60 * (np.indices(HW).sum(0) % 2).astype(np.uint8)
     ("pixels", "shown", "embryo"),
     [
         ({f"{WELL}_RUN5.png": ONE, f"{WELL}_RUN6.png": TWO}, slice(None), "S0717_I132_WELL7"),
-        ({"1.png": ONE, "2.png": TWO}, slice(None), "film"),
-        ({"R13-0140_1.png": ONE, "R13-0140_2.png": TWO}, slice(None), "R13-0140"),
-        ({"F-15/a.png": ONE, "F0/a.png": MANY_EDGES}, slice(1, 2), "film"),
+        ({"frame1.png": ONE, "frame2.png": TWO}, slice(None), "film"),
+        ({"R13-0140_t1.png": ONE, "R13-0140_t2.png": TWO}, slice(None), "R13-0140"),
+        ({"F-15/a.png": ONE, "F0/a.png": MANY_EDGES}, slice(1, 2), "a"),
     ],
 )
 def test_every_picture_of_a_folder_names_its_own_file(
@@ -446,7 +446,7 @@ def test_segment_counts_the_cells_of_every_image(tmp_path: Path) -> None:
     assert "3 images done, 0 failed" in done.output
     with (tmp_path / "out" / "measurements.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["image", *pipeline.measure.COLUMNS, *pipeline.measure.CELL_COLUMNS]
+    assert list(rows[0]) == ["image", "file", *pipeline.measure.COLUMNS, *pipeline.measure.CELL_COLUMNS]
     assert [(row["image"], row["class"], row["n_cells"]) for row in rows if row["n_cells"]] == [
         ("none", "cells", "0"),
         ("one", "cells", "1"),
@@ -457,12 +457,12 @@ def test_segment_counts_the_cells_of_every_image(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_fake_weights")
 def test_segment_names_the_frames_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "well").mkdir()
-    for name in ("1.png", "2.png"):
+    for name in ("t1.png", "t2.png"):
         io.write_png(tmp_path / "well" / name, ONE)
     done = run("segment", tmp_path / "well", "--family", "vqamodal", "--maps", "", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     said = content(tmp_path / "out", "well")["images"]
-    assert [(image["file_name"], image["embryo"]) for image in said] == [("1.png", "well"), ("2.png", "well")]
+    assert [(image["file_name"], image["embryo"]) for image in said] == [("t1.png", "well"), ("t2.png", "well")]
 
 
 @pytest.fixture

@@ -56,12 +56,13 @@ def read(path: Any) -> list[Any]:
 
 
 def test_reading_a_file_and_a_folder(tmp_path: Path) -> None:
-    paths = [png(tmp_path / f"f{i}.png", i) for i in range(3)]
+    paths = [png(tmp_path / f"frame{i}.png", i) for i in range(3)]
     ((data, attributes, kind),) = read(paths[0])
     np.testing.assert_array_equal(data, read_image(paths[0]).data)
-    assert (attributes["name"], attributes["axis_labels"], kind) == ("f0", ("y", "x"), "image")
+    assert (attributes["name"], attributes["axis_labels"], kind) == ("frame0", ("y", "x"), "image")
     for several in (str(tmp_path), paths):
-        ((data, attributes, _),) = read(several)
+        with pytest.warns(UserWarning, match="3 files are one embryo"):
+            ((data, attributes, _),) = read(several)
         assert (data.shape, attributes["axis_labels"]) == ((3, 6, 8), ("t", "y", "x"))
     assert len(read(paths[:1])) == 1
 
@@ -103,8 +104,9 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 def test_napari_accepts_the_layers(tmp_path: Path) -> None:
     layers = pytest.importorskip("napari.layers")
     for i in range(3):
-        png(tmp_path / f"f{i}.png", i)
-    ((data, attributes, kind),) = read(str(tmp_path))
+        png(tmp_path / f"frame{i}.png", i)
+    with pytest.warns(UserWarning, match="3 files are one embryo"):
+        ((data, attributes, kind),) = read(str(tmp_path))
     layer = layers.Layer.create(data, attributes, kind)
     assert (layer.axis_labels, [str(unit) for unit in layer.units]) == (("t", "y", "x"), ["pixel"] * 3)
     assert sys.modules["dask"] is not None
@@ -184,4 +186,4 @@ def test_single_cells_come_back_in_their_colors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("names", "kind"), [(("cell 1", "nucleus"), "labels"), (("cell 1", "cell 2"), "image")])
 def test_other_channels_are_no_cells(tmp_path: Path, names: tuple[str, ...], kind: Any) -> None:
     write_ome_tiff(tmp_path / "a.ome.tif", np.ones((2, 6, 8), "uint8"), "CYX", names=names, kind=kind)
-    assert [kind for _, _, kind in read(str(tmp_path / "a.ome.tif"))] == ["image"] * 2
+    assert [found for _, _, found in read(str(tmp_path / "a.ome.tif"))] == [kind] * 2

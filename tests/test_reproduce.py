@@ -177,9 +177,8 @@ def test_from_drawn_embryos_to_the_table_and_nothing_is_trained_twice(
     assert resanet.table(again)["IoU"].astype(bool).sum() == 2
 
 
-@pytest.mark.slow
-def test_the_real_resanet_goes_through_too(tmp_path: Path) -> None:
-    """Its checkpoints are 100 MB each, hence one epoch."""
+@pytest.mark.usefixtures("shallow")
+def test_a_resanet_goes_through_too(tmp_path: Path) -> None:
     job = reproduce.protocol("resanet-table1", [], tmp_path, fast=True, device="cpu")[3]
     job = replace(job, recipe=recipes.changed(job.recipe, {"training.epochs": 1}))
     scores = drain(reproduce.run((job,)))

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from napari_embryo import io, recipes, reproduce
+from napari_embryo.models.vqamodal import roi_head, rpn
 from napari_embryo.reproduce import Job, vqamodal
 from napari_embryo.reproduce.vqamodal import ABLATION, CODES, FCN, FULL, REFINED, SHAPE_CODE, VQ
 
@@ -162,8 +163,11 @@ def finish(jobs: Any) -> pd.DataFrame:
 @pytest.fixture
 def _smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     """Still smaller than --fast."""
+    monkeypatch.setattr(roi_head, "SAMPLED", 8)
+    monkeypatch.setattr(rpn, "AFTER_NMS", 16)
     monkeypatch.setattr(vqamodal, "FAST_PICTURES", 6)
-    monkeypatch.setitem(vqamodal._FAST, "training.epochs", 1)
+    for setting, value in {"training.epochs": 1, "model.encoder": "v1.5"}.items():  # the shallow one has no v1
+        monkeypatch.setitem(vqamodal._FAST, setting, value)
     monkeypatch.setitem(vqamodal._FAST_SHAPES, "training.epochs", 2)
 
 
@@ -180,8 +184,7 @@ def test_a_shape_code_is_learned_and_judged(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("_smaller")
+@pytest.mark.usefixtures("_smaller", "shallow")
 @pytest.mark.parametrize(("table", "network"), [("vqamodal-table1", FCN), ("vqamodal-table3", CODES)])
 def test_a_network_goes_through_too(table: str, network: str, tmp_path: Path) -> None:
     jobs = {job.name: job for job in reproduce.protocol(table, [], tmp_path, fast=True, device="cpu")}

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from napari_embryo import geometry
 from napari_embryo.data import Sample, Truth
-from napari_embryo.data.layouts import are_cells
+from napari_embryo.data.labels import are_cells
 from napari_embryo.geometry import Box
 from napari_embryo.render import color_of
 from napari_embryo.settings import BLASTOCYST_CLASSES, GRADES, Augmentation, Preprocessing

@@ -1,11 +1,12 @@
 """Reader contribution: opens files and folders in napari; cheap to import, ignores unsupported files."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_embryo.io import LayerData
+    from napari_embryo.io import LayerData, OpenPlan
 
 PathOrPaths = str | Sequence[str]
 Reader = Callable[[PathOrPaths], "list[LayerData]"]
@@ -53,18 +54,18 @@ def _is_file(path: Path) -> bool:
 def _is_folder(path: Path) -> bool:
     from itertools import islice
 
-    from napari_embryo.io.names import focal_folder
+    from napari_embryo.io.names import plane_of_folder
 
     if path.suffix.lower() == ".zarr":
         return False
     entries = islice(path.iterdir(), ENTRIES_LOOKED_AT)
-    return any(_is_file(entry) or (entry.is_dir() and _holds_images(entry, focal_folder)) for entry in entries)
+    return any(_is_file(entry) or (entry.is_dir() and _holds_images(entry, plane_of_folder)) for entry in entries)
 
 
-def _holds_images(folder: Path, focal_folder: Callable[[str], int | None]) -> bool:
+def _holds_images(folder: Path, plane_of_folder: Callable[[str], object]) -> bool:
     from itertools import islice
 
-    return focal_folder(folder.name) is not None or any(map(_is_file, islice(folder.iterdir(), ENTRIES_LOOKED_AT)))
+    return plane_of_folder(folder.name) is not None or any(map(_is_file, islice(folder.iterdir(), ENTRIES_LOOKED_AT)))
 
 
 def read_layers(path: PathOrPaths) -> "list[LayerData]":
@@ -75,12 +76,17 @@ def read_layers(path: PathOrPaths) -> "list[LayerData]":
     ImageError
         If a file cannot be read; the message names it, what is wrong and what to do.
     """
-    from napari_embryo.io import open_plan, to_napari
+    from napari_embryo.io import open_layers
 
-    return _written_by_us(path) or [to_napari(image) for image in open_plan(_plan(path))]
+    if own := _written_by_us(path):
+        return own
+    plan = _plan(path)
+    if said := (*plan.said, *plan.problems):
+        warnings.warn("\n".join(said), stacklevel=2)
+    return [_with_colors(layer) for planned in plan.images for layer in open_layers(planned)]
 
 
-def _plan(path: PathOrPaths) -> Any:
+def _plan(path: PathOrPaths) -> "OpenPlan":
     from napari_embryo.io import plan_files, plan_path
 
     if not isinstance(path, str | Path):

@@ -24,7 +24,7 @@ RESERVED_NAMES = ("bundled", "imagenet", "random")
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Fit = Literal["letterbox", "stretch"]
-Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "grades", "napari"]
+Layout = Literal["auto", "labelme", "coco", "kins", "saeedi", "masks", "labels", "grades", "napari", "empty"]
 
 
 class Settings(BaseModel):
@@ -267,7 +267,13 @@ class DataSettings(Settings):
     layout: Layout = Field(
         "auto",
         description="How the annotations lie on disk: LabelMe or COCO JSON, KINS (amodal COCO), Saeedi et al. "
-        "(GT_ICM/, GT_TE/, GT_ZP/), images/ with masks/, a CSV of grades, or samples saved from napari. auto: look.",
+        "(GT_ICM/, GT_TE/, GT_ZP/), images/ with masks/, label pictures beside the images (NAME_masks, NAME_cp_masks), "
+        "a CSV of grades, samples saved from napari, or nothing but a list of empty pictures (empty.txt). auto: look.",
+    )
+    without_annotations: Literal["skip", "empty"] = Field(
+        "skip",
+        description="What a picture means whose annotation holds nothing: skip it, or learn that it shows no embryo. "
+        "Single pictures can be named in a file empty.txt in their folder.",
     )
     embryo_pattern: str = Field(
         "",

@@ -13,7 +13,8 @@ from PIL import Image
 
 from napari_embryo import data
 from napari_embryo.data import Sample
-from napari_embryo.data.layouts import are_cells, layout_doubts
+from napari_embryo.data.labels import are_cells
+from napari_embryo.data.layouts import layout_doubts
 from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
 
 CLASSES = ("fragment",)
@@ -88,7 +89,7 @@ def test_a_table_goes_before_a_pattern_and_a_pattern_before_the_known_names(tmp_
         ({"embryo_pattern": "(.*)"}, "no such group"),
         ({"embryo_pattern": "(?P<embryo>Q+)"}, "fits no picture, such as 'a1'"),
         ({"embryo_table": "no.csv"}, "no such embryo table"),
-        ({"embryo_table": "wrong.csv"}, "columns name, patient came"),
+        ({"embryo_table": "wrong.csv"}, "its columns are nr, patient"),
         ({"embryo_table": "others.csv"}, "names none of the pictures"),
     ],
 )
@@ -96,7 +97,7 @@ def test_embryos_that_cannot_be_told_are_refused(
     tmp_path: Path, changes: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("wrong.csv").write_text("name,patient\na1,x\n")
+    Path("wrong.csv").write_text("nr,patient\na1,x\n")
     Path("others.csv").write_text("image,embryo\nz,x\n")
     fill_folder(tmp_path / "a", ["a1"])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -146,12 +147,16 @@ def coco_file(names: list[str], **more: Any) -> str:
     ("files", "layout", "says"),
     [
         ({}, "auto", ""),
-        ({"c.json": coco_file(["a"])}, "auto", "labelme and coco; read as labelme; say layout: coco (--layout coco)"),
+        (
+            {"c.json": coco_file(["a"])},
+            "auto",
+            "labelme and coco; it is read as labelme; set layout: coco (--layout coco)",
+        ),
         ({"c.json": coco_file(["a"])}, "labelme", ""),
         (
             {"c.json": coco_file(["a"]), "t.csv": "image,grade\na,A\n"},
             "auto",
-            "labelme, coco and grades; read as labelme; say layout: coco or grades (--layout coco)",
+            "labelme, coco and grades; it is read as labelme; set layout: coco or grades (--layout coco)",
         ),
     ],
 )
@@ -163,7 +168,7 @@ def test_a_folder_that_could_be_read_in_another_way_too(
         (folder / name).write_text(content)
     for asked in (folder, folder.parent):
         told = layout_doubts(DataSettings(folders=(str(asked),), layout=layout), CLASSES)
-        assert told == ((f"{folder} looks like {says} to change",) if says else ())
+        assert told == ((f"{folder} looks like {says} to change that",) if says else ())
 
 
 def test_kins_is_no_doubtful_coco(tmp_path: Path) -> None:
@@ -176,7 +181,7 @@ def test_kins_is_no_doubtful_coco(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        ((), "no folder of annotated pictures is named"),
+        ((), "no folder of annotated pictures was given"),
         (("nowhere",), "no such folder"),
         (("empty",), r"no annotated pictures were recognized(.|\n)*LabelMe(.|\n)*COCO(.|\n)*CSV"),
     ],

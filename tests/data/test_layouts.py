@@ -27,6 +27,8 @@ def block(where: tuple[slice, slice]) -> np.ndarray:
 
 MASKS = {name: block(where) for name, where in BLOCKS.items()}
 STACK = np.stack(list(MASKS.values()))
+NESTED = np.stack((MASKS["ICM"] & ~MASKS["TE"], MASKS["TE"], MASKS["ZP"] & ~MASKS["TE"] & ~MASKS["ICM"]))
+"""What LabelMe shows of these blocks: the ones inside on top, and a later one over an earlier one."""
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -79,7 +81,7 @@ def test_labelme_polygons_named_as_classes(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "clinic" / "R13-0140A.json").write_text(labelme(NAMED))
     sample, truth = only(tmp_path / "clinic")
     assert (sample.name, sample.embryo, sample.source) == ("R13-0140A", "R13-0140", "clinic")
-    np.testing.assert_array_equal(truth.masks, STACK)
+    np.testing.assert_array_equal(truth.masks, NESTED)
     assert truth.known.all()
     assert truth.box == (2, 3, 36, 47)
 
@@ -506,13 +508,13 @@ def write_picture(kind: str, path: Path) -> None:
         ("no image", "no image of the same name"),
         ("cut image", "bad.png"),
         ("other size", "made for 40 x 50 pixels, but the picture has 30 x 50"),
-        ("stack", "a stack came"),
+        ("stack", "a stack (T2 x Y40 x X50)"),
         ("NaN", "NaN or infinite"),
         ("outside", "ICM lies outside the picture"),
         ("empty", "no shape is drawn"),
         ("a line", "ICM is a line"),
         ("two points", "2 points for a polygon"),
-        ("other classes", "empty"),
+        ("other classes", "not used: 'dirt'"),
         ("not JSON", "not a LabelMe file"),
     ],
 )
@@ -532,7 +534,7 @@ def test_a_bad_picture_is_told_and_the_others_go_on(tmp_path: Path, kind: str, r
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"segmentation": {"size": [3, 3], "counts": [9]}}, "3 x 3 pixels came"),
+        ({"segmentation": {"size": [3, 3], "counts": [9]}}, "run lengths for 3 x 3 pixels"),
         ({"segmentation": [[1, 2, 3]]}, "fewer than three corners"),
         ({"segmentation": 5}, "neither polygons nor run lengths"),
         ({}, "neither polygons nor run lengths"),
@@ -560,7 +562,7 @@ def test_masks_of_another_size_and_strange_labels_are_told(tmp_path: Path) -> No
     assert [s.name for s in found.samples] == ["a"]
     assert [s.name.rsplit("/")[-1] for s in found.skipped] == ["b", "c", "d"]
     for skipped, reason in zip(
-        found.skipped, ("30 x 50", "label 7, 8, 9, 10 came", "2 pictures in images/"), strict=True
+        found.skipped, ("30 x 50", "label 7, 8, 9, 10, but", "2 pictures in images/"), strict=True
     ):
         assert reason in skipped.reason
 
@@ -578,7 +580,7 @@ def test_the_annotated_blastocysts(data_dir: Path) -> None:
         assert 0.01 < truth.masks[2].mean() < 0.45
 
 
-@pytest.mark.parametrize(("folder", "images", "cells"), [("cleavage", 111, 466), ("overlap", 45, 270)])
+@pytest.mark.parametrize(("folder", "images", "cells"), [("cleavage", 236, 1138), ("overlap", 45, 270)])
 def test_the_annotated_cells(data_dir: Path, folder: str, images: int, cells: int) -> None:
     found = found_in(data_dir / folder, ("fragment",))
     assert len(found.samples) == images

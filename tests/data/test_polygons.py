@@ -160,7 +160,7 @@ def test_run_lengths_go_down_the_columns(mask: list[list[int]], lengths: list[in
 
 @pytest.mark.parametrize(
     ("counts", "message"),
-    [([3, 4], "7 pixels came"), ([-1, 21], "20 pixels"), ("é", "no character"), ("R", "break off"), ("", "0 pixels")],
+    [([3, 4], "for 7 pixels"), ([-1, 21], "20 pixels"), ("é", "not a character"), ("R", "break off"), ("", "0 pixels")],
 )
 def test_damaged_run_lengths_are_refused(counts: list[int] | str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

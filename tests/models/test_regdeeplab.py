@@ -31,9 +31,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no gate": {"gate": False, "inject": "1x1"},
     "no regression": {"regression": False, "inject": "none"},
     "DeepLabV3+": VANILLA,
-    "output stride 8, encoder v1": {"output_stride": 8, "encoder": "v1", "inject": "1x1"},
+    "output stride 8": {"output_stride": 8, "inject": "1x1"},
 }
 SIZES = [(97, 131), (64, 64), (32, 47)]
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def build(**options: Any) -> RegDeepLab:
@@ -59,7 +61,7 @@ def settled(net: RegDeepLab) -> RegDeepLab:
 
 
 @pytest.fixture(scope="module")
-def net() -> RegDeepLab:
+def net(shallow: None) -> RegDeepLab:
     return settled(build(inject="1x1"))
 
 
@@ -98,6 +100,7 @@ def test_features_lie_on_the_grids_of_their_strides(
 
 
 @pytest.mark.parametrize(("stride", "dilated"), [(16, [False, False, True]), (8, [False, True, True])])
+@pytest.mark.usefixtures("deep")
 def test_the_trunk_is_torchvision_s_with_dilation(stride: int, dilated: list[bool]) -> None:
     encoder = Encoder("v1.5", stride).eval()
     other = resnet50(weights=None, replace_stride_with_dilation=dilated).eval()
@@ -112,6 +115,7 @@ def test_the_trunk_is_torchvision_s_with_dilation(stride: int, dilated: list[boo
 
 @pytest.mark.parametrize("hw", [(97, 131), (64, 96)])
 @pytest.mark.parametrize("variant", ["v1", "v1.5"])
+@pytest.mark.usefixtures("deep")
 def test_dilation_computes_the_same_features_more_densely(variant: str, hw: tuple[int, int]) -> None:
     """The hole algorithm (Chen et al. 2018): every second (fourth) place is what the undilated trunk finds."""
     *_, c4, c5 = features(variant, 32, pictures(1, hw))
@@ -122,6 +126,7 @@ def test_dilation_computes_the_same_features_more_densely(variant: str, hw: tupl
 
 
 @pytest.mark.parametrize(("variant", "first"), [("v1", (2, 4)), ("v1.5", (1, 2))])
+@pytest.mark.usefixtures("deep")
 def test_a_dilated_stage_has_no_stride_left(variant: str, first: tuple[int, int]) -> None:
     """Where the first 3 x 3 convolution of a stage had the stride, it keeps the dilation before it."""
     trunk = Encoder(variant, 8).trunk
@@ -213,10 +218,12 @@ def count(net: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(("inject", "another_output"), [("1x1", 2304 + 1), ("3x3", 256 + 1)])
+@pytest.mark.usefixtures("deep")
 def test_as_many_parameters_as_the_design(inject: str, another_output: int) -> None:
     assert count(build(inject=inject)) == PUBLISHED[inject] - 256 + another_output
 
 
+@pytest.mark.usefixtures("deep")
 def test_without_its_additions_it_is_deeplab_v3_plus() -> None:
     net = build(**VANILLA)
     assert count(net) == SMP_PUBLISHED - 256 + 256 + 1
@@ -265,6 +272,7 @@ def retyped(state: Mapping[str, Tensor], stages: Mapping[str, Tensor], hw: tuple
 
 @pytest.mark.parametrize("hw", [(97, 131), (64, 96)])
 @pytest.mark.parametrize("options", [VANILLA, {"inject": "1x1"}], ids=["DeepLabV3+", "AttnRegDeepLab"])
+@pytest.mark.usefixtures("deep")
 def test_it_is_the_network_of_the_design(options: dict[str, Any], hw: tuple[int, int]) -> None:
     net, images = settled(build(**options)), pictures(2, hw)
     trunk = resnet50(weights=None, replace_stride_with_dilation=[False, False, True]).eval()

@@ -19,7 +19,13 @@ from napari_embryo.geometry import normalize
 from napari_embryo.models import binary_loss
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.resanet import ResANet
-from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, ResANetSettings
+from napari_embryo.settings import (
+    BLASTOCYST_CLASSES,
+    Preprocessing,
+    RegDeepLabSettings,
+    ResANetSettings,
+    VQAmodalSettings,
+)
 from napari_embryo.synthetic import draw_blastocyst
 
 CHANNELS = {"base": (16, 32, 64, 128), "wide": (32, 64, 128, 256)}
@@ -28,13 +34,14 @@ PUBLISHED = {"base": 25_386_603, "wide": 30_132_035}
 OPTIONS: dict[str, dict[str, Any]] = {
     "as is": {},
     "wide": {"width": "wide"},
-    "encoder v1": {"encoder": "v1"},
     "no SA4": {"sa4": False},
     "single gates": {"dual_gate": False},
     "no ReLU in LA": {"la_relu": False},
     "softmax": {"head": "softmax", "classes": ("ZP",)},
     "one class": {"classes": ("ICM",)},
 }
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def build(**options: Any) -> ResANet:
@@ -47,7 +54,7 @@ def pictures(count: int, hw: tuple[int, int] = (64, 96), seed: int = 1) -> Tenso
 
 
 @pytest.fixture(scope="module")
-def net() -> ResANet:
+def net(shallow: None) -> ResANet:
     """A network whose statistics fit its weights, and whose non-local block does something."""
     net = build(dropout=0.5)
     nn.init.constant_(net.sa1.bn.weight, 0.5)
@@ -98,6 +105,7 @@ def count_resanet(d: tuple[int, int, int, int], classes: int) -> int:
 
 
 @pytest.mark.parametrize("width", ["base", "wide"])
+@pytest.mark.usefixtures("deep")
 def test_as_many_parameters_as_the_design(width: Any) -> None:
     count = sum(p.numel() for p in build(width=width).parameters())
     assert count == count_resanet(CHANNELS[width], classes=3)
@@ -201,7 +209,7 @@ SHIFTS_ALL_KEYS = ("sa1.phi.bias",)
 
 
 @pytest.fixture(scope="module")
-def learner() -> ResANet:
+def learner(shallow: None) -> ResANet:
     net = build(dropout=0)
     nn.init.ones_(net.sa1.bn.weight)  # it starts at zero, so that the block is the identity
     with torch.no_grad():
@@ -252,14 +260,17 @@ def torchvision_features(encoder: Encoder, trunk: nn.Module, images: Tensor) -> 
     return found
 
 
-def test_the_encoder_is_torchvision_s_on_a_gray_picture(net: ResANet) -> None:
+@pytest.mark.usefixtures("deep")
+def test_the_encoder_is_torchvision_s_on_a_gray_picture() -> None:
+    encoder = Encoder().eval()
     with torch.no_grad():
-        expected = torchvision_features(net.encoder, resnet50(weights=None), pictures(1))
-        found = net.encoder(pictures(1))
+        expected = torchvision_features(encoder, resnet50(weights=None), pictures(1))
+        found = encoder(pictures(1))
     for feature, reference in zip(found, expected.values(), strict=True):
         torch.testing.assert_close(feature, reference, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("deep")
 def test_the_v1_encoder_strides_in_the_first_convolution() -> None:
     """He et al. 2016: "downsampling is performed by conv3_1, conv4_1, and conv5_1", in the bottleneck's 1 x 1."""
     strides = {
@@ -272,6 +283,14 @@ def test_the_v1_encoder_strides_in_the_first_convolution() -> None:
     assert strides == {"v1": [(1, 1, 1), *[(2, 1, 1)] * 3], "v1.5": [(1, 1, 1), *[(1, 2, 1)] * 3]}
 
 
+@pytest.mark.usefixtures("deep")
+@pytest.mark.parametrize("family", [ResANetSettings, RegDeepLabSettings, VQAmodalSettings])
+def test_every_family_can_have_the_v1_encoder(family: Any) -> None:
+    trunk: Any = models.build(family(encoder="v1")).get_submodule("encoder.trunk")
+    assert trunk.layer2[0].conv1.stride == (2, 2)
+
+
+@pytest.mark.usefixtures("deep")
 def test_imagenet_weights_load(imagenet_backbone: Path) -> None:
     encoder = Encoder()
     encoder.load(imagenet_backbone)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_embryo.io import ImageError, OpenChoices, open_image, plan_folder, plan_path
+from napari_embryo.io import ImageError, OpenChoices, open_layers, plan_folder, plan_path
 from napari_embryo.widgets.open import FormText, OpenEmbryo, choices_of, known_text, layers_of, text_of
 
 
@@ -131,7 +131,7 @@ def test_looking_and_reading_leave_the_window_alive(
     from napari_embryo.widgets import open as module
 
     monkeypatch.setattr(module, "look_at", note(module.look_at))
-    monkeypatch.setattr(module, "open_image", note(open_image))
+    monkeypatch.setattr(module, "open_layers", note(open_layers))
     viewer = make_viewer()
     widget = OpenEmbryo(viewer)
     shown(qtbot, widget, incubator(tmp_path, [1, 2]))
@@ -147,7 +147,7 @@ def test_cancel_keeps_what_was_opened(
     from napari_embryo.widgets import open as module
 
     go_on = threading.Event()
-    monkeypatch.setattr(module, "open_image", lambda planned: (go_on.wait(10), open_image(planned))[1])
+    monkeypatch.setattr(module, "open_layers", lambda planned: (go_on.wait(10), open_layers(planned))[1])
     viewer = make_viewer()
     widget = OpenEmbryo(viewer)
     widget.grouping.value = "separate"

@@ -110,7 +110,7 @@ def _found(settings: DataSettings, given: Given) -> tuple["Found", tuple[str, ..
         found = data.find_samples(settings, given.classes)
     except ValueError as error:
         raise ValueError("\n".join((str(error), *_others_said(settings, given.classes)))) from error
-    return found, (*layout_doubts(settings, given.classes), *skipped_lines(found.skipped))
+    return found, (*layout_doubts(settings, given.classes), *found.notes, *skipped_lines(found.skipped))
 
 
 def _others_said(settings: DataSettings, asked: Sequence[str]) -> tuple[str, ...]:

@@ -2,16 +2,27 @@
 
 import csv
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress as Bar
 
 from napari_embryo import io, library, measure
+from napari_embryo.cli import reading
+from napari_embryo.cli.reading import (
+    Axes,
+    Focus,
+    GapsOption,
+    GroupingOption,
+    Hours,
+    Interval,
+    PixelSize,
+    Spacing,
+    open_choices,
+)
 from napari_embryo.cli.terminal import (
     DeviceOption,
     Weights,
@@ -59,11 +70,6 @@ Maps = Annotated[
     ),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
-Focus = Annotated[str, typer.Option(help="Of focal planes: best (the sharpest) or edf (extended depth of field).")]
-GroupingOption = Annotated[
-    Grouping, typer.Option(help="Files of a folder: as their names say, one stack, or one by one.")
-]
-PixelSize = Annotated[float | None, typer.Option(help="Micrometers per pixel, where the files do not say.", min=1e-6)]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")]
 BatchSize = Annotated[int, typer.Option(help="Frames computed together.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 where it is computed natively.")]
@@ -87,6 +93,11 @@ def segment(
     focus: Focus = "best",
     grouping: GroupingOption = "auto",
     pixel_size: PixelSize = None,
+    axes: Axes = None,
+    hours: Hours = None,
+    interval: Interval = None,
+    spacing: Spacing = None,
+    gaps: GapsOption = "leave out",
     threshold: Threshold = DEFAULTS.threshold,
     batch_size: BatchSize = DEFAULTS.batch_size,
     precision: PrecisionOption = DEFAULTS.precision,
@@ -116,8 +127,14 @@ def segment(
                 **names,
             }
         )
-        choices = OpenChoices(
-            focus=_focus(focus), pixel_size_um=None if pixel_size is None else (pixel_size, pixel_size)
+        choices = open_choices(
+            axes=axes,
+            hours=hours,
+            interval=interval,
+            spacing=spacing,
+            gaps=gaps,
+            pixel_size=pixel_size,
+            focus=focus,
         )
     failures = segment_all(paths, settings, out, grouping, choices)
     raise typer.Exit(1 if failures else 0)
@@ -214,12 +231,13 @@ def _images(
     planned: list[io.PlannedImage] = []
     for path in paths:
         try:
-            plan = io.plan_path(path, grouping)
+            plan = reading.plan(path, grouping, choices)
         except (OSError, ValueError) as error:
             failures.append(str(error))
             continue
+        print_notes(plan.said)
         failures += plan.problems
-        planned += [_edited(image, choices) for image in plan.images]
+        planned += plan.images
     bar.update(task, total=len(planned))
     for one in planned:
         try:
@@ -229,11 +247,6 @@ def _images(
             bar.advance(task)
         else:
             yield with_files(image.with_data(image.data, name=names.free(image.name)), one)
-
-
-def _edited(image: io.PlannedImage, choices: OpenChoices) -> io.PlannedImage:
-    """As chosen; a pixel size that the file knows stays."""
-    return image.edited(choices if image.pixel_size_um is None else replace(choices, pixel_size_um=None))
 
 
 def _named(name: str, reason: str) -> str:
@@ -306,9 +319,3 @@ def _far_apart(rows: "Sequence[Row]") -> Iterator[str]:
     for name, own in groupby(rows, key=itemgetter("image")):
         if line := measure.far_apart_said(own):
             yield f"{name}: {line}"
-
-
-def _focus(name: str) -> Any:
-    if name not in ("best", "edf"):
-        raise ValueError(f"--focus {name!r} is not known; choose best or edf")
-    return name

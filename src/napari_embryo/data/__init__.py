@@ -1,7 +1,6 @@
 """From annotated folders to samples, their split and a report; nothing here needs torch."""
 
 from napari_embryo.data.embryos import Embryos, digest, embryo_of
-from napari_embryo.data.labelme import read_polygons
 from napari_embryo.data.layouts import find_samples
 from napari_embryo.data.napari_samples import save_sample
 from napari_embryo.data.polygons import blastocyst_masks
@@ -24,7 +23,6 @@ __all__ = [
     "embryo_of",
     "find_samples",
     "kept_parts",
-    "read_polygons",
     "report",
     "save_sample",
     "split",

@@ -17,7 +17,7 @@ from napari_embryo.data.sample import Bools
 from napari_embryo.image import EmbryoImage
 from napari_embryo.io.cells import CELL, CELLS, RESULT, ROWS, RUN, SCORE, SCORES, unique_numbers
 from napari_embryo.io.layers import NAMESPACE, placed_keywords, plain
-from napari_embryo.io.ome import stem
+from napari_embryo.io.names import image_stem
 
 _OF_ONE_CELL = (RESULT, RUN, CELL, ROWS, SCORE, NAMESPACE, "classes", "failures")
 """What a cell's layer knows that is not true of the file."""
@@ -126,7 +126,7 @@ def _check(path: Path, layers: Sequence[io.LayerData]) -> None:
 
 def _beside(path: Path) -> Path:
     """The JSON file; napari asked before it replaces the OME-TIFF, but not before it replaces this one."""
-    beside = path.with_name(f"{stem(path).removesuffix('_cells')}_cells.json")
+    beside = path.with_name(f"{image_stem(path).removesuffix('_cells')}_cells.json")
     if beside.exists() and not path.exists():
         raise io.ImageError(f"{path}: {beside.name} lies there already, of another file; choose another name")
     return beside

@@ -1,12 +1,11 @@
-"""COCO JSON: complete (amodal) outlines as polygons or run lengths, and the visible parts where they are told.
+"""COCO JSON: complete (amodal) outlines as polygons or run lengths, with the visible parts where the file has them.
 
-KINS-style files, whose amodal and visible outlines have names of their own, are read by the same code. KINS itself is
-two files in one folder, of which KITTI's ``training/`` and ``testing/`` below hold pictures of the same names.
+Files in the style of KINS, which has its own names for amodal and visible outlines, are read by the same code. KINS
+itself is two files in one folder, below which KITTI's ``training/`` and ``testing/`` hold pictures of the same names.
 """
 
-import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,31 +18,58 @@ from napari_embryo import io
 from napari_embryo.data import rle
 from napari_embryo.data.embryos import known_embryo, reduced
 from napari_embryo.data.image_files import Entry, check_size, pictures, read_gray, refuse, subfolders
+from napari_embryo.data.json_files import read_json
+from napari_embryo.data.labels import CELL, canonical, has_a_meaning, known_classes
 from napari_embryo.data.official_split import part_meant, part_of
-from napari_embryo.data.polygons import fill
-from napari_embryo.data.sample import Bools, Truth
+from napari_embryo.data.painting import paint
+from napari_embryo.data.polygons import check_cells, check_work, fill, stacked
+from napari_embryo.data.sample import Bools, Remark, Truth, unused_labels
 
 LOOKED_FOR = "a COCO JSON file with images and annotations (also in annotations/)"
 LOOKED_FOR_KINS = "a COCO JSON file whose annotations have a_segm and i_segm, or segmentation and inmodal_seg"
-CELLS = frozenset(("cell", "cells", "blastomere", "blastomeres"))
+NO_AREA = "annotations without an area were left out"
 _AMODAL = ("a_segm", "segmentation")
 _VISIBLE = ("visible_segmentation", "i_segm", "inmodal_seg")
 _PIXEL_CENTER = 0.499
 """COCO counts from a pixel's corner, our outlines from its center; the rest decides ties as COCO's own code does."""
+_FARTHEST = 1e7
+"""A coordinate beyond this is no place in a picture."""
+_FEWEST = 6
+"""Numbers of a polygon of three corners."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What a file calls its categories: by id, in small letters; in KINS everything is an object of its own."""
+    """How a file calls its categories.
 
-    by_id: Mapping[Any, str]
+    Parameters
+    ----------
+    by_id
+        Name as it is written, by the category's id as text.
+    all_are_cells
+        Whether every annotation is an object of its own, as in KINS.
+    annotated
+        Canonical names of the categories that have an annotation in any file of the folder.
+    """
+
+    by_id: Mapping[str, str]
     all_are_cells: bool
+    annotated: frozenset[str] = frozenset()
 
     def is_cell(self, annotation: Mapping[str, Any]) -> bool:
-        return not annotation.get("iscrowd") and (self.all_are_cells or self.of(annotation) in CELLS)
+        return not annotation.get("iscrowd") and (self.all_are_cells or self.of(annotation) == CELL)
 
     def of(self, annotation: Mapping[str, Any]) -> str:
-        return self.by_id.get(annotation.get("category_id"), "")
+        return canonical(self.written(annotation))
+
+    def written(self, annotation: Mapping[str, Any]) -> str:
+        number = _key(annotation.get("category_id"))
+        return self.by_id.get(number, f"category {number}")
+
+
+def _key(number: Any) -> str:
+    """An id as text: files from other tools write 1, "1" or 1.0 for the same thing."""
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number).strip()
 
 
 def fits(folder: Path, classes: Sequence[str]) -> bool:
@@ -63,13 +89,13 @@ def _is_kins(content: Mapping[str, Any]) -> bool:
 
 
 def json_files(folder: Path) -> list[Path]:
-    """Those that may be COCO: in the folder and its annotations/; the file itself, where one is named."""
+    """Those that may be COCO: in the folder and its annotations/, or the file itself where a file is named."""
     return sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")]) if folder.is_dir() else [folder]
 
 
 def _parsed(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     lists = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations"))
@@ -78,39 +104,76 @@ def _parsed(path: Path) -> dict[str, Any] | None:
 
 def entries(folder: Path, classes: Sequence[str], kins: bool = False) -> Iterator[Entry]:
     """Every picture that the JSON files of the folder name."""
-    for path in json_files(folder):
-        content = _parsed(path)
-        if content is not None:
-            yield from _file_entries(path, content, classes, kins or _is_kins(content))
+    found = ((path, _parsed(path)) for path in json_files(folder))
+    files = [_File.of(path, content, kins or _is_kins(content)) for path, content in found if content is not None]
+    annotated = frozenset().union(*(file.annotated for file in files))
+    for file in files:
+        yield from _file_entries(file, annotated, tuple(classes))
 
 
-def _file_entries(path: Path, content: Mapping[str, Any], classes: Sequence[str], kins: bool) -> Iterator[Entry]:
-    try:
-        names = Names({c["id"]: str(c["name"]).lower() for c in content.get("categories", ())}, kins)
-        drawn: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-        for annotation in content["annotations"]:
-            drawn[annotation["image_id"]].append(annotation)
-        about = [(image, str(image["file_name"]), tuple(drawn[image["id"]])) for image in content["images"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a COCO file: {error!r} is missing or of another kind") from error
+@dataclass(frozen=True, eq=False)
+class _File:
+    """A COCO file: its images, and its annotations by the image's id."""
+
+    path: Path
+    names: Names
+    images: Sequence[Mapping[str, Any]]
+    drawn: Mapping[str, Sequence[Mapping[str, Any]]]
+
+    @classmethod
+    def of(cls, path: Path, content: Mapping[str, Any], kins: bool) -> "_File":
+        try:
+            names = Names({_key(c["id"]): str(c["name"]) for c in content.get("categories") or ()}, kins)
+            drawn: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+            for annotation in content["annotations"]:
+                drawn[_key(annotation["image_id"])].append(annotation)
+            images = [
+                {**image, "id": _key(image["id"]), "file_name": str(image["file_name"])} for image in content["images"]
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not a COCO file: {error!r} is missing or of another kind") from error
+        return cls(path, names, images, drawn)
+
+    @property
+    def annotated(self) -> frozenset[str]:
+        return frozenset(self.names.of(annotation) for each in self.drawn.values() for annotation in each)
+
+    @property
+    def shared(self) -> set[str]:
+        """Ids that several images have, so that nobody knows which one was annotated."""
+        return {number for number, count in Counter(image["id"] for image in self.images).items() if count > 1}
+
+    @property
+    def orphans(self) -> int:
+        """How many annotations belong to no image."""
+        numbers = {image["id"] for image in self.images}
+        return sum(len(each) for number, each in self.drawn.items() if number not in numbers)
+
+
+def _file_entries(file: _File, annotated: frozenset[str], classes: tuple[str, ...]) -> Iterator[Entry]:
+    path, shared = file.path, file.shared
+    names = replace(file.names, annotated=annotated)
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
-    lying = _PicturesOfParts(folder, part_of(path.stem)) if kins else _Pictures(folder)
-    for image, file_name, annotations in about:
-        picture = lying.find(file_name)
-        entry = _entry(picture, file_name, image, annotations, names, tuple(classes))
+    lying = _PicturesOfParts(folder, part_of(path.stem)) if names.all_are_cells else _Pictures(folder)
+    for image in file.images:
+        picture = lying.find(image["file_name"])
+        if image["id"] in shared:
+            picture = f"several images of {path.name} have the id {image['id']}, so that their annotations are mixed up"
+        entry = _entry(picture, image, tuple(file.drawn.get(image["id"], ())), names, classes)
         yield _named_by_part(entry, lying.part(picture))
+    if file.orphans:
+        yield Entry(path.stem, partial(refuse, f"{file.orphans} of its annotations belong to no image of the file"))
 
 
 def _entry(
     picture: Path | str,
-    file_name: str,
     image: Mapping[str, Any],
     annotations: tuple[Mapping[str, Any], ...],
     names: Names,
     classes: tuple[str, ...],
 ) -> Entry:
     index = tuple(image.get("index", ()))
-    name = "_".join((Path(file_name.replace("\\", "/")).stem, *map(str, index)))
+    name = "_".join((Path(image["file_name"].replace("\\", "/")).stem, *map(str, index)))
     embryo = image.get("embryo", image.get("patient_id"))
     told = None if embryo is None else str(embryo)
     if isinstance(picture, str):
@@ -127,20 +190,20 @@ def _named_by_part(entry: Entry, part: str | None) -> Entry:
 
 
 class _Pictures:
-    """Where the pictures lie that a JSON file names: beside it, in a sub-folder, or anywhere below by its name."""
+    """Finds the pictures that a JSON file names: beside it, in a sub-folder, or anywhere below by their names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def find(self, file_name: str) -> Path | str:
-        """The file, or why there is none."""
+        """The file, or the reason why there is none."""
         told = reduced(file_name)
         direct = (self._folder / told, self._folder / "images" / told)
         found = next((path for path in direct if path.is_file()), None)
         return found or self._search(told.name)
 
     def part(self, picture: Path | str) -> str | None:
-        """Where pictures of the same name lie in several parts, that of this one."""
+        """The part that this picture lies in, where pictures of the same name lie in several parts."""
         return None
 
     @cached_property
@@ -152,19 +215,19 @@ class _Pictures:
         if len(lying) == 1:
             return lying[0]
         if lying:
-            return f"{len(lying)} pictures below {self._folder} have this name; name its folder in file_name"
-        return f"{name} does not lie in {self._folder} or below it"
+            return f"{len(lying)} pictures below {self._folder.name}/ have this name; give the folder in file_name, too"
+        return f"there is no {name} in {self._folder.name}/ or below it"
 
 
 class _PicturesOfParts(_Pictures):
-    """Those of a file that is one part of a data set, beside others whose pictures have the same names.
+    """The same for a file that holds one part of a data set, beside others whose pictures have the same names.
 
     Parameters
     ----------
     folder
-        Where the file lies.
+        The file's folder.
     part
-        What its name tells; None: nothing.
+        The part that the file's name tells; None: it tells none.
     """
 
     def __init__(self, folder: Path, part: str | None) -> None:
@@ -178,7 +241,7 @@ class _PicturesOfParts(_Pictures):
 
     @cached_property
     def _meant(self) -> str | None:
-        """The part to look in, where a folder tells it."""
+        """The part to look in, where a folder's name tells it."""
         return part_meant(self._part, (self._told(path) for paths in self._below.values() for path in paths))
 
     def _told(self, picture: Path) -> str | None:
@@ -194,7 +257,7 @@ class _PicturesOfParts(_Pictures):
             return mine[0]
         if mine:
             return super()._search(name)
-        return f"{name} lies below {self._folder} in {self._told(lying[0])} alone; looked for in {self._meant}"
+        return f"{name} lies below {self._folder.name}/ in {self._told(lying[0])} alone; looked for in {self._meant}"
 
 
 def _all_below(folder: Path, depth: int = 3) -> dict[str, list[Path]]:
@@ -215,19 +278,30 @@ def read(
     classes: Sequence[str],
     index: tuple[int, ...] = (),
 ) -> Truth:
-    """One picture with its annotations; ``index`` is its place in a stack, as our own files of cells tell it."""
+    """One picture with its annotations.
+
+    Parameters
+    ----------
+    picture
+        The file.
+    size
+        Height and width of the picture that was annotated, where the file tells them.
+    annotations
+        Those of this picture.
+    names
+        Of the categories.
+    classes
+        In the order of the masks.
+    index
+        Place of the picture in a stack, as our own files of cells give it.
+    """
     image = _read_plane(picture, index) if index else read_gray(picture)
     if size is not None:
         check_size(picture, size, image)
-    if not annotations:
-        raise ValueError("it has no annotation")
     try:
-        masks = [_union(annotations, names, name.lower(), image.shape) for name in classes]
-        known = np.array([name.lower() in names.by_id.values() for name in classes])
-        cells, visible = _cells([a for a in annotations if names.is_cell(a)], image.shape)
-    except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"an outline that is neither polygons nor run lengths came ({error!r})") from error
-    return Truth(image, np.stack(masks), known, cells, visible)
+        return _truth(image, annotations, names, classes)
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise ValueError(f"an outline is neither polygons nor run lengths ({error!r})") from error
 
 
 def _read_plane(picture: Path, index: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -238,50 +312,76 @@ def _read_plane(picture: Path, index: tuple[int, ...]) -> npt.NDArray[Any]:
     return np.asarray(image.data[index])
 
 
-def _union(annotations: Sequence[Mapping[str, Any]], names: Names, name: str, shape: tuple[int, ...]) -> Bools:
-    mask = np.zeros(shape, bool)
-    for annotation in annotations:
-        if names.of(annotation) == name:
-            mask |= segment(_first(annotation, _AMODAL), shape)
-    return mask
+def _truth(
+    image: npt.NDArray[Any], annotations: Sequence[Mapping[str, Any]], names: Names, classes: Sequence[str]
+) -> Truth:
+    shape = image.shape
+    check_work((ring for each in annotations for ring in _rings(_first(each, _AMODAL))), shape)
+    check_cells(sum(map(names.is_cell, annotations)), shape)
+    pairs = [(each, segment(_first(each, _AMODAL), shape)) for each in annotations]
+    good = [(each, mask) for each, mask in pairs if mask.any()]
+    left_out = tuple(Remark(NO_AREA, names.written(each)) for each, mask in pairs if not mask.any())
+    if left_out and not good:
+        raise ValueError(
+            "nothing with an area is drawn on it: its annotations have no outline, one of fewer than three corners, or "
+            "one outside the picture"
+        )
+    masks, cut = paint([(names.of(each), mask) for each, mask in good], classes, shape)
+    known = known_classes(classes, masks.any(axis=(1, 2)), names.annotated)
+    cells, visible = _cells([(each, mask) for each, mask in good if names.is_cell(each)], shape)
+    unused = [names.written(each) for each, _ in good if not _is_used(each, names, classes)]
+    remarks = (*left_out, *cut, *unused_labels(unused, classes))
+    return Truth(image, masks, known, cells, visible, is_blank=not annotations, remarks=remarks)
 
 
-def _cells(annotations: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> tuple[Bools, Bools | None]:
-    """Complete and visible silhouettes; what covers no pixel is left out, what has no visible part told is visible."""
-    whole = [segment(_first(a, _AMODAL), shape) for a in annotations]
-    seen = [
-        segment(_first(a, _VISIBLE), shape) & w if _first(a, _VISIBLE) else w
-        for a, w in zip(annotations, whole, strict=True)
-    ]
-    kept = [i for i, mask in enumerate(whole) if mask.any()]
-    nothing = np.zeros((0, *shape), bool)
-    cells = np.stack([whole[i] for i in kept]) if kept else nothing
-    if not any(_first(a, _VISIBLE) for a in annotations):
+def _is_used(annotation: Mapping[str, Any], names: Names, classes: Iterable[str]) -> bool:
+    return names.all_are_cells or has_a_meaning(names.of(annotation), classes)
+
+
+def _cells(drawn: Sequence[tuple[Mapping[str, Any], Bools]], shape: tuple[int, ...]) -> tuple[Bools, Bools | None]:
+    """Complete and visible silhouettes; a cell whose visible part is not given is visible as a whole."""
+    cells = stacked([mask for _, mask in drawn], shape)
+    if not any(_first(each, _VISIBLE) for each, _ in drawn):
         return cells, None
-    return cells, np.stack([seen[i] for i in kept]) if kept else nothing
+    seen = [segment(_first(each, _VISIBLE), shape) & mask if _first(each, _VISIBLE) else mask for each, mask in drawn]
+    return cells, stacked(seen, shape)
 
 
 def _first(annotation: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((annotation[key] for key in keys if annotation.get(key)), None)
+    told = [annotation[key] for key in keys if key in annotation]
+    return next((each for each in told if each), told[0] if told else None)
 
 
 def segment(outline: Any, shape: tuple[int, ...]) -> Bools:
     """(H, W) bool of one annotation: polygons ``[[x, y, x, y, ...], ...]`` or run lengths ``{counts, size}``.
 
+    Polygons of fewer than three corners cover nothing.
+
     Raises
     ------
     ValueError
-        When it is of another size than the picture, or a polygon has fewer than three corners.
+        If it is of another size than the picture, or a polygon is no list of finite numbers.
     """
     if isinstance(outline, Mapping):
         size = (int(outline["size"][0]), int(outline["size"][1]))
-        mask = rle.decode(outline["counts"], size)
         if size != tuple(shape):
             raise ValueError(
-                f"run lengths for {size[0]} x {size[1]} pixels came; the picture has {shape[0]} x {shape[1]}"
+                f"run lengths for {size[0]} x {size[1]} pixels, but the picture has {shape[0]} x {shape[1]}"
             )
-        return mask
-    rings = [np.asarray(flat, float) for flat in outline]
-    if not rings or any(r.ndim != 1 or r.size < 6 or r.size % 2 or not np.isfinite(r).all() for r in rings):
-        raise ValueError("an annotation has no outline, or one of fewer than three corners")
-    return fill([r.reshape(-1, 2)[:, ::-1] - _PIXEL_CENTER for r in rings], shape)
+        return rle.decode(outline["counts"], size)
+    return fill(_rings(outline), shape)
+
+
+def _rings(outline: Any) -> list[npt.NDArray[np.float64]]:
+    """Polygons of three corners or more, as (y, x) of our own; none of run lengths."""
+    if isinstance(outline, Mapping):
+        return []
+    if isinstance(outline, str):
+        raise TypeError(f"text {outline[:20]!r}")
+    flat = [np.asarray(each, float) for each in outline]
+    if any(each.ndim != 1 or not (np.abs(each) < _FARTHEST).all() for each in flat):
+        raise ValueError("a polygon is no flat list of coordinates x, y, x, y, ... within a picture")
+    odd = [each.size for each in flat if each.size % 2]
+    if odd and max(odd) >= _FEWEST:
+        raise ValueError(f"a polygon of {odd[0]} numbers; x and y of each corner are needed")
+    return [each.reshape(-1, 2)[:, ::-1] - _PIXEL_CENTER for each in flat if each.size >= _FEWEST]

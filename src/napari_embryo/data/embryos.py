@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
@@ -19,6 +19,7 @@ _EMBRYO_PATTERNS = (
     re.compile(r"(?:^|_PCRM_)(?P<embryo>\d+_x_\w+_d5)_(?:left|right)$"),
     re.compile(r"^D\d{4}\.\d{2}\.\d{2}_(?P<embryo>S\d+_I\d+.*?WELL\d+)"),
     re.compile(r"^seq_(?P<embryo>.+)_\d+$"),  # frames of one time-lapse
+    re.compile(r"^(?P<embryo>.+?)[_ -](?i:RUN)[_ -]?\d+$"),
 )
 _PATIENT = re.compile(r"[rt]\d{2}-\d+")
 _COPY = re.compile(r" \[\d+\]$")
@@ -64,10 +65,28 @@ def _first_match(patterns: Iterable[re.Pattern[str]], name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Embryos:
-    """Names embryos as the settings ask: a table first, then a pattern, the source's own word, the known names."""
+    """Tells whose picture a file is.
+
+    The settings' table goes first, then their pattern, the folder's own ``embryos.csv``, the annotation itself, and the
+    names of known clinics and incubators.
+
+    Parameters
+    ----------
+    pattern
+        Of the settings.
+    table
+        Of the settings: stem of a file -> embryo.
+    of_folder
+        The same from the folder's ``embryos.csv``.
+    """
 
     pattern: re.Pattern[str] | None = None
     table: Mapping[str, str] = field(default_factory=dict)
+    of_folder: Mapping[str, str] = field(default_factory=dict)
+
+    def with_table(self, of_folder: Mapping[str, str]) -> Self:
+        """The same for a folder that has a table of its own."""
+        return replace(self, of_folder=of_folder)
 
     @classmethod
     def of(cls, settings: DataSettings) -> Self:
@@ -86,7 +105,7 @@ class Embryos:
     def name(self, image: str, told: str | None) -> str:
         """The embryo of the picture ``image``; ``told`` is what its source says."""
         patterned = _first_match([self.pattern], image) if self.pattern else None
-        return self.table.get(image) or patterned or told or embryo_of(image)
+        return self.table.get(image) or patterned or self.of_folder.get(image) or told or embryo_of(image)
 
     def check_used(self, images: Iterable[str]) -> None:
         """A table or a pattern that fits no picture at all is a mistake, and splitting by file name would hide it."""
@@ -114,15 +133,42 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return expression
 
 
+FOLDER_TABLE = "embryos.csv"
+_IMAGE_COLUMNS = ("image", "name", "file", "file_name")
+
+
+def table_of(folder: Path) -> dict[str, str]:
+    """What the ``embryos.csv`` of a folder of annotations says; empty where it has none.
+
+    Raises
+    ------
+    ValueError
+        If the table lacks a column.
+    """
+    path = (folder if folder.is_dir() else folder.parent) / FOLDER_TABLE
+    return read_table(path) if path.is_file() else {}
+
+
 def read_table(path: Path) -> dict[str, str]:
-    """File stem -> embryo, of a CSV with the columns ``image`` and ``embryo``; empty embryos are left out."""
+    """File stem -> embryo, of a CSV with the columns ``image`` (or ``name``) and ``embryo``; empty embryos are skipped.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such table.
+    ValueError
+        If it lacks a column.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such embryo table; give a CSV with the columns image and embryo")
     rows = read_rows(path)
     columns = list(rows[0]) if rows else []
-    if not {"image", "embryo"} <= set(columns):
-        raise ValueError(f"{path}: columns {', '.join(columns) or '(none)'} came; needed are image and embryo")
-    return {image_stem(row["image"]): row["embryo"] for row in rows if row["embryo"]}
+    image = next((name for name in _IMAGE_COLUMNS if name in columns), None)
+    if image is None or "embryo" not in columns:
+        raise ValueError(
+            f"{path}: its columns are {', '.join(columns) or '(none)'}, but the columns image and embryo are needed"
+        )
+    return {image_stem(row[image]): row["embryo"] for row in rows if row["embryo"]}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,23 +1,14 @@
 """A CSV of image-level labels: grades, fragmentation ratios, and masks where the table names them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from napari_embryo.data.embryos import image_stem, inside, read_rows
-from napari_embryo.data.image_files import (
-    Entry,
-    by_stem,
-    check_size,
-    folder_like,
-    pictures,
-    read_gray,
-    read_mask,
-    refuse,
-)
-from napari_embryo.data.sample import Truth, no_cells
+from napari_embryo.data.image_files import Entry, by_stem, folder_like, pictures, refuse
+from napari_embryo.data.maskfiles import read_masks
+from napari_embryo.data.sample import Truth
 from napari_embryo.settings import GRADES
 
 LOOKED_FOR = "a CSV with the columns image and grade (A-D) or ratio (0-1)"
@@ -100,14 +91,7 @@ def _mask_column(row: Mapping[str, str], name: str) -> str | None:
 
 def read(picture: Path, ratio: str, grade: str, masks: Mapping[str, Path], classes: Sequence[str]) -> Truth:
     """A picture with its weak label; classes without a mask are unknown."""
-    image = read_gray(picture)
-    drawn = np.zeros((len(classes), *image.shape), bool)
-    for name, path in masks.items():
-        mask = read_mask(path)
-        check_size(path, mask.shape, image)
-        drawn[classes.index(name)] = mask
-    known = np.array([name in masks for name in classes])
-    return Truth(image, drawn, known, no_cells(image), None, _ratio(ratio), _grade(grade))
+    return replace(read_masks(picture, masks, classes), ratio=_ratio(ratio), grade=_grade(grade))
 
 
 def _ratio(text: str) -> float | None:

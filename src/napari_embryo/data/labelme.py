@@ -1,8 +1,7 @@
-"""LabelMe JSON beside the pictures: polygons, rectangles and circles."""
+"""LabelMe JSON beside the pictures: polygons, rectangles, circles and AI masks."""
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from io import BytesIO
@@ -15,32 +14,42 @@ import numpy.typing as npt
 from napari_embryo import io
 from napari_embryo.data.embryos import reduced
 from napari_embryo.data.image_files import SUFFIXES, Entry, by_stem, check_size, read_gray, refuse
-from napari_embryo.data.polygons import Polygons, Ring, blastocyst_masks, circle, fill, rectangle
-from napari_embryo.data.sample import Bools, Truth
+from napari_embryo.data.json_files import read_json
+from napari_embryo.data.labelme_shapes import Shape, parse
+from napari_embryo.data.labels import CELL, RINGS, has_a_meaning, known_classes
+from napari_embryo.data.painting import paint
+from napari_embryo.data.polygons import (
+    Outline,
+    Patch,
+    blastocyst_masks,
+    check_cells,
+    check_work,
+    fill,
+    stacked,
+)
+from napari_embryo.data.sample import Bools, Remark, Truth, unused_labels
 from napari_embryo.settings import BLASTOCYST_CLASSES
 
 LOOKED_FOR = "LabelMe JSON files beside the pictures"
-CELL = "cell"
-RINGS = ("zp_outer", "zp_inner", "cavity", "icm")
-_FEWEST_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2}
-_MALFORMED = (KeyError, TypeError, IndexError, ValueError, AttributeError)
+_ZONA = frozenset(("zp_outer", "zp_inner"))
+_MALFORMED = (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError)
 
 
 def fits(folder: Path, classes: Sequence[str]) -> bool:
-    """Whether a LabelMe file lies in the folder."""
+    """Whether the folder holds a LabelMe file."""
     return any(_is_labelme(path) for path in folder.glob("*.json"))
 
 
 def _is_labelme(path: Path) -> bool:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and "shapes" in content
 
 
 def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
-    """Every LabelMe file; a class that is drawn nowhere in the folder is unknown, not empty."""
+    """Every LabelMe file of the folder."""
     files = sorted(folder.glob("*.json"))
     used = frozenset().union(*map(_labels_of, files))
     for path in files:
@@ -51,129 +60,122 @@ def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
 
 def _labels_of(path: Path) -> frozenset[str]:
     try:
-        return frozenset(read_polygons(path))
+        return frozenset(shape.label for shape in _shapes(path, _content(path))[0])
     except (OSError, ValueError):
         return frozenset()
 
 
-def read_polygons(path: Path) -> Polygons:
-    """LabelMe's outlines by label; (N, 2) arrays of (y, x).
-
-    Raises
-    ------
-    ValueError
-        When it is no LabelMe file, or a shape is none that has an area.
-    """
-    rings: Polygons = {}
-    for label, _, ring in _shapes(path, _content(path)):
-        rings.setdefault(label, []).append(ring)
-    return rings
-
-
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except ValueError as error:
-        raise ValueError(f"{path}: not a LabelMe file with polygons under 'shapes' ({error})") from error
+        raise ValueError(f"not a LabelMe file with polygons under 'shapes': {error}") from error
     is_labelme = isinstance(content, dict) and isinstance(content.get("shapes"), list)
     if not is_labelme:
         raise ValueError(f"{path}: not a LabelMe file with polygons under 'shapes'")
     return dict(content)
 
 
-def _shapes(path: Path, content: Mapping[str, Any]) -> list[tuple[str, Any, Ring]]:
-    """Label, group and outline of every shape."""
+def _shapes(path: Path, content: Mapping[str, Any]) -> tuple[list[Shape], tuple[Remark, ...]]:
     try:
-        return [(str(s["label"]), s.get("group_id"), _ring(s)) for s in content["shapes"]]
+        return parse(content["shapes"])
     except _MALFORMED as error:
-        raise ValueError(f"{path}: not a LabelMe file with polygons under 'shapes' ({error!r})") from error
-
-
-def _ring(shape: Mapping[str, Any]) -> Ring:
-    kind = shape.get("shape_type") or "polygon"
-    if kind not in _FEWEST_POINTS:
-        raise ValueError(f"{shape['label']} is a {kind}; draw it as {', '.join(_FEWEST_POINTS)}")
-    points = np.asarray(shape["points"], float)[:, ::-1]
-    if len(points) < _FEWEST_POINTS[kind] or not np.isfinite(points).all():
-        raise ValueError(f"{shape['label']}: {len(points)} points for a {kind}")
-    makers = {"rectangle": rectangle, "circle": circle}
-    return makers[kind](points) if kind in makers else points
+        said = str(error) if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{path}: not a LabelMe file with polygons under 'shapes' ({said})") from error
 
 
 def read(path: Path, classes: Sequence[str], used: frozenset[str]) -> Truth:
-    """One picture with its drawing; ``used`` are the labels that occur in the folder."""
+    """One picture with its drawing.
+
+    Parameters
+    ----------
+    path
+        The JSON file.
+    classes
+        In the order of the masks.
+    used
+        Canonical labels that occur anywhere in the folder: a class that is none of them was not annotated.
+    """
     content = _content(path)
     image = _image(path, content)
-    shapes = _shapes(path, content)
+    shapes, remarks = _shapes(path, content)
     try:
-        _check_drawing(content, shapes, image)
-        masks, known = _masks([(label, ring) for label, _, ring in shapes], classes, image.shape, used)
+        _check_drawing(content, shapes, remarks, image)
+        masks, known, cut = _masks(shapes, classes, image.shape, used)
+        cells = _cells(shapes, image.shape)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Truth(image, masks, known, _cells(shapes, image.shape))
+    unused = [shape.written for shape in shapes if not has_a_meaning(shape.label, classes)]
+    remarks = (*remarks, *cut, *unused_labels(unused, classes))
+    return Truth(image, masks, known, cells, is_blank=not content["shapes"], remarks=remarks)
 
 
 def _check_drawing(
-    content: Mapping[str, Any], shapes: Sequence[tuple[str, Any, Ring]], image: npt.NDArray[Any]
+    content: Mapping[str, Any], shapes: Sequence[Shape], remarks: Sequence[Remark], image: npt.NDArray[Any]
 ) -> None:
-    if not shapes:
-        raise ValueError("no shape is drawn; draw it or remove the file")
+    if remarks and not shapes:
+        raise ValueError(f"nothing with an area is drawn on it: {', '.join(each.what for each in remarks)}")
     height, width = content.get("imageHeight"), content.get("imageWidth")
     if height and width:
         check_size("the drawing", (height, width), image)
-    for label, _, ring in shapes:
-        if _is_outside(ring, image.shape):
-            raise ValueError(f"{label} lies outside the picture of {image.shape[0]} x {image.shape[1]} pixels")
+    for shape in shapes:
+        if _is_outside(shape.outline, image.shape):
+            raise ValueError(f"{shape.written} lies outside the picture of {image.shape[0]} x {image.shape[1]} pixels")
+    check_work((shape.outline for shape in shapes), image.shape)
 
 
-def _is_outside(ring: Ring, shape: tuple[int, ...]) -> bool:
-    return bool((ring.max(axis=0) < 0).any() or (ring.min(axis=0) > np.array(shape) - 1).any())
+def _is_outside(outline: Outline, shape: tuple[int, ...]) -> bool:
+    if isinstance(outline, Patch):
+        low = np.array(outline.corner)
+        high = low + outline.mask.shape - 1
+    else:
+        low, high = outline.min(axis=0), outline.max(axis=0)
+    return bool((high < 0).any() or (low > np.array(shape) - 1).any())
 
 
 def _masks(
-    rings: Sequence[tuple[str, Ring]], classes: Sequence[str], shape: tuple[int, ...], used: frozenset[str]
-) -> tuple[Bools, Bools]:
-    """(C, H, W) and (C,): from labels that are a class's name, else from the rings of a blastocyst."""
-    named = {name.lower() for name in used}
-    by_rings = _blastocyst(rings, classes, shape, named)
-    pairs = [by_rings.get(name) or _by_name(rings, name, shape, named) for name in classes]
-    return np.stack([mask for mask, _ in pairs]), np.array([known for _, known in pairs])
+    shapes: Sequence[Shape], classes: Sequence[str], shape: tuple[int, ...], used: frozenset[str]
+) -> tuple[Bools, Bools, tuple[Remark, ...]]:
+    """(C, H, W), (C,) and remarks: from labels that are a class's name, or from the outlines of a blastocyst."""
+    labels = {each.label for each in shapes}
+    is_by_outlines = bool(_ZONA & (labels or used)) and not {"te", "zp"} & labels
+    taken = [each for each in shapes if not (is_by_outlines and each.label in RINGS)]
+    drawn = [(each.label, fill([each.outline], shape)) for each in taken]
+    masks, remarks = paint(drawn, classes, shape)
+    known = known_classes(classes, masks.any(axis=(1, 2)), used)
+    for i, (mask, is_known) in (_from_outlines(shapes, classes, shape) if is_by_outlines else {}).items():
+        masks[i], known[i] = mask, is_known
+    return masks, known, remarks
 
 
-def _by_name(
-    rings: Sequence[tuple[str, Ring]], name: str, shape: tuple[int, ...], named: set[str]
-) -> tuple[Bools, bool]:
-    return fill([ring for label, ring in rings if label.lower() == name.lower()], shape), name.lower() in named
+def _from_outlines(
+    shapes: Sequence[Shape], classes: Sequence[str], shape: tuple[int, ...]
+) -> dict[int, tuple[Bools, bool]]:
+    """Place of each part of a blastocyst among the classes -> its mask and whether it is known."""
+    wanted = {i: BLASTOCYST_CLASSES.index(name) for i, name in enumerate(classes) if name in BLASTOCYST_CLASSES}
+    drawn: dict[str, list[Outline]] = {}
+    for each in shapes:
+        if each.label in RINGS:
+            drawn.setdefault(each.label, []).append(each.outline)
+    if not wanted or (len(wanted) < len(classes) and not drawn.keys() >= _ZONA):
+        return {i: (np.zeros(shape, bool), False) for i in wanted}
+    masks, known = blastocyst_masks(drawn, shape)
+    return {i: (masks[part], bool(known[part])) for i, part in wanted.items()}
 
 
-def _blastocyst(
-    rings: Sequence[tuple[str, Ring]], classes: Sequence[str], shape: tuple[int, ...], named: set[str]
-) -> dict[str, tuple[Bools, bool]]:
-    """The classes that come from the rings; icm is both a ring and a class's name, and zp_inner decides."""
-    from_rings = not {"te", "zp"} & named and ("icm" not in named or bool({"zp_outer", "zp_inner"} & named))
-    wanted = [name for name in classes if name in BLASTOCYST_CLASSES] if from_rings else []
-    drawn: Polygons = {}
-    for label, ring in rings:
-        drawn.setdefault(label, []).append(ring)
-    if not wanted or (len(wanted) < len(classes) and not {"zp_outer", "zp_inner"} <= drawn.keys()):
-        return {name: (np.zeros(shape, bool), False) for name in wanted}
-    masks, known = blastocyst_masks({k: v for k, v in drawn.items() if k in RINGS}, shape)
-    at = [BLASTOCYST_CLASSES.index(name) for name in wanted]
-    return {name: (masks[i], bool(known[i])) for name, i in zip(wanted, at, strict=True)}
-
-
-def _cells(shapes: Sequence[tuple[str, Any, Ring]], shape: tuple[int, ...]) -> Bools:
+def _cells(shapes: Sequence[Shape], shape: tuple[int, ...]) -> Bools:
     """(N, H, W): one silhouette per shape, or per group of shapes."""
-    groups: dict[Any, list[Ring]] = {}
-    for number, (label, group, ring) in enumerate(shapes):
-        if label.lower() == CELL:
-            groups.setdefault(("alone", number) if group is None else ("group", str(group)), []).append(ring)
-    filled = [fill(rings, shape) for rings in groups.values()]
-    return np.stack(filled) if filled else np.zeros((0, *shape), bool)
+    groups: dict[Any, list[Outline]] = {}
+    for number, each in enumerate(shapes):
+        if each.label == CELL:
+            key = ("alone", number) if each.group is None else ("group", str(each.group))
+            groups.setdefault(key, []).append(each.outline)
+    check_cells(len(groups), shape)
+    return stacked([fill(outlines, shape) for outlines in groups.values()], shape)
 
 
 def _image(path: Path, content: Mapping[str, Any]) -> npt.NDArray[Any]:
-    """The picture beside the file, else where the file says, else the one embedded in it."""
+    """The picture beside the file, or where the file says it is, or the one embedded in it."""
     beside = _image_beside(path, str(content.get("imagePath") or ""))
     if beside is not None:
         return read_gray(beside)
@@ -190,10 +192,11 @@ def _image_beside(path: Path, told: str) -> Path | None:
 
 
 def _embedded(path: Path, data: str) -> npt.NDArray[Any]:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(BytesIO(base64.b64decode(data))) as picture:
+        with Image.open(BytesIO(base64.b64decode(data))) as stored:
+            picture = ImageOps.exif_transpose(stored)
             pixels = np.asarray(picture if picture.mode in ("L", "RGB", "RGBA", "I;16") else picture.convert("RGB"))
     except (binascii.Error, OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: its imageData is no picture ({error}); put the picture beside it") from error

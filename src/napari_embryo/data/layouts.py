@@ -1,5 +1,6 @@
 """Folders -> samples: which layout a folder has, and which of its pictures can be used."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -7,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_embryo.data import coco, grades, labelme, maskfiles, napari_samples
-from napari_embryo.data.embryos import Embryos
+from napari_embryo.data import coco, empty, grades, labelme, maskfiles, napari_samples
+from napari_embryo.data.duplicates import without_duplicates
+from napari_embryo.data.embryos import Embryos, table_of
 from napari_embryo.data.image_files import Entry, subfolders
-from napari_embryo.data.sample import Contents, Found, Sample, Skipped, Truth, with_embryo
+from napari_embryo.data.labels import are_cells
+from napari_embryo.data.sample import Contents, Found, Remark, Sample, Skipped, Truth, with_embryo
 from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One layout: what it looks like, whether a folder has it, and what a folder of it offers."""
+    """One layout: what it looks like, whether a folder has it, and the pictures that such a folder offers."""
 
     looked_for: str
     fits: Callable[[Path, Sequence[str]], bool]
@@ -30,56 +33,56 @@ READERS: dict[str, Reader] = {
     "labelme": Reader(labelme.LOOKED_FOR, labelme.fits, labelme.entries),
     "kins": Reader(coco.LOOKED_FOR_KINS, coco.fits_kins, partial(coco.entries, kins=True)),
     "coco": Reader(coco.LOOKED_FOR, coco.fits, coco.entries),
+    "labels": Reader(maskfiles.LOOKED_FOR_LABELS, maskfiles.fits_labels, maskfiles.label_entries),
     "grades": Reader(grades.LOOKED_FOR, grades.fits, grades.entries),
+    "empty": Reader(empty.LOOKED_FOR, empty.fits, empty.no_entries),
 }
 """In the order in which they are tried."""
 _SHOWN_REASONS = 5
+_SHOWN_NAMES = 3
 _LEARNED_FROM_MASKS = frozenset(BLASTOCYST_CLASSES)
 """Classes for which cells and grades are no annotation; a class that is learned from those stays out of it."""
 
 
-def are_cells(classes: Sequence[str]) -> bool:
-    """Whether single cells are what counts, each with a silhouette of its own, and not the masks of whole classes.
-
-    >>> are_cells(("cell",)), are_cells(("fragment", "embryo"))
-    (True, False)
-    """
-    return bool(classes) and {name.lower() for name in classes} <= coco.CELLS
-
-
 def find_samples(settings: DataSettings, classes: Sequence[str], *, cells: bool | None = None) -> Found:
-    """Every usable picture of the folders; each is read once to check it, and a bad one is told and left out.
+    """Find every usable picture of the folders; each is read once to check it, and unusable ones are reported.
 
     Parameters
     ----------
     settings
         Folders, layout, and how to tell embryos apart. A folder may also be a COCO or CSV file.
     classes
-        What the masks shall be of, in this order.
+        The classes of the masks, in this order.
     cells
-        Whether a picture is of use only where single cells are drawn on it; None: with classes that are cells.
+        Whether a picture is of use only if single cells are drawn on it; None: if the classes are cells.
 
     Returns
     -------
     Found
-        The samples, and what was skipped and why.
+        The samples, what was skipped and why, and notes on how the pictures were read.
 
     Raises
     ------
     FileNotFoundError
-        When a folder is not there.
+        If a folder does not exist.
     ValueError
-        When a folder has no layout that is known, no picture can be used, or embryos cannot be told as asked.
+        If a folder has no known layout, no picture can be used, or embryos cannot be told apart as requested.
     """
     embryos = Embryos.of(settings)
     homes = [home for folder in _folders(settings) for home in _homes(folder, settings.layout, classes)]
     sources = _sources([path for path, _ in homes])
     check = partial(_check, classes=classes, cells=are_cells(classes) if cells is None else cells)
-    found = [_read_folder(sources[path], _entries(path, layout, classes), check, embryos) for path, layout in homes]
+    found = [
+        _read_folder(
+            sources[path], _entries(path, layout, classes, settings), check, embryos.with_table(table_of(path))
+        )
+        for path, layout in homes
+    ]
     everything = Found(
         tuple(sample for each in found for sample in each.samples),
         tuple(skipped for each in found for skipped in each.skipped),
         {sample: contents for each in found for sample, contents in each.contents.items()},
+        tuple(note for each in found for note in _notes(each)),
     )
     if not everything.samples:
         raise ValueError(_nothing_usable(homes, everything.skipped))
@@ -89,7 +92,7 @@ def find_samples(settings: DataSettings, classes: Sequence[str], *, cells: bool 
 
 def _folders(settings: DataSettings) -> list[Path]:
     if not settings.folders:
-        raise ValueError("no folder of annotated pictures is named; give at least one (data: folders, or --data)")
+        raise ValueError("no folder of annotated pictures was given; name at least one (data: folders, or --data)")
     folders = list(dict.fromkeys(Path(folder).expanduser().resolve() for folder in settings.folders))
     missing = [str(folder) for folder in folders if not folder.exists()]
     if missing:
@@ -103,7 +106,7 @@ def _homes(folder: Path, layout: str, classes: Sequence[str]) -> list[tuple[Path
     Raises
     ------
     ValueError
-        When nothing fits; it says what was looked for.
+        If nothing fits; the message says what was looked for.
     """
     if layout != "auto":
         return [(folder, layout)]
@@ -121,7 +124,7 @@ def _layout(folder: Path, classes: Sequence[str]) -> str | None:
 
 
 def _layouts(folder: Path, classes: Sequence[str]) -> Iterator[str]:
-    """Every one that the folder has; a file may be a table, or COCO."""
+    """Every layout that the folder has; a file may be a table or COCO."""
     if folder.is_file():
         readers: Iterable[str] = ("grades",) if folder.suffix.lower() == ".csv" else ("kins", "coco")
     else:
@@ -130,7 +133,7 @@ def _layouts(folder: Path, classes: Sequence[str]) -> Iterator[str]:
 
 
 def layout_doubts(settings: DataSettings, classes: Sequence[str]) -> tuple[str, ...]:
-    """Which folders could be read in another way, too: one line each.
+    """Say which folders could also be read in another way, one line each.
 
     Parameters
     ----------
@@ -145,6 +148,7 @@ def layout_doubts(settings: DataSettings, classes: Sequence[str]) -> tuple[str, 
 
 def _doubt(path: Path, classes: Sequence[str]) -> str:
     taken, *others = _layouts(path, classes)
+    others = [other for other in others if other != "empty"]  # a list beside any other layout
     if taken == "kins":  # which is COCO with names of its own
         others.remove("coco")
     if not others:
@@ -152,13 +156,13 @@ def _doubt(path: Path, classes: Sequence[str]) -> str:
     *first, last = (taken, *others)
     choice = " or ".join(others)
     return (
-        f"{path} looks like {', '.join(first)} and {last}; read as {taken}; say layout: {choice} "
-        f"(--layout {others[0]}) to change"
+        f"{path} looks like {', '.join(first)} and {last}; it is read as {taken}; set layout: {choice} "
+        f"(--layout {others[0]}) to change that"
     )
 
 
 def _sources(paths: Sequence[Path]) -> dict[Path, str]:
-    """The shortest end of each path that no other one has; a file goes by its folder, unless that has two of them."""
+    """The shortest end of each path that no other has; a file is named after its folder, unless it holds several."""
     homes = [path.parent for path in paths if path.is_file()]
     folders = {path: path.parent if path.is_file() and homes.count(path.parent) == 1 else path for path in paths}
     names: dict[Path, str] = {}
@@ -188,11 +192,18 @@ def _read_folder(
     return Found(tuple(samples), tuple(skipped), contents)
 
 
-def _entries(path: Path, layout: str, classes: Sequence[str]) -> Iterator[Entry]:
-    for entry in READERS[layout].entries(path, classes):
-        if set(FRAGMENT_CLASSES) <= set(classes):
-            entry = replace(entry, load=partial(with_embryo, entry.load, tuple(classes)))
-        yield entry
+def _entries(path: Path, layout: str, classes: Sequence[str], settings: DataSettings) -> Iterator[Entry]:
+    asked = tuple(classes)
+    offered = READERS[layout].entries(path, asked)
+    is_blank_empty = settings.without_annotations == "empty"
+    for entry in empty.with_empty(path, offered, asked, blank=is_blank_empty):
+        yield replace(entry, load=partial(_completed, entry.load, asked))
+
+
+def _completed(load: Callable[[], Truth], classes: tuple[str, ...]) -> Truth:
+    """What is true of every layout: a cell counts once, and the embryo is made of its parts."""
+    truth = without_duplicates(load())
+    return with_embryo(truth, classes) if set(FRAGMENT_CLASSES) <= set(classes) else truth
 
 
 def _check(entry: Entry, classes: Sequence[str], cells: bool) -> Contents | str:
@@ -205,27 +216,54 @@ def _check(entry: Entry, classes: Sequence[str], cells: bool) -> Contents | str:
 
 
 def objection(truth: Truth, classes: Sequence[str], cells: bool = False) -> str | None:
-    """What speaks against learning from a picture that could be read; None where nothing does.
+    """Why a picture that could be read cannot be learned from; None where it can.
 
-    Where ``cells`` are learned from, every one that lacks speaks against it, whatever else is drawn.
+    If ``cells`` are learned from, a picture without any is of no use, whatever else is drawn on it, unless it is known
+    to be empty.
     """
     if truth.image.dtype.kind not in "uifb":
-        return f"its values are of type {truth.image.dtype}; needed are gray values"
+        return f"its values are of type {truth.image.dtype}; gray values are needed"
     if truth.image.dtype.kind == "f" and not np.isfinite(truth.image).all():
         return f"{np.count_nonzero(~np.isfinite(truth.image))} of its pixels are not a number (NaN or infinite)"
+    if truth.is_empty:
+        return None
     if cells:
-        return None if truth.cells.any() else "no cell is drawn on it"
+        return None if truth.cells.any() else _lacking("no cell is drawn on it", truth)
     if not _LEARNED_FROM_MASKS.issuperset(classes) and _teaches_without_masks(truth):
         return None
-    if not truth.known.any():
-        return f"none of {', '.join(classes)} is drawn on it"
-    if set(classes) <= set(BLASTOCYST_CLASSES) and not truth.masks.any():
-        return "its drawing is empty"
-    return None
+    return None if truth.known.any() else _lacking(f"none of {', '.join(classes)} is drawn on it", truth)
+
+
+def _lacking(what: str, truth: Truth) -> str:
+    """With what the picture has instead."""
+    if truth.is_blank:
+        return "no shape is drawn on it; if it shows no embryo, name it in empty.txt or set without_annotations: empty"
+    instead = "; ".join(f"{kind}: {things}" for kind, things in _by_kind(truth.remarks).items())
+    return f"{what} ({instead})" if instead else what
+
+
+def _by_kind(remarks: Iterable[Remark]) -> dict[str, str]:
+    kinds: dict[str, dict[str, None]] = defaultdict(dict)
+    for remark in remarks:
+        kinds[remark.kind][remark.what] = None
+    return {kind: ", ".join(things) for kind, things in kinds.items()}
+
+
+def _notes(found: Found) -> Iterator[str]:
+    """One line for each kind of remark on the pictures of a folder."""
+    of_kind: dict[str, list[tuple[Sample, Remark]]] = defaultdict(list)
+    for sample, contents in found.contents.items():
+        for remark in contents.remarks:
+            of_kind[remark.kind].append((sample, remark))
+    for kind, told in of_kind.items():
+        things = _by_kind(remark for _, remark in told)[kind]
+        names = list(dict.fromkeys(sample.name for sample, _ in told))
+        more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+        yield f"{told[0][0].source}: {kind}: {things} (in {', '.join(names[:_SHOWN_NAMES])}{more})"
 
 
 def _teaches_without_masks(truth: Truth) -> bool:
-    """Cells, a grade or a ratio: what only some classes are learned from."""
+    """Whether it has cells, a grade or a ratio, from which only some classes are learned."""
     return bool(truth.ratio is not None or truth.grade is not None or len(truth.cells))
 
 
@@ -234,5 +272,5 @@ def _nothing_usable(homes: Sequence[tuple[Path, str]], skipped: Sequence[Skipped
     reasons = "\n".join(f"  {s.name}: {s.reason}" for s in skipped[:_SHOWN_REASONS])
     more = f"\n  and {len(skipped) - _SHOWN_REASONS} more" if len(skipped) > _SHOWN_REASONS else ""
     looked_for = "; ".join(dict.fromkeys(READERS[layout].looked_for for _, layout in homes))
-    came = f"What was left out:\n{reasons}{more}" if skipped else f"Looked for: {looked_for}"
-    return f"{where}: no picture there can be used. {came}"
+    said = f"What was left out:\n{reasons}{more}" if skipped else f"Looked for: {looked_for}"
+    return f"{where}: no picture there can be used. {said}"

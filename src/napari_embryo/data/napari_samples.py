@@ -16,15 +16,13 @@ import numpy.typing as npt
 from napari_embryo import io
 from napari_embryo.data.embryos import embryo_of
 from napari_embryo.data.image_files import Entry, check_size, refuse
+from napari_embryo.data.labels import canonical, known_classes
 from napari_embryo.data.sample import Bools, Truth, no_cells
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 LOOKED_FOR = "samples saved from napari (NAME.v001.json)"
 FORMAT = "napari-embryo sample"
 CELL = ("cell",)
 """With this as the only class, every label is one cell."""
-_NEVER_EMPTY = (*BLASTOCYST_CLASSES, FRAGMENT_CLASSES[-1])
-"""What every embryo has: where it is not painted, it was not drawn. No fragment painted means that there is none."""
 _FILE = re.compile(r"^(?P<name>.+)\.v(?P<version>\d{3,})\.json$")
 
 
@@ -113,7 +111,9 @@ def _check(name: str, image: npt.NDArray[Any], labels: npt.NDArray[Any], classes
 
 
 def _known(labels: npt.NDArray[Any], classes: Sequence[str]) -> list[str]:
-    return [name for i, name in enumerate(classes, start=1) if name not in _NEVER_EMPTY or (labels == i).any()]
+    painted = [(labels == i).any() for i in range(1, len(classes) + 1)]
+    known = known_classes(classes, painted, set(map(canonical, classes)))
+    return [name for name, is_known in zip(classes, known, strict=True) if is_known]
 
 
 def _file_name(name: str) -> str:
@@ -215,17 +215,12 @@ def read(path: Path, classes: Sequence[str]) -> Truth:
     content = _content(path)
     image, labels = (np.asarray(io.read_ome_tiff(_beside(path, what)).data) for what in ("image", "labels"))
     check_size(_beside(path, "labels"), labels.shape[-2:], image)
-    saved, known = [str(c).lower() for c in content["classes"]], [str(c).lower() for c in content["known"]]
+    saved, known = ([canonical(str(name)) for name in content[key]] for key in ("classes", "known"))
     flat = labels if labels.ndim == 2 else np.any(labels, axis=0, keepdims=True)[0]
-    masks = [_mask(flat, saved, name.lower()) for name in classes]
+    masks = np.stack([_mask(flat, saved, canonical(name)) for name in classes])
     cells = _cells(labels) if tuple(saved) == CELL else no_cells(image)
-    drawn = [name.lower() in known and _is_drawn(mask, name) for mask, name in zip(masks, classes, strict=True)]
-    return Truth(image, np.stack(masks), np.array(drawn), cells)
-
-
-def _is_drawn(mask: Bools, name: str) -> bool:
-    """Samples of earlier versions call an embryo known that nobody painted."""
-    return name != FRAGMENT_CLASSES[-1] or bool(mask.any())
+    is_known = known_classes(classes, masks.any(axis=(1, 2)), known)
+    return Truth(image, masks, is_known, cells, is_blank=not flat.any())
 
 
 def _mask(labels: npt.NDArray[Any], saved: Sequence[str], name: str) -> Bools:

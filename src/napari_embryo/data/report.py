@@ -1,7 +1,7 @@
-"""What a training will see, told before it begins."""
+"""What a training will see, reported before it begins."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,12 @@ class Report:
     ----------
     rows
         One mapping per source and part, for a table: source, part, images, embryos, per class ``known NAME`` (on how
-        many images it is drawn), cells, graded (how many have a grade or a ratio).
+        many images it is annotated), cells, graded (how many have a grade or a ratio), empty (how many are known to
+        show no embryo).
     skipped
         What is not used, and why.
     notes
-        What a user should know about the split.
+        What a user should know about the split and about how the pictures were read.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -39,7 +40,7 @@ class Report:
 
 
 def report(found: Found, split: Split, classes: Sequence[str], settings: DataSettings = _USUAL) -> Report:
-    """Count images, embryos and drawn classes of every source on every side of the split that the settings made."""
+    """Count the images, embryos and annotated classes of every source on every side of the split."""
     everything = [sample for part in split.parts.values() for sample in part]
     contents = {s: found.contents.get(s) or Contents.of(s.read(), classes) for s in everything}
     sources = sorted({sample.source for sample in contents})
@@ -50,7 +51,19 @@ def report(found: Found, split: Split, classes: Sequence[str], settings: DataSet
         if samples
     ]
     totals = [_row("all", part, samples, contents, classes) for part, samples in split.parts.items() if samples]
-    return Report(tuple(rows + totals if len(sources) > 1 else rows), found.skipped, _notes(found, split, settings))
+    notes = (*_notes(found, split, settings), *_unknown(contents, classes), *found.notes)
+    return Report(tuple(rows + totals if len(sources) > 1 else rows), found.skipped, notes)
+
+
+def _unknown(contents: Mapping[Sample, Contents], classes: Sequence[str]) -> Iterator[str]:
+    """Classes that no picture of a source tells about, although pictures of it tell about others."""
+    known: dict[str, set[str]] = defaultdict(set)
+    for sample, held in contents.items():
+        known[sample.source] |= {name for name, is_known in zip(classes, held.known, strict=False) if is_known}
+    for source, names in sorted(known.items()):
+        lacking = [name for name in classes if name not in names]
+        if names and lacking:
+            yield f"{source}: no picture shows {' or '.join(lacking)}; taken as not annotated, not as absent."
 
 
 def counted(number: int, thing: str) -> str:
@@ -70,6 +83,7 @@ def _row(
         **{f"known {name}": sum(each.known[i] for each in held) for i, name in enumerate(classes)},
         "cells": sum(each.cells for each in held),
         "graded": sum(each.graded for each in held),
+        "empty": sum(each.empty for each in held),
     }
 
 
@@ -91,14 +105,14 @@ def _notes(found: Found, split: Split, settings: DataSettings) -> tuple[str, ...
 
 
 def _lacking(source: str, split: Split, settings: DataSettings) -> list[str]:
-    """Parts in which nothing of the source is, although a share of it was asked for."""
+    """Parts that hold nothing of the source although a share of it was asked for."""
     no_share = settings.only_validation and not (settings.validation or settings.folds)
     asked = {name: part for name, part in split.parts.items() if part and not (name == "validation" and no_share)}
     return [name for name, part in asked.items() if all(s.source != source for s in part)]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Words to the left, numbers to the right; columns of nothing but zeros are left out."""
+    """Words are aligned left and numbers right; columns of zeros are left out."""
     columns = [key for key in rows[0] if any(row[key] for row in rows) or key.startswith("known")] if rows else []
     lines = [[*columns], *[[str(row[key]) for key in columns] for row in rows]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -1,6 +1,6 @@
-"""An annotated picture: what a source knows of it, read when it is needed."""
+"""An annotated picture and what its source says about it, read when it is needed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
@@ -8,10 +8,36 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from napari_embryo.data.labels import with_suggestion
 from napari_embryo.geometry import Box
 from napari_embryo.settings import FRAGMENT_CLASSES
 
 Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that a reader changed or left out, to be listed in the report.
+
+    Parameters
+    ----------
+    kind
+        What happened; the report has one line for each kind.
+    what
+        To what it happened, such as a label.
+    """
+
+    kind: str
+    what: str
+
+
+UNUSED = "labels that are no class here were not used"
+
+
+def unused_labels(written: Iterable[str], classes: Iterable[str]) -> tuple[Remark, ...]:
+    """Remarks on labels that a reader does not know, as they are written in the file."""
+    asked = tuple(classes)
+    return tuple(Remark(UNUSED, with_suggestion(label, asked)) for label in dict.fromkeys(written))
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,17 +49,23 @@ class Truth:
     image
         (H, W) gray, any real dtype.
     masks
-        (C, H, W) bool in the order of the classes asked for.
+        (C, H, W) bool, in the order of the requested classes.
     known
-        (C,) bool: False where the class was not drawn, which is not the same as empty.
+        (C,) bool: False where the class was not annotated, which is not the same as absent.
     cells
-        (N, H, W) bool: complete (amodal) silhouettes, also where hidden; N may be 0.
+        (N, H, W) bool: complete (amodal) silhouettes, including hidden parts; N may be 0.
     visible
-        (N, H, W) bool: the parts of the cells that are seen, where the source tells them.
+        (N, H, W) bool: the visible parts of the cells, where the source gives them.
     ratio
         Fragmentation ratio in [0, 1], where the source gives one.
     grade
         Image-level grade, where the source gives one: a weak label.
+    is_blank
+        The picture has an annotation, but nothing is drawn in it. This may mean that nobody has drawn yet.
+    is_empty
+        The picture is known to show no embryo: every class is known and none is there.
+    remarks
+        What the reader changed or left out.
     """
 
     image: npt.NDArray[Any]
@@ -43,6 +75,9 @@ class Truth:
     visible: Bools | None = None
     ratio: float | None = None
     grade: str | None = None
+    is_blank: bool = False
+    is_empty: bool = False
+    remarks: tuple[Remark, ...] = ()
 
     def __post_init__(self) -> None:
         _check_shapes(self)
@@ -60,30 +95,32 @@ class Truth:
 def _check_shapes(truth: Truth) -> None:
     hw = truth.image.shape
     if len(hw) != 2:
-        raise ValueError(f"an image of shape {hw} came; needed is a single gray picture (height, width)")
+        raise ValueError(f"the image has the shape {hw}, but a single gray picture (height, width) is needed")
     for what, drawn in (("masks", truth.masks), ("cells", truth.cells), ("visible", truth.visible)):
         if drawn is not None and (drawn.ndim != 3 or drawn.shape[1:] != hw):
             raise ValueError(f"{what} of shape {drawn.shape} do not fit the image of {hw[0]} x {hw[1]} pixels")
     if truth.known.shape != truth.masks.shape[:1]:
-        raise ValueError(f"known of shape {truth.known.shape} for {len(truth.masks)} classes; one each is needed")
+        raise ValueError(
+            f"known has the shape {truth.known.shape}, but one value is needed for each of {len(truth.masks)} classes"
+        )
     if truth.visible is not None and len(truth.visible) != len(truth.cells):
-        raise ValueError(f"{len(truth.visible)} visible parts for {len(truth.cells)} cells; one each is needed")
+        raise ValueError(f"{len(truth.visible)} visible parts for {len(truth.cells)} cells; each cell needs one")
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One annotated picture; light, picklable, its pixels are read when asked for.
+    """One annotated picture; it is light and picklable, and its pixels are read on request.
 
     Parameters
     ----------
     name
         File stem.
     embryo
-        What must stay on one side of a split: the patient where known, else the embryo.
+        What must stay on one side of a split: the patient where known, otherwise the embryo.
     source
-        The folder it came from, for tables by kind of image.
+        The folder it was found in, for tables by source.
     load
-        Reads it; a ``functools.partial`` of a module's function, so that another process can.
+        Reads it; a ``functools.partial`` of a module's function, so that another process can call it.
     """
 
     name: str
@@ -92,14 +129,14 @@ class Sample:
     load: Callable[[], Truth]
 
     def read(self) -> Truth:
-        """Picture and drawing, read now.
+        """Read the picture and what is drawn on it.
 
         Raises
         ------
         ValueError
-            When a file is not what it was taken for.
+            If a file is not of the expected kind.
         FileNotFoundError
-            When a file has gone.
+            If a file no longer exists.
         """
         return self.load()
 
@@ -118,7 +155,7 @@ class Sample:
         ratio: float | None = None,
         grade: str | None = None,
     ) -> Self:
-        """From arrays already in memory; every class is known and the embryo is the name where nothing is said."""
+        """Make a sample of arrays; by default every class is known and the embryo has the name of the picture."""
         known = np.ones(len(masks), bool) if known is None else np.asarray(known, bool)
         truth = Truth(image, masks, known, no_cells(image) if cells is None else cells, visible, ratio, grade)
         return cls(name, name if embryo is None else embryo, source, partial(_kept, truth))
@@ -128,21 +165,21 @@ def _kept(truth: Truth) -> Truth:
     return truth
 
 
-def with_embryo(load: Callable[[], Truth], classes: tuple[str, ...]) -> Truth:
-    """What ``load`` reads, its embryo made of its parts: the area of cells or fragments (our decision).
+def with_embryo(truth: Truth, classes: Sequence[str]) -> Truth:
+    """The same drawing with the embryo made of its parts: the area of all cells and fragments.
 
-    Where cells are drawn or an embryo is, the embryo is known.
+    The embryo is known where it is drawn itself or where cells are drawn; fragments alone do not tell it.
     """
-    truth = load()
     fragment, embryo = (classes.index(name) for name in FRAGMENT_CLASSES)
     masks, known = truth.masks.copy(), truth.known.copy()
-    masks[embryo] |= masks[fragment] | truth.cells.any(axis=0)
     known[embryo] |= len(truth.cells) > 0
+    if known[embryo]:
+        masks[embryo] |= masks[fragment] | truth.cells.any(axis=0)
     return replace(truth, masks=masks, known=known)
 
 
 def fragmentation_ratio(truth: Truth, classes: Sequence[str]) -> float | None:
-    """Share of the embryo's area that is fragments where both are drawn, else the ratio told; None where neither is."""
+    """Fragments' share of the embryo's area where both are drawn, otherwise the ratio given; None without either."""
     if not set(FRAGMENT_CLASSES) <= set(classes):
         return truth.ratio
     fragment, embryo = (classes.index(name) for name in FRAGMENT_CLASSES)
@@ -152,13 +189,13 @@ def fragmentation_ratio(truth: Truth, classes: Sequence[str]) -> float | None:
 
 
 def no_cells(image: npt.NDArray[Any]) -> Bools:
-    """(0, H, W): a picture on which no cell is drawn."""
+    """(0, H, W): the cells of a picture on which none is drawn."""
     return np.zeros((0, *image.shape), bool)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is not used, and why."""
+    """A file that is not used, and the reason."""
 
     name: str
     reason: str
@@ -172,17 +209,39 @@ class Contents:
     cells: int
     graded: bool
     ratio: float | None = None
+    empty: bool = False
+    remarks: tuple[Remark, ...] = ()
 
     @classmethod
     def of(cls, truth: Truth, classes: Sequence[str] = ()) -> Self:
         graded = truth.grade is not None or truth.ratio is not None
-        return cls(tuple(map(bool, truth.known)), len(truth.cells), graded, fragmentation_ratio(truth, classes))
+        ratio = fragmentation_ratio(truth, classes)
+        return cls(tuple(map(bool, truth.known)), len(truth.cells), graded, ratio, truth.is_empty, truth.remarks)
+
+
+def empty_truth(image: npt.NDArray[Any], classes: Sequence[str]) -> Truth:
+    """A picture that is known to show no embryo: nothing of any class is there."""
+    masks = np.zeros((len(classes), *image.shape), bool)
+    return Truth(image, masks, np.ones(len(classes), bool), no_cells(image), is_empty=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What lies in the folders; ``contents`` is what was seen when each sample was checked."""
+    """What the folders hold.
+
+    Parameters
+    ----------
+    samples
+        The usable pictures.
+    skipped
+        The other ones.
+    contents
+        What each sample was seen to hold when it was checked.
+    notes
+        What a user should know about how the folders were read, one line for each kind of remark.
+    """
 
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...] = ()
     contents: Mapping[Sample, Contents] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

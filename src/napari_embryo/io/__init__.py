@@ -3,14 +3,17 @@
 from napari_embryo.io.atomic import replacing, write_csv_atomic, write_png
 from napari_embryo.io.cells import written_layers
 from napari_embryo.io.errors import ImageError, MissingImageError
+from napari_embryo.io.finding import list_images
 from napari_embryo.io.focus import best_focus, embryo_focus, extended_depth_of_field, focus_image, sharpness
-from napari_embryo.io.folders import list_images, plan_files, plan_folder, plan_path
+from napari_embryo.io.folders import plan_files, plan_folder, plan_path
+from napari_embryo.io.grouping import Grouping
 from napari_embryo.io.headers import SUFFIXES
 from napari_embryo.io.layers import LayerData, from_napari, to_napari, write_layer, written_layer
 from napari_embryo.io.ome import OmeTiff, OmeTiffStackWriter, read_ome_tiff, write_ome_tiff
-from napari_embryo.io.opening import open_image, open_plan, read_image
+from napari_embryo.io.opening import open_image, open_layers, open_plan, read_image
 from napari_embryo.io.pixels import to_gray
-from napari_embryo.io.plan import Focus, Gaps, Grouping, OpenChoices, OpenPlan, PlannedImage, plan_file
+from napari_embryo.io.plan import OpenPlan, plan_file
+from napari_embryo.io.planned import Focus, Gaps, OpenChoices, PlannedImage
 
 __all__ = [
     "SUFFIXES",
@@ -32,6 +35,7 @@ __all__ = [
     "from_napari",
     "list_images",
     "open_image",
+    "open_layers",
     "open_plan",
     "plan_file",
     "plan_files",

@@ -11,6 +11,9 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
+PROGRAM = "napari-embryo"
+"""What results say of their origin."""
+
 
 @contextmanager
 def replacing(path: Path | str, *, lasting: bool = False) -> Iterator[Path]:
@@ -85,7 +88,7 @@ def _cell(value: Any) -> Any:
     return "" if value is None or value != value else value
 
 
-def write_png(path: Path | str, pixels: npt.NDArray[np.uint8]) -> Path:
+def write_png(path: Path | str, pixels: npt.NDArray[np.uint8], *, is_result: bool = False) -> Path:
     """Write an 8-bit picture, gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4), compressed fast rather than small.
 
     Parameters
@@ -94,6 +97,8 @@ def write_png(path: Path | str, pixels: npt.NDArray[np.uint8]) -> Path:
         The PNG file.
     pixels
         uint8 values.
+    is_result
+        Say in the file that it is a result of this program, so that it is not taken for a picture of an embryo.
 
     Returns
     -------
@@ -101,10 +106,14 @@ def write_png(path: Path | str, pixels: npt.NDArray[np.uint8]) -> Path:
         ``path``.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     _check_picture(path, pixels)
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", compress_level=1)
+        about = PngInfo()
+        if is_result:
+            about.add_text("Software", PROGRAM)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", compress_level=1, pnginfo=about)
     return Path(path)
 
 

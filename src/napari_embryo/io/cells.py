@@ -1,7 +1,7 @@
 """Single cells between files and layers: a channel of 0 and 1 each in OME-TIFF, a Labels layer each in napari."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from uuid import uuid4
 import numpy as np
 
 from napari_embryo.io.layers import NAMESPACE, LayerData, layer_of, placed, written
-from napari_embryo.io.ome import OmeTiff, stem
+from napari_embryo.io.names import image_stem
+from napari_embryo.io.ome import OmeTiff
 
 # In a layer's metadata, by which widgets, writers and readers know it.
 RESULT = "result"
@@ -45,15 +46,19 @@ def written_layers(path: Path | str) -> list[LayerData]:
     """
     ome = written(path)
     if ome is not None and holds_cells(ome):
-        return _cell_layers(ome, stem(Path(path)))
+        return _cell_layers(ome, image_stem(Path(path)))
     layer = None if ome is None else layer_of(ome)
     return [] if layer is None else [layer]
 
 
 def holds_cells(ome: OmeTiff) -> bool:
     """Whether each channel is one cell's mask."""
-    named = bool(ome.names) and all(map(_NAME.fullmatch, ome.names))
-    return ome.kind == "labels" and ome.axes.endswith("CYX") and named
+    return ome.kind == "labels" and ome.axes.endswith("CYX") and are_cells(ome.names)
+
+
+def are_cells(names: Sequence[str]) -> bool:
+    """Whether the channels are called "cell 1", "cell 2", ..."""
+    return bool(names) and all(map(_NAME.fullmatch, names))
 
 
 def unique_numbers(numbers: Iterable[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""From a folder to a plan: which files belong together, in which order, and what is wrong with some of them."""
+"""From a folder to a plan: one image per embryo, and what is wrong with some of the files."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,37 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from napari_embryo.io.errors import ImageError, MissingImageError, complaint, unreadable
+from napari_embryo.io.errors import ImageError, complaint
+from napari_embryo.io.finding import Found, find_images
+from napari_embryo.io.grouping import Group, Grouping, Member, differ_in_numbers, group_files
 from napari_embryo.io.headers import SUFFIXES, Header, read_header
-from napari_embryo.io.names import (
-    FileName,
-    focal_folder,
-    focal_names,
-    incubator_name,
-    natural_key,
-    ranges_text,
-    sequence_names,
-)
-from napari_embryo.io.plan import Grouping, OpenPlan, PlannedImage, plan_file, plan_of_header
+from napari_embryo.io.names import natural_key
+from napari_embryo.io.numbers import ranges_text
+from napari_embryo.io.plan import OpenPlan, plan_file, plan_of_header
+from napari_embryo.io.planned import PlannedImage
+from napari_embryo.io.sidecars import Sidecar, read_sidecars
 
 HEADERS_LOOKED_AT = 64
-"""Of a long sequence only so many files are opened for planning; the others are checked when they are read."""
-
-DEPTH = 3
-"""Folders within folders are looked into so deep, where the ones above hold no image."""
+"""Of a long sequence only this many files are opened for planning; the others are checked when they are read."""
 
 
 def plan_folder(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
     """Look at a folder without reading a pixel.
 
-    Names decide what belongs together: incubator names give wells and runs, focal planes come as folders ``F-15``,
-    ``F0`` or as names ``ID_-15_GRADE``, files that differ in one number are a sequence in time, every other file is an
-    image of its own. The plan says what was assumed.
+    Files become frames or focal planes of one embryo only for a reason: a word before the number that differs (RUN,
+    frame, time, t; plane, z, zid, FP, F-15), hours or a date and time in the names, or folders ``F-15``, ``F0``,
+    ``F15``. Names that differ in a bare number, wells and positions are embryos of their own. The plan says what was
+    assumed.
 
     Parameters
     ----------
     path
-        The folder. If it holds no image, the folders in it are looked into.
+        The folder. If it holds no image, the folders in it are searched.
     grouping
         ``stack`` makes one stack of all files in natural order, ``separate`` opens each file on its own.
 
@@ -53,15 +48,15 @@ def plan_folder(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
         If there is no image in it.
     """
     path = Path(path)
-    found = list(_look_into(path, DEPTH))
+    found, passed = find_images(path)
     if not found:
         raise complaint(
             path, "there is no image in this folder", f"files ending in {', '.join(SUFFIXES)}", "Choose another folder"
         )
-    plan = _plan([name for home, files in found for name in _names(home, files, grouping)], path)
+    plan = _plan(group_files(found, grouping), path)
     if not plan.images:
         raise ImageError(f"{path}: none of its images can be opened.\n" + "\n".join(plan.problems[:10]))
-    return plan
+    return replace(plan, notes=(*plan.notes, *passed))
 
 
 def plan_path(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
@@ -73,77 +68,30 @@ def plan_files(paths: Sequence[Path | str], grouping: Grouping = "auto") -> Open
     """Look at chosen files as `plan_folder` looks at those of a folder."""
     files = sorted(map(Path, paths), key=lambda file: natural_key(str(file)))
     home = files[0].parent
-    return _plan(_names(home, [(file, None) for file in files], grouping), home)
+    return _plan(group_files([Found(file, home) for file in files], grouping), home)
 
 
-def list_images(folder: Path | str) -> tuple[Path, ...]:
-    """The files in a folder whose endings can be read, in natural order; folders within are not looked into."""
-    return tuple(file for file in _entries(Path(folder)) if _is_image(file))
-
-
-# --- finding --------------------------------------------------------------------------------------------------------
-
-Found = tuple[Path, int | None]
-"""A file and the focal plane that its folder stands for."""
-
-
-def _entries(folder: Path) -> list[Path]:
-    if not folder.exists():
-        raise MissingImageError(f"{folder}: there is no such folder. Check the path.")
-    try:
-        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    except OSError as error:
-        raise unreadable(folder, error) from error
-    return sorted(visible, key=lambda entry: natural_key(entry.name))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def _look_into(folder: Path, depth: int) -> Iterable[tuple[Path, list[Found]]]:
-    entries = _entries(folder)
-    folders = [entry for entry in entries if entry.suffix != ".zarr" and entry.is_dir()]
-    files: list[Found] = [(entry, None) for entry in entries if _is_image(entry)]
-    for inner in folders:
-        plane = focal_folder(inner.name)
-        if plane is not None:
-            files += [(file, plane) for file in list_images(inner)]
-    if files:
-        yield folder, files
-    elif depth > 1:
-        for inner in folders:
-            yield from _look_into(inner, depth - 1)
-
-
-def _names(home: Path, files: list[Found], grouping: Grouping) -> list[FileName]:
-    if grouping == "separate":
-        return [FileName(path, ("single", str(path)), path.stem) for path, _ in files]
-    if grouping == "stack":
-        return [FileName(path, ("stack", str(home)), home.name, i) for i, (path, _) in enumerate(files)]
-    known = [name for path, plane in files if (name := incubator_name(path, home, plane))]
-    known += focal_names((path for path, plane in files if plane is None and not _has(known, path)), home)
-    taken = {name.path for name in known}
-    return known + sequence_names(((path, plane) for path, plane in files if path not in taken), home)
-
-
-def _has(names: Sequence[FileName], path: Path) -> bool:
-    return bool(names) and incubator_name(path, path.parent, None) is not None
-
-
-# --- planning -------------------------------------------------------------------------------------------------------
-
-
-def _plan(names: Sequence[FileName], path: Path) -> OpenPlan:
-    groups: dict[tuple[str, ...], list[FileName]] = {}
-    for name in names:
-        groups.setdefault(name.group, []).append(name)
-    parts = [_plan_group(group) for group in groups.values()]
-    images = [image for part in parts for image in part.images]
+def _plan(groups: Sequence[Group], path: Path) -> OpenPlan:
+    parts = [_plan_group(group) for group in groups]
+    images = sorted(
+        (image for part in parts for image in part.images),
+        key=lambda image: natural_key(str(image.source / image.name)),
+    )
+    single = [image.header.path for image in images if image.is_one_file and image.header.role == "picture"]
     return OpenPlan(
         path,
-        tuple(_named_apart(sorted(images, key=lambda image: natural_key(str(image.source / image.name))))),
+        tuple(_named_apart(images)),
         problems=tuple(problem for part in parts for problem in part.problems),
+        notes=_bare_numbers(differ_in_numbers(single)),
+    )
+
+
+def _bare_numbers(count: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    return (
+        f"{count} files differ only in numbers that no word (RUN, frame, t, z) explains: each is opened as an embryo "
+        "of its own. If they are frames of one embryo, group them as one stack.",
     )
 
 
@@ -165,28 +113,27 @@ def _longer_name(image: PlannedImage, by_folder: bool) -> str:
     return f"{path.parent.name}_{image.name}" if by_folder else f"{image.name}_{path.suffix[1:].lower()}"
 
 
+# --- one group ------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class _Part:
     images: tuple[PlannedImage, ...]
     problems: tuple[str, ...]
 
 
-def _plan_group(names: list[FileName]) -> _Part:
-    headers, problems = _look_at(names)
-    left = [name for name in names if name.path not in problems]
+def _plan_group(group: Group) -> _Part:
+    headers, problems = _look_at([member.path for member in group.members])
+    left = tuple(member for member in group.members if member.path not in problems)
     said = tuple(problems.values())
-    if not left:
-        return _Part((), said)
-    if len(left) == 1 or not all(header.is_picture for header in headers.values()):
-        return _each_alone([(name, headers.get(name.path)) for name in left], said)
+    if len(left) <= 1 or not all(header.is_picture and header.role == "picture" for header in headers.values()):
+        return _each_alone(left, headers, said)
     kinds = Counter((header.hw, header.dtype) for header in headers.values())
     ((kind, count),) = kinds.most_common(1)
     if 2 * count <= len(headers):
-        return _each_alone(
-            [(name, headers.get(name.path)) for name in left], said, "sizes or types of the files differ"
-        )
+        return _each_alone(left, headers, said, "opened on its own: sizes or types of the files differ")
     odd = {path: header for path, header in headers.items() if (header.hw, header.dtype) != kind}
-    stack = _stack([name for name in left if name.path not in odd], headers)
+    stack = _stack(replace(group, members=tuple(member for member in left if member.path not in odd)), headers)
     return _Part((stack,), said + tuple(_odd_text(header, kind) for header in odd.values()))
 
 
@@ -198,14 +145,14 @@ def _odd_text(header: Header, kind: tuple[tuple[int, int], np.dtype[Any]]) -> st
     )
 
 
-def _look_at(names: Sequence[FileName]) -> tuple[dict[Path, Header], dict[Path, str]]:
+def _look_at(paths: Sequence[Path]) -> tuple[dict[Path, Header], dict[Path, str]]:
     headers: dict[Path, Header] = {}
-    problems = {name.path: text for name in names if (text := _empty_file(name.path))}
-    for name in _some([name for name in names if name.path not in problems]):
+    problems = {path: text for path in paths if (text := _empty_file(path))}
+    for path in _some([path for path in paths if path not in problems]):
         try:
-            headers[name.path] = read_header(name.path)
+            headers[path] = read_header(path)
         except ImageError as error:
-            problems[name.path] = str(error)
+            problems[path] = str(error)
     return headers, problems
 
 
@@ -214,76 +161,122 @@ def _empty_file(path: Path) -> str | None:
     return f"{path}: the file is empty (0 bytes). Export or copy it again." if is_empty else None
 
 
-def _some(names: list[FileName]) -> list[FileName]:
-    """All of a few, else the first, the last and an even choice between them."""
-    if len(names) <= HEADERS_LOOKED_AT:
-        return names
-    return [names[i] for i in np.linspace(0, len(names) - 1, HEADERS_LOOKED_AT).astype(int)]
+def _some(paths: list[Path]) -> list[Path]:
+    """All of a few; of many the first, the last and an even choice between them."""
+    if len(paths) <= HEADERS_LOOKED_AT:
+        return paths
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, HEADERS_LOOKED_AT).astype(int)]
 
 
-def _each_alone(found: Sequence[tuple[FileName, Header | None]], problems: tuple[str, ...], why: str = "") -> _Part:
+def _each_alone(
+    members: Sequence[Member], headers: dict[Path, Header], problems: tuple[str, ...], why: str = ""
+) -> _Part:
     images: list[PlannedImage] = []
-    for name, header in found:
+    for member in members:
         try:
-            images += _alone(name, header or read_header(name.path), why if len(found) > 1 else "")
+            images += _alone(member, headers.get(member.path) or read_header(member.path), why)
         except ImageError as error:
             problems = (*problems, str(error))
     return _Part(tuple(images), problems)
 
 
-def _alone(name: FileName, header: Header, why: str) -> list[PlannedImage]:
-    assumed = (f"an image of its own ({why})",) if why else ()
-    info = dict(name.info) | ({} if name.run is None or "well" not in name.info else {"run": name.run})
+def _alone(member: Member, header: Header, why: str) -> list[PlannedImage]:
+    words = member.words
+    info = dict(words.info) | {
+        key: value for key, value in (("run", words.run), ("hours", words.hours)) if value is not None
+    }
+    assumed = (why,) if why else ()
     return [replace(image, info=info, assumed=(*image.assumed, *assumed)) for image in plan_of_header(header)]
 
 
-def _stack(names: list[FileName], headers: dict[Path, Header]) -> PlannedImage:
-    runs = sorted({name.run for name in names if name.run is not None})
-    cells, problems = _cells(names)
-    frames: list[int | None] = [*runs] or [None]
-    planes, dropped = _planes(cells, max(1, len(runs)))
-    rows = tuple(tuple(cells.get((run, plane)) for plane in planes) for run in frames)
-    incomplete = tuple(run for run, row in zip(runs, rows, strict=False) if None in row)
-    if incomplete:
-        problems.append(f"runs {ranges_text(incomplete)} lack a focal plane and are treated as missing")
-    kind = names[0].group[0]
-    first = next(path for row in rows for path in row if path is not None)
+# --- a stack --------------------------------------------------------------------------------------------------------
+
+Cell = tuple[float | None, int | None]
+"""A moment and a focal plane."""
+
+
+def _stack(group: Group, headers: dict[Path, Header]) -> PlannedImage:
+    cells, repeated = _cells(group.members)
+    frames: list[float | None] = [*sorted({moment for moment, _ in cells if moment is not None})] or [None]
+    planes, dropped = _planes([plane for _, plane in cells], len(frames))
+    rows = tuple(tuple(cells.get((moment, plane)) for plane in planes) for moment in frames)
+    files = tuple(tuple(None if member is None else member.path for member in row) for row in rows)
+    first = next(path for row in files for path in row if path is not None)
     header = headers.get(first) or read_header(first)
+    beside = read_sidecars(group.home, group.title)
+    hours, unknown_hours = _hours(group, [next(member for member in row if member is not None) for row in rows], beside)
     return PlannedImage(
-        name=names[0].title,
-        files=rows,
+        name=group.title,
+        files=files,
         header=header,
         axes=("T" if len(rows) > 1 else "") + ("F" if len(planes) > 1 else "") + "YX",
-        runs=tuple(runs) if runs and kind != "stack" else None,
-        focus_um=tuple(float(plane) for plane in planes if plane is not None) or None if len(planes) > 1 else None,
-        pixel_size_um=header.pixel_size_um,
-        assumed=_assumed(kind, len(rows)),
-        problems=(*problems, *dropped),
-        info=names[0].info,
+        runs=tuple(int(moment) for moment in frames if moment is not None) or None if group.moments == "run" else None,
+        row_hours=hours,
+        focus_um=_heights(group.members, planes, beside),
+        pixel_size_um=header.pixel_size_um or _square(beside.pixel_size_um),
+        hours_per_frame=beside.hours_per_frame if hours is None else None,
+        assumed=(group.reason, *(f"{name} was read" for name in beside.sources)),
+        problems=(*repeated, *_incomplete(group, frames, files), *dropped, *unknown_hours),
+        info=group.info | ({"phases": beside.phases} if beside.phases else {}),
     )
 
 
-def _assumed(kind: str, n_rows: int) -> tuple[str, ...]:
-    return (f"the {n_rows} files are frames in time (no name says so)",) if kind in ("sequence", "stack") else ()
+def _square(side: float | None) -> tuple[float, float] | None:
+    return None if side is None else (side, side)
 
 
-Cells = dict[tuple[int | None, int | None], Path]
+def _incomplete(group: Group, frames: Sequence[float | None], files: Sequence[Sequence[Path | None]]) -> list[str]:
+    moments = [moment for moment, row in zip(frames, files, strict=True) if None in row and moment is not None]
+    if not moments:
+        return []
+    if group.moments != "run":
+        return [f"{len(moments)} frames lack a focal plane and are treated as missing"]
+    return [f"runs {ranges_text(tuple(map(int, moments)))} lack a focal plane and are treated as missing"]
 
 
-def _cells(names: Sequence[FileName]) -> tuple[Cells, list[str]]:
-    cells: Cells = {}
-    problems: list[str] = []
-    for name in names:
-        kept = cells.setdefault((name.run, name.plane), name.path)
-        if kept is not name.path:
-            problems.append(f"{name.path.name} is left out: {kept.name} is the same run and plane")
-    return cells, problems
+def _hours(
+    group: Group, members: Sequence[Member], beside: Sidecar
+) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
+    """Hours of every frame, from the table beside the pictures or the names; and why there are none."""
+    if group.moments == "run" and beside.hours:
+        runs = tuple(int(member.moment or 0) for member in members)
+        lacking = tuple(run for run in runs if run not in beside.hours)
+        if lacking:
+            return None, (f"{beside.sources[0]} has no hours for the runs {ranges_text(lacking)}: no hours are used",)
+        return tuple(beside.hours[run] for run in runs), ()
+    if group.moments == "stamp":
+        return tuple(float(member.moment or 0.0) for member in members), ()
+    hours = tuple(member.words.hours for member in members if member.words.hours is not None)
+    return (hours if len(hours) == len(members) and group.moments is not None else None), ()
 
 
-def _planes(cells: Cells, n_runs: int) -> tuple[list[int | None], list[str]]:
+def _heights(members: Sequence[Member], planes: Sequence[int | None], beside: Sidecar) -> tuple[float, ...] | None:
+    numbers = [plane for plane in planes if plane is not None]
+    if len(planes) < 2 or len(numbers) < len(planes):
+        return None
+    if all(member.plane is not None and member.plane.is_um for member in members):
+        return tuple(map(float, numbers))
+    return None if beside.spacing_um is None else tuple(beside.spacing_um * number for number in numbers)
+
+
+def _cells(members: Sequence[Member]) -> tuple[dict[Cell, Member], list[str]]:
+    cells: dict[Cell, Member] = {}
+    repeated: list[Member] = []
+    # Of files that repeat one another those nearest to the embryo's folder stay.
+    for member in sorted(members, key=lambda member: len(member.path.parts)):
+        kept = cells.setdefault((member.moment, None if member.plane is None else member.plane.number), member)
+        if kept is not member:
+            repeated.append(member)
+    if not repeated:
+        return cells, []
+    example = f"{repeated[0].path.parent.name}/{repeated[0].path.name}"
+    return cells, [f"{len(repeated)} files repeat a frame and plane that is there already and are left out ({example})"]
+
+
+def _planes(found: Sequence[int | None], n_frames: int) -> tuple[list[int | None], list[str]]:
     """The planes that at least half of the frames have, from below to above; and what is said of the others."""
-    counts = Counter(plane for _, plane in cells)
-    kept = [plane for plane, count in counts.items() if 2 * count >= n_runs]
+    counts = Counter(found)
+    kept = [plane for plane, count in counts.items() if 2 * count >= n_frames]
     dropped = [plane for plane in counts if plane not in kept]
-    said = [f"focal plane {plane} is left out: only {counts[plane]} of {n_runs} frames have it" for plane in dropped]
+    said = [f"focal plane {plane} is left out: only {counts[plane]} of {n_frames} frames have it" for plane in dropped]
     return sorted(kept, key=lambda plane: (plane is not None, plane or 0)), said

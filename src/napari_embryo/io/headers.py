@@ -4,12 +4,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 
+from napari_embryo.io.atomic import PROGRAM
 from napari_embryo.io.errors import ImageError, MissingImageError, complaint, decoding_errors, unreadable
+from napari_embryo.io.names import image_stem
+from napari_embryo.io.numbers import number_of
 from napari_embryo.io.ome import annotation
 
 if TYPE_CHECKING:
@@ -24,9 +27,6 @@ SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO)
 
 MIN_SIDE = 2
 """A picture has at least this many pixels along each side."""
-
-PRINT_RESOLUTION_UM = 20.0
-"""A TIFF resolution tag of so many micrometers per pixel or more (72 to 1200 dpi) is one for printing."""
 
 UM = {
     "pm": 1e-6, "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0,
@@ -45,6 +45,16 @@ HOURS = {
 _SAMPLES = {"LA": 2, "RGBA": 4, "1": 1, "L": 1, "I;16": 1, "I;16B": 1, "I;16L": 1, "I": 1, "F": 1}
 _TYPES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
 _KNOWN_TIFF_AXES = {"T": "T", "Z": "F", "C": "C", "Y": "Y", "X": "X", "S": "S", "I": "?", "Q": "?"}
+
+
+Role = Literal["picture", "labels", "result"]
+"""A picture, labels of this or another program, or another result of this program."""
+
+LABEL_TYPES = ("int32", "int64", "uint32", "uint64")
+"""Gray pictures come in no such type; napari takes them for labels, too."""
+
+_LABEL_NAMES = re.compile(r".*_(cp_masks|masks|labels|seg)", re.IGNORECASE)
+"""As Cellpose, StarDist and micro-sam call their results."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class Header:
         What a user should know: what was assumed, what was ignored.
     order
         Where each axis stands in the file, where that is not the order of ``axes``: such a file is read as a whole.
+    role
+        What the file is.
+    is_own
+        Whether this program wrote it as OME-TIFF.
     """
 
     path: Path
@@ -82,6 +96,8 @@ class Header:
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     order: tuple[int, ...] = ()
+    role: Role = "picture"
+    is_own: bool = False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -90,6 +106,18 @@ class Header:
     @property
     def hw(self) -> tuple[int, int]:
         return self.sizes["Y"], self.sizes["X"]
+
+    def with_axes(self, axes: str) -> "Header":
+        """The same file with other meanings of its axes; what it says of axes that changed is dropped."""
+        old, new = self.axes.removesuffix("S"), axes
+        kept = {axis for axis, other in zip(old, new, strict=True) if axis == other}
+        return replace(
+            self,
+            axes=new + self.axes[len(old) :],
+            hours=self.hours if "T" in kept else None,
+            focus_um=self.focus_um if "F" in kept else None,
+            names=self.names if "C" in kept else (),
+        )
 
     @property
     def is_picture(self) -> bool:
@@ -113,7 +141,13 @@ def read_header(path: Path) -> Header:
     except decoding_errors() as error:
         raise unreadable(path, error) from error
     _check_header(header)
-    return header
+    return replace(header, role="labels") if _is_labels(header) else header
+
+
+def _is_labels(header: Header) -> bool:
+    is_named = _LABEL_NAMES.fullmatch(image_stem(header.path)) is not None
+    is_integer = header.dtype.kind in "iu" and not header.axes.endswith("S")
+    return header.role == "picture" and is_integer and (is_named or header.dtype.name in LABEL_TYPES)
 
 
 def check_is_file(path: Path) -> None:
@@ -166,8 +200,16 @@ def _picture_header(path: Path) -> Header:
         samples = _SAMPLES.get(image.mode, 3)
         shape = (image.height, image.width, samples)[: 2 if samples == 1 else 3]
         axes, dtype = "YXS"[: len(shape)], np.dtype(_TYPES.get(image.mode, "uint8"))
+        is_result = str(image.info.get("Software", "")).startswith(PROGRAM) or _is_overlay(path)
     notes = ("16 bit color is read with 8 bit",) if samples > 1 and _png_bits(path) == 16 else ()
-    return Header(path, shape, axes, dtype, notes=notes)
+    return Header(path, shape, axes, dtype, notes=notes, role="result" if is_result else "picture")
+
+
+def _is_overlay(path: Path) -> bool:
+    name = path.stem.removesuffix("_overlay")
+    return name != path.stem and any(
+        path.with_name(f"{name}_{ending}").exists() for ending in ("labels.ome.tif", "cells.ome.tif", "cells.json")
+    )
 
 
 def _png_bits(path: Path) -> int:
@@ -281,6 +323,10 @@ def _squeeze(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     return "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
 
 
+RESULT_KEY = "weights_sha256"
+"""What the results of a network have in their metadata, and no picture of an embryo."""
+
+
 def _own_header(header: Header, about: Mapping[str, Any]) -> Header:
     return replace(
         header,
@@ -291,6 +337,8 @@ def _own_header(header: Header, about: Mapping[str, Any]) -> Header:
         hours=None if about["hours"] is None else tuple(about["hours"]),
         focus_um=None if about["focus_um"] is None else tuple(about["focus_um"]),
         names=tuple(about["names"]) if "C" in about["axes"] else (),
+        is_own=True,
+        role="labels" if about["kind"] == "labels" else "result" if RESULT_KEY in about["metadata"] else "picture",
     )
 
 
@@ -322,11 +370,11 @@ def _with_ome(header: Header, xml: str) -> Header:
 
 def _ome_length(pixels: ElementTree.Element, axis: str) -> float | None:
     unit = UM.get(pixels.get(f"PhysicalSize{axis}Unit", "um"))
-    return _times(_number(pixels.get(f"PhysicalSize{axis}")), unit)
+    return _times(number_of(pixels.get(f"PhysicalSize{axis}")), unit)
 
 
 def _ome_hours(pixels: ElementTree.Element, n_frames: int) -> tuple[float, ...] | None:
-    step = _times(_number(pixels.get("TimeIncrement")), HOURS.get(pixels.get("TimeIncrementUnit", "s")))
+    step = _times(number_of(pixels.get("TimeIncrement")), HOURS.get(pixels.get("TimeIncrementUnit", "s")))
     if step is not None and step > 0 and n_frames > 1:
         return _spread(step, n_frames)
     times = _ome_plane_times(pixels)
@@ -336,7 +384,7 @@ def _ome_hours(pixels: ElementTree.Element, n_frames: int) -> tuple[float, ...] 
 def _ome_plane_times(pixels: ElementTree.Element) -> dict[int, float]:
     times: dict[int, float] = {}
     for plane in pixels.iter():
-        hours = _times(_number(plane.get("DeltaT")), HOURS.get(plane.get("DeltaTUnit", "s")))
+        hours = _times(number_of(plane.get("DeltaT")), HOURS.get(plane.get("DeltaTUnit", "s")))
         if plane.tag.endswith("}Plane") and hours is not None:
             times.setdefault(int(plane.get("TheT", "0")), hours)
     return times
@@ -349,25 +397,36 @@ def _ome_names(pixels: ElementTree.Element, n_channels: int) -> tuple[str, ...]:
 
 def _with_imagej(header: Header, tiff: "TiffFile") -> Header:
     about = tiff.imagej_metadata or {}
+    header = replace(header, axes=_imagej_axes(header, about))
     unit = UM.get(str(about.get("unit", "")).strip().lower())
     y, x = _resolution(tiff.pages.first)
-    step = _times(_number(about.get("finterval")), HOURS.get(str(about.get("tunit", "sec")).strip().lower()))
+    step = _times(number_of(about.get("finterval")), HOURS.get(str(about.get("tunit", "sec")).strip().lower()))
     return replace(
         header,
         pixel_size_um=_pixel_size(_times(y, unit), _times(x, unit)),
         hours=_spread(step if step and step > 0 else None, header.sizes.get("T", 0)),
-        focus_um=_spread(_times(_number(about.get("spacing")), unit), header.sizes.get("F", 0)),
+        focus_um=_spread(_times(number_of(about.get("spacing")), unit), header.sizes.get("F", 0)),
     )
+
+
+MOST_CHANNELS = 4
+"""More channels than this in an ImageJ stack may be frames or planes."""
+
+
+def _imagej_axes(header: Header, about: Mapping[str, Any]) -> str:
+    """ImageJ calls the frames of an imported sequence or video ``slices`` or ``channels``: such an axis is unknown."""
+    axes = header.axes
+    if "T" in axes:
+        return axes
+    if not about.get("hyperstack") and not number_of(about.get("spacing")):
+        axes = axes.replace("F", "?")
+    return axes.replace("C", "?") if header.sizes.get("C", 0) > MOST_CHANNELS else axes
 
 
 def _with_resolution(header: Header, page: "TiffPage") -> Header:
     unit = {2: UM["inch"], 3: UM["cm"]}.get(int(page.resolutionunit))
     y, x = _resolution(page)
-    size = _pixel_size(_times(y, unit), _times(x, unit))
-    if size is None or max(size) < PRINT_RESOLUTION_UM:
-        return replace(header, pixel_size_um=size)
-    note = f"its resolution tag ({size[1]:.4g} um per pixel) is one for printing and is not used"
-    return replace(header, notes=(*header.notes, note))
+    return replace(header, pixel_size_um=_pixel_size(_times(y, unit), _times(x, unit)))
 
 
 def _resolution(page: "TiffPage") -> tuple[float | None, float | None]:
@@ -379,11 +438,6 @@ def _resolution(page: "TiffPage") -> tuple[float | None, float | None]:
 def _rational(page: "TiffPage", tag: str) -> float | None:
     value = page.tags.valueof(tag)
     return value[0] / value[1] if isinstance(value, tuple) and len(value) == 2 and value[1] else None
-
-
-def _number(text: Any) -> float | None:
-    is_number = text is not None and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", str(text))
-    return float(text) if is_number else None
 
 
 def _times(value: float | None, unit: float | None) -> float | None:

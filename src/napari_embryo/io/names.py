@@ -1,53 +1,254 @@
-"""What the names of files say: well, run, focal plane, place in a sequence."""
+"""What the name of a file says: which embryo, which moment, which focal plane."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from napari_embryo.io.numbers import decimal
 
 INCUBATOR = re.compile(
     r"D(?P<year>\d{4})\.(?P<month>\d\d)\.(?P<day>\d\d)_S(?P<slide>\d+)_I(?P<instrument>\d+)(?:_[A-Z]+)?"
-    r"_WELL(?P<well>\d+)_RUN(?P<run>\d+)(?:_F(?P<plane>-?\d+))?",
+    r"_WELL(?P<well>\d+)(?:_.*)?",
     re.IGNORECASE,
 )
 """``D2013.01.28_S0717_I132_WELL7_RUN93``: date, slide, instrument, well, run."""
 
-FOCAL = re.compile(r"(?P<id>.+)_(?P<plane>-?\d+)_(?P<grade>[^_]+)")
-"""``32176207_-15_2BB-``: embryo, plane in micrometers, grade. Believed where one embryo has a plane below 0."""
+GRADED = re.compile(r"(?P<id>.+)_(?P<plane>-?\d+)_(?P<grade>[^_]+)")
+"""``32176207_-15_2BB-``: embryo, plane in micrometers, grade. Believed where an embryo has a plane below 0."""
 
-FOCAL_FOLDER = re.compile(r"F(?P<plane>-?\d+)", re.IGNORECASE)
-"""``F-15``, ``F0``, ``F15``: one folder per focal plane."""
+RUN_WORDS = ("run", "frame", "timepoint", "time", "tp", "t")
+"""Words before a number that counts frames; where a name has several, the first of these counts."""
+
+PLANE_WORDS = ("zid", "fp", "plane", "focus", "focal", "slice", "z", "f")
+"""Words before a number that counts focal planes."""
+
+HOUR_WORDS = ("hours", "hour", "hpi")
+"""Words before a number of hours; after a number ``h``, ``hr`` and ``hrs`` are understood, too."""
+
+UNHELPFUL = ("", "img", "image", "images", "pic", "picture", "photo", "snap", "snapshot", "capture", "screenshot",
+             "dsc", "dscn", "pxl", "mvimg", "whatsapp image", "scan", "embryo", "untitled", "default")  # fmt: skip
+"""What cameras and people write before a number: it names no embryo."""
+
+_LETTERS = r"[^\W\d_]"
+_AXIS = rf"(?:{'|'.join(('xy', 'ch', 'pos', 'well', 'w', 'p', 's', 'c', 't', 'z', 'f'))})\d"
+_NUMBERED = re.compile(rf"(?P<word>{_LETTERS}+)(?P<gap>[ _=#.]{{0,2}}-?)(?P<number>\d+)")
+_HOURS = re.compile(
+    r"(?<![\d.,])(?P<number>\d+(?:[.,]\d+)?)[ _]?(?:(?:hours?|hrs?|hpi|h)(?:(?P<minutes>[0-5]\d)(?:min|m)?)?|"
+    rf"(?P<only_minutes>min))(?!{_LETTERS}|\d)",
+    re.IGNORECASE,
+)
+_STAMP = re.compile(
+    r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<sep>[-_.]?)(?P<m>\d\d)(?P=sep)(?P<d>\d\d)(?:[ _T.-]|\s+at\s+|_at_)?"
+    r"(?:(?P<H>\d\d)(?P<M>\d\d)(?P<S>\d\d)|(?P<H2>\d\d)[-_.:h](?P<M2>\d\d)(?:[-_.:m](?P<S2>\d\d)s?)?)(?!\d)"
+)
+_MICRO_MANAGER = re.compile(r"img_(?P<run>\d{9})_(?P<channel>.*)_(?P<plane>\d{3,})")
 
 
 @dataclass(frozen=True)
-class FileName:
-    """What one file's name says.
+class Plane:
+    """A focal plane: its number, and whether that is a height in micrometers."""
+
+    number: int
+    is_um: bool = False
+
+
+@dataclass(frozen=True)
+class NameWords:
+    """What the words in one file's name say.
 
     Parameters
     ----------
-    path
-        The file.
-    group
-        Equal for the files of one embryo.
-    title
-        What the embryo can be called.
+    rest
+        The name without what is said below; equal for the files of one embryo.
     run
-        Its number in time, where the name has one.
+        Its number in time.
+    hours
+        Its hours.
+    stamp
+        Date and time of day.
     plane
-        Its focal plane, where name or folder say so.
+        Its focal plane.
+    words
+        The words that said so, as written.
     info
         Date, slide, instrument, well, grade.
     """
 
-    path: Path
-    group: tuple[str, ...]
-    title: str
+    rest: str
     run: int | None = None
-    plane: int | None = None
+    hours: float | None = None
+    stamp: datetime | None = None
+    plane: Plane | None = None
+    words: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_time(self) -> bool:
+        return self.run is not None or self.hours is not None or self.stamp is not None
+
+    @property
+    def title(self) -> str:
+        """The rest for a reader; empty where it names no embryo."""
+        text = re.sub(r"[\s_.=-]*[\0\1\2\3][\s_.=-]*", "_", self.rest).strip(" _-.=")
+        return "" if text.lower() in UNHELPFUL else text
+
+
+def read_name(stem: str) -> NameWords:
+    """Read the words in a name; a number without one of them stays part of the embryo's name.
+
+    Parameters
+    ----------
+    stem
+        The file's name without its ending.
+
+    Returns
+    -------
+    NameWords
+        What it says.
+
+    Examples
+    --------
+    >>> said = read_name("MTL-0130-P03-FP2")
+    >>> said.plane, said.title
+    (Plane(number=2, is_um=False), 'MTL-0130-P03')
+    >>> read_name("embryo_12").has_time
+    False
+    """
+    if match := _MICRO_MANAGER.fullmatch(stem):
+        rest = f"img_\1_{match['channel']}_\2"
+        return NameWords(rest, int(match["run"]), plane=Plane(int(match["plane"])), words=("time", "z"))
+    said: list[_Said] = [part for part in (_stamp(stem), _hours(stem)) if part]
+    numbered = [match for match in _NUMBERED.finditer(stem) if not any(part.overlaps(match) for part in said)]
+    said += [part for part in (_run(stem, numbered), _plane(stem, numbered)) if part]
+    values = {part.kind: part.value for part in said}
+    return NameWords(
+        _without(stem, said), **values, words=tuple(part.word for part in said), info=_incubator_info(stem)
+    )
+
+
+@dataclass(frozen=True)
+class _Said:
+    kind: str
+    value: Any
+    word: str
+    start: int
+    end: int
+
+    def overlaps(self, match: re.Match[str]) -> bool:
+        return match.start() < self.end and self.start < match.end()
+
+
+_MARKS = {"run": "\1", "plane": "\2", "hours": "\3", "stamp": "\0"}
+
+
+def _without(stem: str, said: list[_Said]) -> str:
+    for part in sorted(said, key=lambda part: -part.start):
+        stem = stem[: part.start] + _MARKS[part.kind] + stem[part.end :]
+    return stem
+
+
+def _stamp(stem: str) -> _Said | None:
+    for match in _STAMP.finditer(stem):
+        is_compact = match["H"] is not None
+        if not is_compact and not match["sep"] and match["S2"] is None:
+            continue  # 20230501-12-05 may as well be the fifth picture of patient 12
+        names = (*"ymd", *(("H", "M", "S") if is_compact else ("H2", "M2", "S2")))
+        year, month, day, hour, minute, second = (int(match[name] or 0) for name in names)
+        try:
+            moment = datetime(year, month, day, hour, minute, second)
+        except ValueError:
+            continue
+        return _Said("stamp", moment, "date and time", match.start(), match.end())
+    return None
+
+
+def _hours(stem: str) -> _Said | None:
+    for match in _HOURS.finditer(stem):
+        start = match.start()
+        if start and stem[start - 1].lower() == "t" and not stem[start - 2 : start - 1].isalnum():
+            start -= 1
+        elif start and stem[start - 1].isalpha():
+            continue
+        hours = decimal(match["number"])
+        hours = hours / 60 if match["only_minutes"] else hours + int(match["minutes"] or 0) / 60
+        return _Said("hours", hours, "min" if match["only_minutes"] else "h", start, match.end())
+    return _word_before(stem, list(_NUMBERED.finditer(stem)), HOUR_WORDS, "hours")
+
+
+def _run(stem: str, numbered: list[re.Match[str]]) -> _Said | None:
+    return _word_before(stem, numbered, RUN_WORDS, "run")
+
+
+def _plane(stem: str, numbered: list[re.Match[str]]) -> _Said | None:
+    said = _word_before(stem, numbered, PLANE_WORDS, "plane")
+    if said is None:
+        return None
+    is_um = said.word == "F"
+    minus = stem[said.start : said.end].count("-") and said.word.lower() in ("f", "z")
+    plane = Plane(-said.value if minus else said.value, is_um)
+    return _Said("plane", plane, said.word, said.start, said.end)
+
+
+def _word_before(stem: str, numbered: list[re.Match[str]], words: tuple[str, ...], kind: str) -> _Said | None:
+    for wanted in words:
+        for match in numbered:
+            word = _last_word(match["word"])
+            start = match.end("word") - len(word)
+            if word.lower() == wanted and _counts(stem, start, match):
+                return _Said(kind, int(match["number"]), word, start, match.end())
+    return None
+
+
+def _last_word(letters: str) -> str:
+    """``T`` of ``embryoT``, ``Frame`` of ``bestFrame``; otherwise all letters."""
+    match = re.search(r"(?<=[a-z])[A-Z][a-z]*$", letters)
+    return match[0] if match and match[0].lower() in (*RUN_WORDS, *PLANE_WORDS, *HOUR_WORDS) else letters
+
+
+def _counts(stem: str, start: int, match: re.Match[str]) -> bool:
+    """Whether a word and its number stand for themselves: a single letter within a code such as ``A0F2D`` does not."""
+    word = _last_word(match["word"])
+    if len(word) > 1:
+        return True
+    if word == "f" or (word == "F" and match["gap"] not in ("", "-")) or " " in match["gap"]:
+        return False
+    before, after = stem[:start], stem[match.end() :]
+    begins = not before[-1:].isdigit() or re.search(rf"(?<!{_LETTERS}){_AXIS}\d*$", before, re.IGNORECASE) is not None
+    ends = not after[:1].isalnum() or re.match(_AXIS, after, re.IGNORECASE) is not None
+    return begins and ends
+
+
+def _incubator_info(stem: str) -> dict[str, Any]:
+    match = INCUBATOR.fullmatch(stem)
+    if match is None:
+        return {}
+    return {
+        "date": f"{match['year']}-{match['month']}-{match['day']}",
+        "slide": match["slide"],
+        "instrument": match["instrument"],
+        "well": int(match["well"]),
+    }
+
+
+FOLDER_PLANE = re.compile(r"(?P<word>F|FP|zid|z|plane)[ _]?(?P<number>-?\d+)", re.IGNORECASE)
+"""``F-15``, ``F0``, ``FP3``, ``z02``: one folder per focal plane."""
+
+_FOLDER_SUFFIX = re.compile(r"(?P<base>.+)[ _]F(?P<number>-?\d+)")
+
+
+def plane_of_folder(name: str) -> Plane | None:
+    """The plane that a folder stands for, if it does."""
+    match = FOLDER_PLANE.fullmatch(name)
+    return None if match is None else Plane(int(match["number"]), match["word"].lower() == "f")
+
+
+def plane_beside(name: str) -> tuple[str, Plane] | None:
+    """``embryo_dataset_F15`` stands for the plane 15 of ``embryo_dataset``."""
+    match = _FOLDER_SUFFIX.fullmatch(name)
+    return None if match is None else (match["base"], Plane(int(match["number"]), is_um=True))
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -56,105 +257,6 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
-def focal_folder(name: str) -> int | None:
-    """The plane that a folder stands for, if it does."""
-    match = FOCAL_FOLDER.fullmatch(name)
-    return None if match is None else int(match["plane"])
-
-
-def incubator_name(path: Path, home: Path, plane: int | None) -> FileName | None:
-    """Read a time-lapse incubator's name; None if it is not one."""
-    match = INCUBATOR.fullmatch(path.stem)
-    if match is None:
-        return None
-    title = path.stem[: match.start("run") - len("_RUN")]
-    info = {
-        "date": f"{match['year']}-{match['month']}-{match['day']}",
-        "slide": match["slide"],
-        "instrument": match["instrument"],
-        "well": int(match["well"]),
-    }
-    plane = int(match["plane"]) if match["plane"] is not None else plane
-    return FileName(path, ("incubator", str(home), title.lower()), title, int(match["run"]), plane, info)
-
-
-def focal_names(paths: Iterable[Path], home: Path) -> list[FileName]:
-    """The files whose names give focal planes of an embryo: several planes, at least one of them below 0."""
-    found = [(path, match) for path in paths if (match := FOCAL.fullmatch(path.stem))]
-    below = {(match["id"], match["grade"]) for _, match in found if match["plane"].startswith("-")}
-    count = {key: sum((match["id"], match["grade"]) == key for _, match in found) for key in below}
-    return [
-        FileName(
-            path,
-            ("focal", str(home), match["id"], match["grade"]),
-            f"{match['id']}_{match['grade']}",
-            None,
-            int(match["plane"]),
-            {"grade": match["grade"]},
-        )
-        for path, match in found
-        if count.get((match["id"], match["grade"]), 0) > 1
-    ]
-
-
-def sequence_names(paths: Iterable[tuple[Path, int | None]], home: Path) -> list[FileName]:
-    """The other files: those that differ in one number are runs of one embryo, every other file is one of its own."""
-    families: dict[tuple[str, str], list[tuple[Path, int | None]]] = {}
-    for path, plane in paths:
-        families.setdefault((_template(path), path.suffix.lower()), []).append((path, plane))
-    return [name for family in families.values() for name in _family(family, home)]
-
-
-def _template(path: Path) -> str:
-    return re.sub(r"\d+", "#", path.stem).lower()
-
-
-def _numbers(path: Path) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", path.stem)))
-
-
-def _family(files: list[tuple[Path, int | None]], home: Path) -> list[FileName]:
-    numbers = [_numbers(path) for path, _ in files]
-    varying = [place for place in range(len(numbers[0])) if len({each[place] for each in numbers}) > 1]
-    in_planes = any(plane is not None for _, plane in files)
-    if len(varying) == 1 and is_count(each[varying[0]] for each in numbers):
-        group = ("sequence", str(home), _template(files[0][0]), files[0][0].suffix.lower(), str(in_planes))
-        return [
-            FileName(path, group, home.name, each[varying[0]], plane)
-            for (path, plane), each in zip(files, numbers, strict=True)
-        ]
-    return [_single(path, plane, home) for path, plane in files]
-
-
-def _single(path: Path, plane: int | None, home: Path) -> FileName:
-    if plane is None:
-        return FileName(path, ("single", str(path)), path.stem)
-    return FileName(path, ("planes", str(home), path.stem.lower()), home.name, None, plane)
-
-
-def is_count(numbers: Iterable[int]) -> bool:
-    """Whether the numbers look like a count (from 0 or 1, or nearly without gaps), not like names of patients."""
-    values = tuple(sorted(set(numbers)))
-    return len(values) > 1 and (values[0] <= 1 or 5 * len(missing_numbers(values)) <= len(values))
-
-
-def regular_step(numbers: tuple[int, ...]) -> int:
-    """The greatest step of which all distances are multiples; 1 for a single number."""
-    return int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
-
-
-def missing_numbers(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """What a count with its regular step should have had between its first and its last number."""
-    if len(numbers) < 2:
-        return ()
-    present = set(numbers)
-    return tuple(n for n in range(numbers[0], numbers[-1] + 1, regular_step(numbers)) if n not in present)
-
-
-def ranges_text(numbers: tuple[int, ...], most: int = 6) -> str:
-    """Numbers for a reader: 87, 90-95, ..."""
-    if not numbers:
-        return "none"
-    cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
-    parts = [f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in np.split(np.array(numbers), cuts)]
-    return ", ".join(parts[:most]) + (", ..." if len(parts) > most else "")
+def image_stem(path: Path) -> str:
+    """The file's name without its ending, ``.ome.tif`` being one ending."""
+    return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE)

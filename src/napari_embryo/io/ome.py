@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from napari_embryo.io.atomic import replacing
 from napari_embryo.io.errors import ImageError, decoding_errors, unreadable
+from napari_embryo.io.names import image_stem
+from napari_embryo.io.numbers import even_step
 
 if TYPE_CHECKING:
     from tifffile import TiffWriter
@@ -145,7 +147,7 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
             "shape": self.shape,
             "dtype": self.dtype.name,
             "kind": kind,
-            "name": stem(self.path) if name is None else name,
+            "name": image_stem(self.path) if name is None else name,
             "names": tuple(names),
             "pixel_size_um": pixel_size_um,
             "hours": None if hours is None else tuple(map(float, hours)),
@@ -318,11 +320,6 @@ def annotation(xml: str | None) -> dict[str, Any] | None:
     return None
 
 
-def stem(path: Path) -> str:
-    """The file's name without its ending, ``.ome.tif`` being one ending."""
-    return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE)
-
-
 def _pair(values: Any) -> tuple[float, float] | None:
     return None if values is None else (values[0], values[1])
 
@@ -418,12 +415,3 @@ def _ome_channels(about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _printable(text: str) -> str:
     return _NOT_IN_XML.sub("_", text)
-
-
-def even_step(values: Sequence[float] | None) -> float | None:
-    """The distance between neighbors where it is everywhere the same and not nothing, else None."""
-    if values is None or len(values) < 2:
-        return None
-    steps = np.diff(values)
-    step = float(steps[0])
-    return step if step != 0 and np.allclose(steps, step, rtol=1e-3, atol=0) else None

@@ -1,14 +1,17 @@
 """From a plan to images, lazily."""
 
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from napari_embryo.image import EmbryoImage
+from napari_embryo.io.cells import are_cells, written_layers
 from napari_embryo.io.errors import complaint
 from napari_embryo.io.focus import focus_image
+from napari_embryo.io.layers import LayerData, to_napari
 from napari_embryo.io.pixels import FileReader, LazyPlanes, Load, LoadFromFile, LoadFromFiles, to_gray
-from napari_embryo.io.plan import OpenPlan, PlannedImage, check_is_one, plan_file
+from napari_embryo.io.plan import OpenPlan, check_is_one, plan_file
+from napari_embryo.io.planned import PlannedImage
 
 
 def read_image(path: Path | str) -> EmbryoImage:
@@ -60,6 +63,32 @@ def open_plan(plan: OpenPlan) -> list[EmbryoImage]:
     return [open_image(image) for image in plan.images]
 
 
+def open_layers(planned: PlannedImage) -> list[LayerData]:
+    """Open one image of a plan as napari layers: a picture as Image, labels as Labels, each cell of ours as Labels.
+
+    Parameters
+    ----------
+    planned
+        From a plan; all cells of a file come with its first channel.
+
+    Returns
+    -------
+    list of tuple
+        Data, the layer's keywords, its type.
+    """
+    header = planned.header
+    if header.is_own and header.role == "labels":
+        if planned.channel == 0 and (layers := written_layers(header.path)):
+            return layers
+        if are_cells(header.names):
+            return []
+    data, about, kind = to_napari(open_image(planned))
+    if header.role != "labels":
+        return [(data, about, kind)]
+    del about["rgb"]
+    return [(data, about, "labels")]
+
+
 def open_image(planned: PlannedImage) -> EmbryoImage:
     """Open one image of a plan."""
     data, rgb = _open_picture(planned) if planned.final_axes == "YX" else _open_stack(planned)
@@ -107,8 +136,22 @@ def _load_from_file(planned: PlannedImage, color: bool) -> LoadFromFile:
 
 
 def _metadata(planned: PlannedImage) -> dict[str, Any]:
-    about: dict[str, Any] = {"source": str(planned.source), **planned.info}
-    if planned.read_runs is not None:
+    about: dict[str, Any] = {"source": str(planned.source), "frame_files": _frame_files(planned), **planned.info}
+    if planned.read_runs is not None and "T" in planned.axes:
         about |= {"runs": planned.read_runs, "missing_runs": planned.missing_runs}
-    notes = tuple(chain(planned.assumed, planned.header.notes, planned.problems))
+    notes = (*planned.notes, *planned.problems)
     return about | ({"notes": notes} if notes else {})
+
+
+def _frame_files(planned: PlannedImage) -> tuple[str, ...]:
+    """The names of the files of every frame; one for all of a single file."""
+    if planned.is_one_file:
+        return (planned.header.path.name,)
+    if "T" in planned.axes or "F" not in planned.axes:
+        return tuple(_files_text(files) for files in planned.rows)
+    return (_files_text([path for files in planned.rows for path in files]),)
+
+
+def _files_text(files: Sequence[Path | None]) -> str:
+    names = list(dict.fromkeys(path.name for path in files if path is not None))
+    return " ... ".join(names if len(names) < 3 else (names[0], names[-1]))

@@ -1,6 +1,7 @@
 """Everything that is measured of one picture."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,9 +65,15 @@ def _measure(
 def where(image: EmbryoImage, index: Sequence[int]) -> Row:
     """The first columns of a row: which image, and which picture of it."""
     places = dict(zip(image.axes, index, strict=False))
-    row: Row = {"image": image.name}
+    files = image.metadata.get("frame_files", ())
+    row: Row = {"image": image.name, "file": _at(files, places.get("T", 0)) or (files[0] if len(files) == 1 else None)}
     if "T" in places:
-        row |= {"frame": places["T"], "hours": image.hours[places["T"]] if image.hours else None}
+        frame = places["T"]
+        row |= {"frame": frame, "run": _at(image.metadata.get("runs"), frame), "hours": _at(image.hours, frame)}
     if "F" in places:
         row |= {"plane": places["F"], "focus_um": image.focus_um[places["F"]] if image.focus_um else None}
     return row
+
+
+def _at(values: Sequence[Any] | None, place: int) -> Any:
+    return values[place] if values is not None and place < len(values) else None

@@ -8,6 +8,9 @@ from napari_embryo import __version__
 from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
 
+KEPT = ("focus", "focus_plane", "runs", "frame_files")
+"""What a result keeps of the metadata of its image."""
+
 
 def provenance_of(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
     """What every result says of its origin."""
@@ -19,7 +22,7 @@ def provenance_of(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
         **({"ratio_weights_sha256": predictor.quantifier.sha256} if predictor.quantifier else {}),
         "settings": predictor.settings.model_dump(mode="json"),
         "source": _source(image),
-        **{name: image.metadata[name] for name in ("focus", "focus_plane") if name in image.metadata},
+        **{name: image.metadata[name] for name in KEPT if name in image.metadata},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -175,7 +175,7 @@ class _Files:
         if self.found is None:
             return []
         rows, pictures = self.found.finish()
-        io.write_png(self._path("overlay.png"), render.tiled(pictures, columns=min(4, len(pictures))))
+        io.write_png(self._path("overlay.png"), render.tiled(pictures, columns=min(4, len(pictures))), is_result=True)
         if self.attention is None:  # those of a run before would be of other masks
             self._path("attention.ome.tif").unlink(missing_ok=True)
         return rows

@@ -1,7 +1,7 @@
 """Open embryo: look at a file or folder, correct what was understood, then read it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -19,9 +19,8 @@ from napari_embryo.io import (
     ImageError,
     OpenChoices,
     OpenPlan,
-    open_image,
+    open_layers,
     plan_path,
-    to_napari,
 )
 from napari_embryo.widgets._worker import Job, Steps, add_layer, tell
 
@@ -36,6 +35,7 @@ class FormText:
     pixel_size_um: str = ""
     hours_per_frame: str = ""
     first_hour: str = ""
+    spacing_um: str = ""
     focus: Focus = "all"
     gaps: Gaps = "leave out"
 
@@ -55,6 +55,7 @@ def choices_of(text: FormText) -> OpenChoices:
         first_hour=_number(text.first_hour, "Hours at the first frame"),
         focus=text.focus,
         gaps=text.gaps,
+        spacing_um=_positive(text.spacing_um, "µm between planes"),
     )
 
 
@@ -68,6 +69,7 @@ def text_of(choices: OpenChoices) -> FormText:
         else " x ".join(f"{side:g}" for side in (size[:1] if size[0] == size[1] else size)),
         hours_per_frame=_shown(choices.hours_per_frame),
         first_hour=_shown(choices.first_hour),
+        spacing_um=_shown(choices.spacing_um),
         focus=choices.focus,
         gaps=choices.gaps,
     )
@@ -129,15 +131,17 @@ def looking(path: Path, grouping: Grouping) -> Steps[OpenPlan | str]:
 
 
 def layers_of(plan: OpenPlan) -> Steps[None]:
-    """Open a plan image by image; a step's item is a layer, or the error of an image that cannot be read."""
+    """Open a plan image by image; a step's item is its layers, or the error of an image that cannot be read."""
     for done, planned in enumerate(plan.images, start=1):
         item: Any
         try:
-            item = to_napari(open_image(planned))
+            item = open_layers(planned)
         except ImageError as error:
             item = error
         yield Progress(done, len(plan.images), planned.name, item)
 
+
+CHOOSE_AXES = "The file does not say what its pictures are. Choose the axes: T for frames in time, F for focal planes."
 
 # --- the window -----------------------------------------------------------------------------------------------------
 
@@ -161,8 +165,8 @@ class OpenEmbryo(Container[Any]):
         super().__init__(
             widgets=[
                 self.path, self._row(self.choose_file, self.choose_folder), self.grouping, self.plan_text, self.axes,
-                self.pixel_size_um, self.hours_per_frame, self.first_hour, self.focus, self.gaps, self.status,
-                self._row(self.open_button, self.cancel_button),
+                self.pixel_size_um, self.hours_per_frame, self.first_hour, self.spacing_um, self.focus, self.gaps,
+                self.status, self._row(self.open_button, self.cancel_button),
             ],
         )  # fmt: skip
         self._connect()
@@ -176,10 +180,14 @@ class OpenEmbryo(Container[Any]):
             label="Files", choices=get_args(Grouping), tooltip="auto: as names say; one stack; each file on its own"
         )
         self.plan_text = TextEdit(label="Plan", value="Choose a file or folder.")
-        self.axes = ComboBox(label="Axes", choices=("",), tooltip="As stored: T time, F focal plane, Y, X")
+        # A function, since napari resets the choices with every new layer.
+        self.axes = ComboBox(
+            label="Axes", choices=self._axes_choices, tooltip="As stored: T time, F focal plane, C channel, Y, X"
+        )
         self.pixel_size_um = LineEdit(label="µm per pixel", tooltip="One number, or height x width")
         self.hours_per_frame = LineEdit(label="Hours between frames", tooltip="Between two runs, missing ones counted")
         self.first_hour = LineEdit(label="Hours at first frame", tooltip="After insemination, where it is known")
+        self.spacing_um = LineEdit(label="µm between planes", tooltip="Distance of two focal planes")
         self.focus = ComboBox(
             label="Focal planes",
             choices=get_args(Focus),
@@ -209,12 +217,19 @@ class OpenEmbryo(Container[Any]):
         for field in self._fields().values():
             field.changed.connect(self._refresh)
 
+    def _axes_choices(self, _: object = None) -> tuple[str, ...]:
+        """The user has to choose where a file does not say."""
+        if self._plan is None:
+            return ("",)
+        return ("",) * self._plan.are_axes_assumed + self._plan.axes_choices
+
     def _fields(self) -> dict[str, Any]:
         return {
             "axes": self.axes,
             "pixel_size_um": self.pixel_size_um,
             "hours_per_frame": self.hours_per_frame,
             "first_hour": self.first_hour,
+            "spacing_um": self.spacing_um,
             "focus": self.focus,
             "gaps": self.gaps,
         }
@@ -235,7 +250,10 @@ class OpenEmbryo(Container[Any]):
     @property
     def plan(self) -> OpenPlan | None:
         """What will be opened, with the choices in the form."""
-        return None if self._plan is None else self._plan.edited(self.value())
+        if self._plan is None:
+            return None
+        choices = self.value()
+        return self._plan.edited(choices if choices.axes in self._plan.axes_choices else replace(choices, axes=None))
 
     # --- looking
 
@@ -283,13 +301,12 @@ class OpenEmbryo(Container[Any]):
             self.plan_text.value = said
 
     def _show_plan(self, plan: OpenPlan) -> None:
-        # The plan comes last: until then a changed field has nothing to refresh.
-        self.axes.choices = plan.axes_choices
-        self.axes.value = plan.images[0].axes
+        self._plan = plan
+        self.axes.reset_choices()
+        self.axes.value = "" if plan.are_axes_assumed else plan.images[0].file_axes
         known = known_text(plan)
         for name in ("pixel_size_um", "hours_per_frame", "first_hour"):
             self._fields()[name].native.setPlaceholderText(getattr(known, name))
-        self._plan = plan
         self._refresh()
 
     def _refresh(self) -> None:
@@ -299,10 +316,14 @@ class OpenEmbryo(Container[Any]):
             self.status.value = str(error)
             self.open_button.enabled = False
             return
-        self.status.value = ""
+        self.status.value = CHOOSE_AXES if plan is not None and plan.are_axes_assumed else ""
         if plan is not None:
             self.plan_text.value = plan.text()
-            self.open_button.enabled = self._opening is None
+            self.open_button.enabled = self._may_open()
+
+    def _may_open(self) -> bool:
+        plan = self.plan
+        return plan is not None and self._opening is None and not plan.are_axes_assumed
 
     # --- opening
 
@@ -333,7 +354,8 @@ class OpenEmbryo(Container[Any]):
         if isinstance(progress.item, ImageError):
             self._failed.append(str(progress.item))
         else:
-            add_layer(self._viewer, progress.item)
+            for layer in progress.item:
+                add_layer(self._viewer, layer)
 
     def _stopped(self, error: Exception) -> None:
         self.status.value = tell(error, "Opening")
@@ -341,6 +363,6 @@ class OpenEmbryo(Container[Any]):
     def _finish(self) -> None:
         self._opening = None
         self.cancel_button.enabled = False
-        self.open_button.enabled = self._plan is not None
+        self.open_button.enabled = self._may_open()
         if self._failed:
             show_warning("\n".join(self._failed))

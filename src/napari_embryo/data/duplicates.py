@@ -1,0 +1,33 @@
+"""Outlines that were drawn or saved twice."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from napari_embryo.data.sample import Bools, Remark, Truth
+
+_SAME = 0.95
+"""IoU from which two silhouettes are one cell drawn twice; the most alike of our annotated cells have 0.8."""
+TWICE = "the same cell was outlined twice and counted once"
+
+
+def without_duplicates(truth: Truth) -> Truth:
+    """The same picture without the second of two outlines of one cell, which a remark mentions."""
+    kept: list[int] = []
+    for i in range(len(truth.cells)):
+        if not any(_is_same(truth.cells[i], truth.cells[j]) for j in kept):
+            kept.append(i)
+    left_out = len(truth.cells) - len(kept)
+    if not left_out:
+        return truth
+    visible = None if truth.visible is None else truth.visible[kept]
+    remark = Remark(TWICE, f"{left_out} of {len(truth.cells)} outlines")
+    return replace(truth, cells=truth.cells[kept], visible=visible, remarks=(*truth.remarks, remark))
+
+
+def _is_same(one: Bools, other: Bools) -> bool:
+    a, b = np.count_nonzero(one), np.count_nonzero(other)
+    if not min(a, b) or min(a, b) < _SAME * max(a, b):
+        return False
+    overlap = np.count_nonzero(one & other)
+    return bool(overlap >= _SAME * (a + b - overlap))
