@@ -234,10 +234,10 @@ def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--epochs", 0), "training.epochs: 0 came; input should be greater than or equal to 1"),
-        (("--name", "a b"), "name: 'a b' came"),
-        (("--name", ".."), "name: '..' came"),
-        (("--name", ".hidden"), "name: '.hidden' came"),
+        (("--epochs", 0), "training.epochs: 0 was given; input should be greater than or equal to 1"),
+        (("--name", "a b"), "name: 'a b' was given"),
+        (("--name", ".."), "name: '..' was given"),
+        (("--name", ".hidden"), "name: '.hidden' was given"),
         (("--name", "Bundled"), "name: 'Bundled' came; bundled, imagenet, random are starts"),
         (("--name", "random"), "choose another one"),
         (("--device", "toaster"), "toaster"),
@@ -496,7 +496,9 @@ def without_data(recipe: Path) -> None:
     recipes.write(recipe, Recipe(start="random", name="x"))
 
 
-@pytest.mark.parametrize(("spoil", "says"), [(broken, "training.epochs: 0 came"), (without_data, "names no folder")])
+@pytest.mark.parametrize(
+    ("spoil", "says"), [(broken, "training.epochs: 0 was given"), (without_data, "names no folder")]
+)
 def test_an_error_is_the_last_line(recipe: Path, tmp_path: Path, spoil: Callable[[Path], Any], says: str) -> None:
     spoil(recipe)
     words = [sys.executable, "-m", "napari_embryo", "train", recipe, "--out", tmp_path / "out", "--stream"]

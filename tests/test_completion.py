@@ -51,7 +51,7 @@ def test_a_network_that_draws_with_a_shape_code_has_one() -> None:
 
 @pytest.mark.parametrize("settings", [UNetSettings(base_channels=4), VQAmodalSettings(head="fcn")], ids=["unet", "fcn"])
 def test_weights_without_a_shape_code_are_refused(settings: AnyModelSettings) -> None:
-    with pytest.raises(CheckpointError, match=r"other\.safetensors.*without a shape code"):
+    with pytest.raises(CheckpointError, match=r"other\.safetensors.*have no shape code"):
         completion.shape_code_of(loaded(settings), Path("other.safetensors"))
 
 

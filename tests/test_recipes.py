@@ -72,21 +72,21 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("training: {epochs: 0}", "training.epochs: 0 came; input should be greater than or equal to 1"),
-        ("training: {epochs: many}", "training.epochs: 'many' came; input should be a valid integer"),
+        ("training: {epochs: 0}", "training.epochs: 0 was given; input should be greater than or equal to 1"),
+        ("training: {epochs: many}", "training.epochs: 'many' was given; input should be a valid integer"),
         ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
-        ("color: red", "color: there is no such setting; there are name, model, preprocessing"),
+        ("color: red", "color: there is no such setting; available are name, model, preprocessing"),
         ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
-        ("model: {family: vgg}", "model.family: 'vgg' came; needed is resanet or unet"),
-        ("model: {width: wide}", "model.family: nothing came; needed is resanet or unet"),
+        ("model: {family: vgg}", "model.family: 'vgg' was given; choose resanet or unet"),
+        ("model: {width: wide}", "model.family: no family was given; choose resanet or unet"),
         ("model: {family: resanet, head: softmax}", "model: head='softmax' is the one-class network"),
         ("data: {validation: 0.9, test: 0.5}", "data: validation 0.9 and test 0.5 leave nothing to train on"),
-        ("data: {folders: mine}", "data.folders: 'mine' came; input should be a list"),
-        ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' came"),
-        ("name: no", "name: False came; input should be a valid string"),
-        ("name: a b", "name: 'a b' came"),
-        ("- a\n- b", "['a', 'b'] came; a recipe is a mapping of settings"),
-        ("", "None came; a recipe is a mapping"),
+        ("data: {folders: mine}", "data.folders: 'mine' was given; input should be a list"),
+        ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' was given"),
+        ("name: no", "name: False was given; input should be a valid string"),
+        ("name: a b", "name: 'a b' was given"),
+        ("- a\n- b", "['a', 'b'] was given, but a recipe is a mapping of settings"),
+        ("", "None was given, but a recipe is a mapping"),
         ("training: {", "not YAML"),
         ("a: 2001-99-99", "not YAML"),
         ("a: !!python/object:os.system x", "not YAML"),
@@ -175,7 +175,7 @@ def test_numbers_come_back_to_the_bit(tmp_path_factory: pytest.TempPathFactory, 
 def test_changes_are_checked_like_a_file() -> None:
     changed = recipes.changed(TINY, {"training.epochs": 7, "name": "other"})
     assert (changed.training.epochs, changed.name, changed.training.batch_size) == (7, "other", 2)
-    with pytest.raises(ValueError, match=r"command line: training\.epochs: 0 came"):
+    with pytest.raises(ValueError, match=r"command line: training\.epochs: 0 was given"):
         recipes.changed(TINY, {"training.epochs": 0}, "command line")
 
 

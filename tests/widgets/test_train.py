@@ -615,8 +615,8 @@ def test_a_recipe_goes_through_a_file_unchanged(docked, tmp_path: Path, recipe: 
 @pytest.mark.parametrize(
     ("field", "text", "said"),
     [
-        ("learning_rate", "fast", "learning_rate: 'fast' came"),
-        ("learning_rate", "7", "learning_rate: '7' came"),
+        ("learning_rate", "fast", "learning_rate: 'fast' was given"),
+        ("learning_rate", "7", "learning_rate: '7' was given"),
         ("loss_weights", "dice", "loss_weights"),
     ],
 )
