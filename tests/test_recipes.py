@@ -521,7 +521,7 @@ def test_a_file_in_the_place_of_the_folder(tiny: Recipe, tmp_path: Path) -> None
 def test_nothing_to_resume(tiny: Recipe, tmp_path: Path) -> None:
     """A folder where nothing was begun is a wrong name; one cut off before it could save begins anew, and says so."""
     prepared = recipes.prepare(tiny)
-    with pytest.raises(FileNotFoundError, match="no training to go on"):
+    with pytest.raises(FileNotFoundError, match="no training to resume"):
         finish(recipes.run(prepared, tmp_path / "wrong", resume=True))
     recipes.write(tmp_path / "recipe.yaml", prepared.recipe)
     run = recipes.run(prepared, tmp_path, resume=True)

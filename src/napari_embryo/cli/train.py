@@ -147,7 +147,7 @@ def _begun(recipe: str | None, out: Path | None, changes: Mapping[str, Any]) -> 
 def _check_is_begun(folder: Path) -> None:
     if not (folder / "recipe.yaml").is_file():
         raise FileNotFoundError(
-            f"{folder}: there is no training to go on with (no recipe.yaml); name the folder of one with --out, or "
+            f"{folder}: there is no training to resume (no recipe.yaml); name the folder of one with --out, or "
             "begin one without --resume"
         )
 
