@@ -71,10 +71,11 @@ def run(folder: Path, weights: str) -> dict[str, Any]:
     import torch
 
     from napari_embryo import io, models, pipeline
+    from napari_embryo.families import ResANetSettings
     from napari_embryo.image import EmbryoImage
     from napari_embryo.models import checkpoint
     from napari_embryo.predict import Predictor
-    from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings
+    from napari_embryo.settings import Preprocessing, SegmentSettings
 
     settings = SegmentSettings(weights=weights)
     try:

@@ -17,7 +17,7 @@ from rounds import interleaved, table
 from torch import Tensor, nn
 
 from napari_embryo import __version__, models
-from napari_embryo.settings import RegDeepLabSettings
+from napari_embryo.families import RegDeepLabSettings
 
 GOAL = 1.1
 OTHER = "DeepLabV3+ (segmentation_models_pytorch)"

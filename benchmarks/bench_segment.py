@@ -27,10 +27,11 @@ from rounds import interleaved, ratio
 from torch import Tensor, nn
 
 from napari_embryo import __version__, io, models, pipeline, predict
+from napari_embryo.families import ResANetSettings
 from napari_embryo.geometry import Box
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings
+from napari_embryo.settings import Preprocessing, SegmentSettings
 from napari_embryo.synthetic import draw_blastocyst
 
 GOAL = 0.9

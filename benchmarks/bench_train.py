@@ -29,15 +29,9 @@ from torch import nn
 from napari_embryo import __version__, models, predict
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample, find_samples
+from napari_embryo.families import BLASTOCYST_CLASSES, ResANetSettings, UNetSettings
 from napari_embryo.image import Progress
-from napari_embryo.settings import (
-    BLASTOCYST_CLASSES,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    ResANetSettings,
-    UNetSettings,
-)
+from napari_embryo.settings import DataSettings, Preprocessing, Recipe
 from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.train import Step, loader, optim, train
 
@@ -124,7 +118,7 @@ def bare(samples: Sequence[Sample], recipe: Recipe) -> Iterator[None]:
     device = predict.choose_device(settings.device)
     model = network(recipe).to(device).to(memory_format=torch.channels_last).train()
     optimizer = optim.build_optimizer(model, settings)
-    compute_loss = models.LOSSES[recipe.model.family]
+    compute_loss = models.NETWORKS[recipe.model.family].loss
     ready = [{name: t.to(device) for name, t in batch.items()} for batch in in_memory(samples, recipe)]
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=predict.use_bfloat16(settings.precision, device))
     for step in range(10**9):

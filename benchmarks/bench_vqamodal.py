@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from napari_embryo import __version__, models
+from napari_embryo.families import VQAmodalSettings
 from napari_embryo.models.vqamodal.roi_head import SPARE
 from napari_embryo.models.vqamodal.rpn import AFTER_NMS
-from napari_embryo.settings import VQAmodalSettings
 
 GOAL = 1.1
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}

@@ -34,10 +34,11 @@ from torch import Tensor
 
 from napari_embryo import completion, library
 from napari_embryo.data import Sample, find_samples, split
+from napari_embryo.families import ShapeCodeSettings
 from napari_embryo.models import checkpoint, shapecode
 from napari_embryo.models.boxes import boxes_of, crop_masks, grown, jitter
 from napari_embryo.models.shapecode import GROW, ShapeCode
-from napari_embryo.settings import DataSettings, ShapeCodeSettings
+from napari_embryo.settings import DataSettings
 from napari_embryo.synthetic import draw_cleavage
 
 CANVAS = 128

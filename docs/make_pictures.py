@@ -15,9 +15,9 @@ from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_embryo import io, pipeline, render, reproduce
+from napari_embryo.families import BLASTOCYST_CLASSES as CLASSES
 from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import BLASTOCYST_CLASSES as CLASSES
 from napari_embryo.settings import (
     DataSettings,
     Recipe,
@@ -131,7 +131,7 @@ def row_of(predictor: Predictor, image: np.ndarray) -> list[np.ndarray]:
     (progress,) = pipeline.analyze(EmbryoImage(image, "YX", "sample"), predictor)
     found = progress.item
     maps = [colors((m.on_image() - m.window[0]) / (m.window[1] - m.window[0])) for m in found.maps]
-    drawn = render.with_legend(render.overlay(image, found.segmentation.masks, CLASSES), CLASSES, "found")
+    drawn = render.with_legend(render.overlay(image, found.finding.masks, CLASSES), CLASSES, "found")
     plain = render.with_legend(render.gray_to_rgb(image), (), "a drawn embryo")
     titles = [f"attention gate {name}" for name in ROW]
     return [plain, drawn, *(render.with_legend(m, (), title) for m, title in zip(maps, titles, strict=True))]

@@ -20,10 +20,11 @@ import numpy as np
 
 from napari_embryo import data, io, library, measure, pipeline, predict
 from napari_embryo.data import coco_writer
-from napari_embryo.image import Segmentation
+from napari_embryo.families import FAMILIES
+from napari_embryo.image import Parts
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import OF_CELLS, SegmentSettings
+from napari_embryo.settings import SegmentSettings
 
 DOUBTFUL = 0.15
 """Cells with a lower score are ignored."""
@@ -39,9 +40,10 @@ def main() -> None:
     parser.add_argument("--sure", type=float, default=0.7)
     args = parser.parse_args()
     family: Any = checkpoint.read_info(library.find(args.weights)).model.family
-    settings = SegmentSettings(family=family, weights=args.weights, maps=(), one_embryo=family in OF_CELLS)
+    finds_cells = FAMILIES[family].finds_cells
+    settings = SegmentSettings(family=family, weights=args.weights, maps=(), one_embryo=finds_cells)
     aside = judged(args.weights)
-    if family in OF_CELLS:
+    if finds_cells:
         predictor = Predictor(checkpoint.load(args.weights, family), settings, least_score=DOUBTFUL)
         label_cells([path for folder in args.folders for path in pictures(folder, aside)], predictor, args)
         return
@@ -58,7 +60,7 @@ def label_cells(paths: list[Path], predictor: Predictor, args: argparse.Namespac
     (args.out / "images").mkdir(parents=True, exist_ok=True)
     for path in paths:
         picture = np.asarray(io.read_image(path).data)
-        found = next(predictor.predict([picture])).segmentation
+        found = next(predictor.predict([picture])).finding
         if found.scores is None or not len(found.scores) or found.scores.min() < args.sure:
             continue
         name = f"{path.parent.name}_{path.stem}.png".replace(" ", "_")
@@ -99,7 +101,7 @@ def label(path: Path, predictor: Predictor, args: argparse.Namespace) -> bool:
         (args.out / name).mkdir(parents=True, exist_ok=True)
     name = f"{path.parent.name}_{path.stem}.png".replace(" ", "_")
     io.write_png(args.out / "images" / name, picture.astype(np.uint8))
-    labels = Segmentation(predictor.classes, masks, mean.astype(np.float32), on_top=("fragment",)).labels()
+    labels = Parts(predictor.classes, masks, mean.astype(np.float32), on_top=("fragment",)).labels()
     io.write_png(args.out / "masks" / name, labels)
     return True
 
@@ -107,7 +109,7 @@ def label(path: Path, predictor: Predictor, args: argparse.Namespace) -> bool:
 def probabilities(picture: np.ndarray, predictor: Predictor, turns: int, mirrored: bool) -> np.ndarray:
     """(C, H, W) masks of one view, transformed back."""
     seen = np.ascontiguousarray(np.rot90(picture[:, ::-1] if mirrored else picture, turns))
-    back = np.rot90(next(predictor.predict([seen])).segmentation.probabilities, -turns, axes=(1, 2))
+    back = np.rot90(next(predictor.predict([seen])).finding.probabilities, -turns, axes=(1, 2))
     return back[:, :, ::-1] if mirrored else back
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from napari_embryo.augment import TrainingSet, fills_its_picture, in_a_well, order, preview, to_targets
 from napari_embryo.data import Sample, Truth
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD
 from napari_embryo.render import color_of
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, Augmentation, Preprocessing
+from napari_embryo.settings import Augmentation, Preprocessing
 from napari_embryo.synthetic import draw_blastocyst, draw_cleavage
 
 SHAPE = (96, 120)

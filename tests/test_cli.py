@@ -19,11 +19,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from napari_embryo import __version__, cli, geometry, io, measure, models, pipeline
+from napari_embryo.families import BLASTOCYST_CLASSES, RegDeepLabSettings, ResANetSettings, UNetSettings
 from napari_embryo.geometry import network_input
 from napari_embryo.models import checkpoint
 from napari_embryo.models.resanet import ResANet
 from napari_embryo.predict import choose_device
-from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, RegDeepLabSettings, ResANetSettings, UNetSettings
+from napari_embryo.settings import Preprocessing
 from napari_embryo.synthetic import draw_blastocyst
 
 PRE = Preprocessing(height=64, width=64)
@@ -275,7 +276,7 @@ def test_fragments_with_ratio_and_grade(fragments: Path, embryos: Path, tmp_path
         assert (float(row["ratio_regressed"]), row["grade"]) == (pytest.approx(0.12, abs=1e-3), "B")
         assert row["grades_apart"] == "2"
     assert io.read_ome_tiff(tmp_path / "early_attention.ome.tif").names == ("AG",)
-    assert [line for line in done.output.splitlines() if line.startswith("note: ")]
+    assert [line for line in done.output.splitlines() if line.startswith("warning: ")]
     assert "2 grades apart" in done.output
     assert "Research use only" in done.output
 
@@ -308,7 +309,7 @@ def test_ratio_weights_that_tell_no_ratio_are_refused(
     weights: Path, fragments: Path, embryos: Path, tmp_path: Path
 ) -> None:
     mute = fragment_weights(tmp_path / "mute.safetensors", regression=False)
-    for given, says in ((mute, "no regression head"), (weights, "those of 'regdeeplab' are needed")):
+    for given, says in ((mute, "no regression head"), (weights, "but 'regdeeplab' was asked for")):
         done = segment(fragments, tmp_path / "out", embryos, "--ratio-weights", given)
         assert done.exit_code == 2
         assert says in " ".join(done.output.split())
@@ -456,7 +457,7 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
     done = segment(unet(tmp_path), tmp_path / "out", embryos, *words)
     assert done.exit_code == code
     if code:
-        assert "weights of 'unet' came; those of 'resanet' are needed" in done.output
+        assert "these are weights of 'unet', but 'resanet' was asked for" in done.output
 
 
 @pytest.mark.parametrize(
@@ -472,7 +473,7 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
         (("--grouping", "pairs"), ("pairs", "separate")),
         (
             ("--family", "vqamodal", "--ratio-weights", "bundled"),
-            ("error: ratio_weights came with the family vqamodal, which tells no ratio; leave it empty\n",),
+            ("error: ratio_weights were given, but the family vqamodal tells no ratio; leave ratio_weights empty\n",),
         ),
     ],
 )

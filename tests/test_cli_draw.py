@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from napari_embryo import data
 from napari_embryo.cli import app
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.settings import DataSettings
 
 KINDS = {"cleavage": FRAGMENT_CLASSES, "blastocyst": BLASTOCYST_CLASSES}
 

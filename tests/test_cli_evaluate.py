@@ -14,19 +14,11 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from napari_embryo import cli, data, drawing, evaluate, io, models, recipes, reproduce
+from napari_embryo.families import FRAGMENT_CLASSES, RegDeepLabSettings, ShapeCodeSettings, UNetSettings
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
 from napari_embryo.reproduce import resanet
-from napari_embryo.settings import (
-    FRAGMENT_CLASSES,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    RegDeepLabSettings,
-    SegmentSettings,
-    ShapeCodeSettings,
-    UNetSettings,
-)
+from napari_embryo.settings import DataSettings, Preprocessing, Recipe, SegmentSettings
 
 TINY = UNetSettings(base_channels=4)
 PRE = Preprocessing(height=48, width=64)
@@ -77,9 +69,7 @@ def test_the_table_and_the_csv_are_those_of_the_metrics(trained: Path, drawn: Pa
     assert done.exit_code == 0, done.output
     predictor = Predictor(checkpoint.load(trained), SegmentSettings(device="cpu", maps=()))
     samples = data.find_samples(DataSettings(folders=(str(drawn),)), predictor.classes).samples
-    expected = evaluate.score(
-        samples, lambda image: next(predictor.predict([image])).segmentation.masks, predictor.classes
-    )
+    expected = evaluate.score(samples, lambda image: next(predictor.predict([image])).finding.masks, predictor.classes)
     written = pd.read_csv(tmp_path / "new" / "s.csv")
     pd.testing.assert_frame_equal(written, expected, check_dtype=False)
     for row in evaluate.summary(expected, ["class"]).to_dict("records"):
@@ -200,14 +190,14 @@ def test_pictures_for_other_families_name_them(tmp_path: Path) -> None:
     assert done.exit_code == 2
     for words in (
         "none of ICM, TE, ZP",
-        "cells (--family vqamodal) and fragments (--family regdeeplab); name the family",
+        "fragments (--family regdeeplab) and cells (--family vqamodal); name the family",
     ):
         assert words in done.output
     only_cells = json.loads((folder / "annotations.json").read_text())
     only_cells["categories"] = [each for each in only_cells["categories"] if each["name"] == "cell"]
     (folder / "annotations.json").write_text(json.dumps(only_cells))
     done = run("evaluate", "--weights", "bundled", "--data", folder, "--device", "cpu")
-    assert "Drawn on these pictures are single cells (--family vqamodal); name the family" in done.output
+    assert "What is drawn on these pictures: cells (--family vqamodal); name the family" in done.output
 
 
 def test_one_embryo_has_no_interval(trained: Path, other: Path, tmp_path: Path) -> None:
@@ -304,7 +294,7 @@ def test_ratios_are_written_beside_the_masks_scores(tmp_path: Path, monkeypatch:
     assert done.exit_code == 0, done.output
     predictor = Predictor(loaded, SegmentSettings(device="cpu", maps=()))
     samples = data.find_samples(DataSettings(folders=(str(folder),)), FRAGMENT_CLASSES).samples
-    expected = evaluate.score_ratios(samples, lambda image: next(predictor.predict([image])).segmentation)
+    expected = evaluate.score_ratios(samples, lambda image: next(predictor.predict([image])).finding)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "s_ratios.csv"), expected, check_dtype=False)
     assert {row["class"] for row in scored(tmp_path / "s.csv")} == set(FRAGMENT_CLASSES)
 

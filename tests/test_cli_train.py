@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from typer.testing import CliRunner
 from napari_embryo import cli, library, models, recipes, reproduce, stream
 from napari_embryo.cli.preview import side_by_side
 from napari_embryo.drawing import draw_cleavages
+from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.models import checkpoint
 from napari_embryo.render import COLORS
-from napari_embryo.settings import BLASTOCYST_CLASSES, Recipe
+from napari_embryo.settings import Recipe
 from napari_embryo.train import Epoch
 
 SECONDS = 120
@@ -238,7 +240,7 @@ def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path
         (("--name", "a b"), "name: 'a b' was given"),
         (("--name", ".."), "name: '..' was given"),
         (("--name", ".hidden"), "name: '.hidden' was given"),
-        (("--name", "Bundled"), "name: 'Bundled' came; bundled, imagenet, random are starts"),
+        (("--name", "Bundled"), "name: 'Bundled' was given, but bundled, imagenet, random are starts"),
         (("--name", "random"), "choose another one"),
         (("--device", "toaster"), "toaster"),
         (("--data", "/nowhere"), "/nowhere"),
@@ -259,7 +261,11 @@ def test_a_wrong_option_is_explained_before_anything_is_written(
 def test_a_loss_that_is_no_number_ends_with_the_reason(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(models.LOSSES, "unet", lambda outputs, _: {"bce": outputs["logits"].mean() * float("nan")})
+    monkeypatch.setitem(
+        models.NETWORKS,
+        "unet",
+        replace(models.NETWORKS["unet"], loss=lambda outputs, _: {"bce": outputs["logits"].mean() * float("nan")}),
+    )
     done = run("train", recipe, "--out", tmp_path / "out")
     assert done.exit_code == 1
     assert "nan" in done.output.lower()

@@ -7,21 +7,22 @@ import pytest
 import torch
 
 from napari_embryo import completion, models
+from napari_embryo.families import NetworkSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
 from napari_embryo.models import checkpoint, shapecode
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError, CheckpointInfo
-from napari_embryo.settings import AnyModelSettings, Preprocessing, ShapeCodeSettings, UNetSettings, VQAmodalSettings
+from napari_embryo.settings import Preprocessing
 
 MASK = np.hypot(*(np.mgrid[:40, :50] - np.array([20, 25])[:, None, None])) <= 11
 
 
-def saved(path: Path, settings: AnyModelSettings, seed: int = 0) -> Path:
+def saved(path: Path, settings: NetworkSettings, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     info = CheckpointInfo(model=settings, preprocessing=Preprocessing(height=64, width=64))
     checkpoint.save(path, models.build(settings), info)
     return path
 
 
-def loaded(settings: AnyModelSettings) -> Checkpoint:
+def loaded(settings: NetworkSettings) -> Checkpoint:
     """As from a file; a hundred million numbers need not be written for that."""
     info = CheckpointInfo(model=settings, preprocessing=Preprocessing(height=64, width=64))
     return Checkpoint(models.build(settings), info, "")
@@ -50,7 +51,7 @@ def test_a_network_that_draws_with_a_shape_code_has_one() -> None:
 
 
 @pytest.mark.parametrize("settings", [UNetSettings(base_channels=4), VQAmodalSettings(head="fcn")], ids=["unet", "fcn"])
-def test_weights_without_a_shape_code_are_refused(settings: AnyModelSettings) -> None:
+def test_weights_without_a_shape_code_are_refused(settings: NetworkSettings) -> None:
     with pytest.raises(CheckpointError, match=r"other\.safetensors.*have no shape code"):
         completion.shape_code_of(loaded(settings), Path("other.safetensors"))
 

@@ -8,7 +8,8 @@ import pytest
 from faster_coco_eval.core import mask as coco_mask
 
 from napari_embryo import data, drawing
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.settings import DataSettings
 from napari_embryo.synthetic import draw_blastocyst, draw_cleavage
 
 SHAPE = (96, 112)

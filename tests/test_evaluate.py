@@ -19,8 +19,8 @@ from napari_embryo.evaluate import (
     score_ratios,
     summary,
 )
-from napari_embryo.image import Segmentation
-from napari_embryo.settings import FRAGMENT_CLASSES
+from napari_embryo.families import FRAGMENT_CLASSES
+from napari_embryo.image import Parts
 
 CLASSES = ("ICM", "TE", "ZP")
 
@@ -155,12 +155,12 @@ def fragmented(known: tuple[bool, bool] = (True, True), **told: object) -> Sampl
     return Sample.of("a", np.zeros((4, 40), np.uint8), np.stack([strip(5), strip(20)]), np.array(known), "e", **told)
 
 
-def found(fragments: int, embryo: int, **numbers: float) -> Segmentation:
+def found(fragments: int, embryo: int, **numbers: float) -> Parts:
     masks = np.stack([strip(fragments), strip(embryo)])
-    return Segmentation(FRAGMENT_CLASSES, masks, masks.astype(np.float32), numbers)
+    return Parts(FRAGMENT_CLASSES, masks, masks.astype(np.float32), numbers)
 
 
-NOTHING_DRAWN = Segmentation((), np.zeros((0, 4, 40), bool), np.zeros((0, 4, 40), np.float32), {"ratio_regressed": 0.3})
+NOTHING_DRAWN = Parts((), np.zeros((0, 4, 40), bool), np.zeros((0, 4, 40), np.float32), {"ratio_regressed": 0.3})
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,7 @@ def test_the_true_ratio_and_where_it_is_from(
         (NOTHING_DRAWN, 0.3, None),
     ],
 )
-def test_what_a_network_does_not_tell_is_empty(
-    what: Segmentation, regressed: float | None, from_mask: float | None
-) -> None:
+def test_what_a_network_does_not_tell_is_empty(what: Parts, regressed: float | None, from_mask: float | None) -> None:
     (row,) = score_ratios([fragmented()], lambda _: what).to_dict("records")
     told = [np.nan if each is None else each for each in (regressed, from_mask)]
     assert [row["regressed"], row["from_mask"]] == pytest.approx(told, nan_ok=True)

@@ -10,7 +10,7 @@ from napari_embryo import evaluate
 from napari_embryo.data import Sample
 from napari_embryo.evaluate import Judged, average_precision, cell_rows, cell_summary, judge_cells
 from napari_embryo.evaluate.cells import _Matched, _mean_precision
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells
 
 HW = (48, 64)
 EMPTY = np.zeros((0, *HW), bool)
@@ -32,9 +32,8 @@ def sample(name: str = "a", embryo: str = "e", source: str = "s") -> Sample:
     return Sample.of(name, np.zeros(HW, np.uint8), EMPTY, embryo=embryo, source=source)
 
 
-def found(masks: np.ndarray, scores: Any) -> Segmentation:
-    names = tuple(f"cell {i + 1}" for i in range(len(masks)))
-    return Segmentation(names, masks, masks.astype(np.float32), scores=np.asarray(scores, np.float32))
+def found(masks: np.ndarray, scores: Any) -> Cells:
+    return Cells(masks, masks.astype(np.float32), np.asarray(scores, np.float32))
 
 
 def judged_at_random(seed: int, pictures: int = 6) -> list[Judged]:
@@ -172,9 +171,3 @@ def test_nothing_found_and_nothing_there(cells: np.ndarray, ap: float | None) ->
     summary = cell_summary([judge_cells(sample(), cells, found(EMPTY, ()))])
     assert summary["ap"] == pytest.approx(np.nan if ap is None else ap, nan_ok=True)
     assert summary["count_right"] == (1 if ap is None else 0)
-
-
-def test_parts_are_no_cells() -> None:
-    parts = Segmentation(("ICM",), TWO[:1], TWO[:1].astype(np.float32))
-    with pytest.raises(ValueError, match="ICM have no scores"):
-        judge_cells(sample(), TWO, parts)

@@ -19,10 +19,10 @@ from napari_embryo.explain import (
     grad_cam_names,
     grad_cams,
 )
+from napari_embryo.families import BLASTOCYST_CLASSES, ResANetSettings, UNetSettings, VQAmodalSettings
 from napari_embryo.geometry import plan
 from napari_embryo.models.baselines import UNet
 from napari_embryo.models.resanet import ResANet
-from napari_embryo.settings import BLASTOCYST_CLASSES, ResANetSettings, UNetSettings, VQAmodalSettings
 
 NET_HW = (64, 96)
 GEOMETRY = plan((97, 131), NET_HW)

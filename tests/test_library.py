@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_embryo import library, models
+from napari_embryo.families import UNetSettings
 from napari_embryo.models import checkpoint
-from napari_embryo.settings import Preprocessing, UNetSettings
+from napari_embryo.settings import Preprocessing
 
 TINY = UNetSettings(base_channels=4)
 PRE = Preprocessing(height=48, width=64)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.image import Cells, EmbryoImage, Parts
 from napari_embryo.measure import (
     CELL_COLUMNS,
     COLUMNS,
@@ -31,7 +32,6 @@ from napari_embryo.measure import (
     where,
     zona_thickness_um,
 )
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 SIZES = st.floats(0.05, 20, allow_nan=False)
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
@@ -286,7 +286,7 @@ def test_labels_measure_as_the_masks_they_came_from(labels: np.ndarray) -> None:
     fragments, cells = labels == 1, labels == 2
     for embryo in (cells, cells | fragments):
         masks = np.stack((fragments, embryo))
-        found = Segmentation(FRAGMENT_CLASSES, masks, masks.astype(np.float32), {"ratio_regressed": 0.2}, ("fragment",))
+        found = Parts(FRAGMENT_CLASSES, masks, masks.astype(np.float32), {"ratio_regressed": 0.2}, ("fragment",))
         assert measure_all(found) == measure_labels(found.labels(), FRAGMENT_CLASSES, regressed=0.2)
 
 
@@ -344,11 +344,10 @@ def test_grades_that_are_far_apart_are_told() -> None:
 # --- single cells ---------------------------------------------------------------------------------------------------
 
 
-def cells_found(*masks: np.ndarray) -> Segmentation:
+def cells_found(*masks: np.ndarray) -> Cells:
     stack = np.stack(masks) if masks else np.zeros((0, 60, 80), bool)
-    names = tuple(f"cell {i + 1}" for i in range(len(stack)))
     scores = np.linspace(0.9, 0.6, len(stack), dtype=np.float32)
-    return Segmentation(names, stack, stack.astype(np.float32), scores=scores)
+    return Cells(stack, stack.astype(np.float32), scores)
 
 
 def block(top: int, left: int, height: int, width: int) -> np.ndarray:

@@ -21,11 +21,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from napari_embryo import io, models, pipeline, render
-from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.families import ResANetSettings, UNetSettings
+from napari_embryo.image import EmbryoImage, Parts
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError, CheckpointInfo, save
-from napari_embryo.pipeline import PlaneFailure, analyze, load_predictor, segment_to_files
+from napari_embryo.pipeline import Failure, analyze, load_predictor, segment_to_files
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings, UNetSettings
+from napari_embryo.settings import Preprocessing, SegmentSettings
 
 HW = (48, 64)
 
@@ -98,7 +99,7 @@ def test_a_picture_gives_masks_maps_and_rows_in_its_own_pixels() -> None:
     (progress,) = analyze(image, predictor_of())
     result = progress.item
     assert (progress.done, progress.total, progress.message, result.index) == (1, 1, "still", ())
-    icm, te, zp = result.segmentation.masks
+    icm, te, zp = result.finding.masks
     np.testing.assert_array_equal(icm, image.data == 230)
     np.testing.assert_array_equal(zp, image.data == 20)
     assert not te.any()
@@ -152,7 +153,7 @@ def test_an_unreadable_frame_is_named_in_its_place_and_the_others_are_done(
     assert [p.item.index for p in steps] == [(i,) for i in range(7)]
     for number, progress in enumerate(steps):
         if number in bad:
-            assert isinstance(progress.item, PlaneFailure)
+            assert isinstance(progress.item, Failure)
             assert progress.item.reason == f"frame_{number}.png: the file is damaged"
         else:
             assert progress.item.rows[0]["area_px"] == bright(number)
@@ -347,9 +348,14 @@ def unet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_weights_of_another_family_are_refused_by_name(unet_file: Path) -> None:
+def test_weights_of_another_family_than_was_asked_for_are_refused(unet_file: Path) -> None:
     with pytest.raises(CheckpointError, match=r"unet\.safetensors: .*'unet'.*'resanet'"):
-        load_predictor(SegmentSettings(weights=str(unet_file)))
+        load_predictor(SegmentSettings(family="resanet", weights=str(unet_file)))
+
+
+def test_weights_tell_their_family_where_none_was_asked_for(unet_file: Path) -> None:
+    predictor = load_predictor(SegmentSettings(weights=str(unet_file)))
+    assert (predictor.family.name, predictor.settings.family, predictor.settings.maps) == ("unet", "unet", ())
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
@@ -385,7 +391,7 @@ def test_fragments_are_drawn_upon_the_embryo() -> None:
     whole, part = np.zeros((2, 40, 40), bool)
     whole[5:35, 5:35] = part[10:20, 10:20] = True
     masks = np.stack((part, whole))
-    found = Segmentation(("fragment", "embryo"), masks, masks.astype(np.float32), on_top=("fragment",))
+    found = Parts(("fragment", "embryo"), masks, masks.astype(np.float32), on_top=("fragment",))
     drawn = pipeline.drawn(np.zeros((40, 40), np.uint8), found)
     assert tuple(drawn[10, 15]) == render.color_of("fragment")
     red, _, blue = drawn[15, 15]

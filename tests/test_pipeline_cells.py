@@ -9,6 +9,7 @@ import json
 import sys
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -23,15 +24,16 @@ from PIL import Image
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from napari_embryo import cli, data, evaluate, io, models, pipeline, tracking
+from napari_embryo import cli, data, evaluate, io, models, pipeline
 from napari_embryo.data import coco, coco_writer, rle
+from napari_embryo.families import VQAmodalSettings
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry
-from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.image import Cells, EmbryoImage
 from napari_embryo.models import checkpoint
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
-from napari_embryo.pipeline import segment_all_to_files, segment_to_files
+from napari_embryo.pipeline import segment_to_files
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import DataSettings, Preprocessing, SegmentSettings, VQAmodalSettings
+from napari_embryo.settings import DataSettings, Preprocessing, SegmentSettings
 
 HW = (64, 96)
 STEP = 16
@@ -69,22 +71,17 @@ class Told(nn.Module):
 
 def read_bits(
     outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float, least_score: float = 0.5
-) -> Segmentation:
+) -> Cells:
     gray = np.rint((outputs["seen"][0].numpy() * GRAY_STD + GRAY_MEAN) * 255).astype(int)
     gray[0, 1] = 0
     masks = np.stack([gray // STEP >> i & 1 == 1 for i in range(4)])
     there = [i for i in range(4) if masks[i].any() and SCORES[i] >= least_score]
-    return Segmentation(
-        tuple(f"{classes[0]} {i + 1}" for i in range(len(there))),
-        masks[there],
-        masks[there].astype(np.float32),
-        scores=np.array([SCORES[i] for i in there], np.float32),
-    )
+    return Cells(masks[there], masks[there].astype(np.float32), np.array([SCORES[i] for i in there], np.float32))
 
 
 @pytest.fixture(autouse=True)
 def _fake_family(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.DECODERS, "vqamodal", read_bits)
+    monkeypatch.setitem(models.NETWORKS, "vqamodal", replace(models.NETWORKS["vqamodal"], decode=read_bits))
 
 
 def loaded(larger: int = 1) -> Checkpoint:
@@ -253,12 +250,12 @@ def test_a_division(tmp_path: Path) -> None:
     ]
 
 
-def test_focal_planes_are_not_followed(tmp_path: Path) -> None:
+def test_cells_are_followed_through_focal_planes_without_divisions(tmp_path: Path) -> None:
     planes = np.stack([picture(LEFT, MIDDLE), picture(MIDDLE)])
     rows = drain(segment_to_files(EmbryoImage(planes, "FYX", "planes"), predictor_of(maps=()), tmp_path))
     cells = tifffile.imread(tmp_path / "planes_cells.ome.tif")
-    np.testing.assert_array_equal(cells, [[LEFT, MIDDLE], [MIDDLE, np.zeros(HW)]])
-    assert [(row["plane"], row["class"]) for row in rows][-1] == (1, "cell 1")
+    np.testing.assert_array_equal(cells, [[LEFT, MIDDLE], [np.zeros(HW), MIDDLE]])
+    assert [(row["plane"], row["class"], row["parent"]) for row in rows][-1] == (1, "cell 2", None)
 
 
 def test_a_frame_of_a_written_time_lapse_can_be_learned_from(tmp_path: Path) -> None:
@@ -296,18 +293,6 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space left"):
         drain(segment_to_files(film((LEFT,), (LEFT,)), predictor_of(), tmp_path))
     assert files(tmp_path) == []
-
-
-def test_without_laptrack_stills_are_done_and_time_lapses_say_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing() -> None:
-        raise ModuleNotFoundError(tracking.INSTALL)
-
-    monkeypatch.setattr(tracking, "check_installed", missing)
-    done = [p.item for _, p in segment_all_to_files([film((LEFT,)), still(LEFT)], predictor_of(), tmp_path)]
-    reasons = {item.image.name: item.reason for item in done if isinstance(item, pipeline.ImageResult)}
-    assert reasons == {"film": tracking.INSTALL, "still": None}
 
 
 def most_memory(count: int, folder: Path) -> int:
@@ -507,7 +492,7 @@ def test_evaluate_prints_and_writes_what_the_metrics_say(
     predictor = Predictor(loaded(), SegmentSettings(device="cpu", maps=(), one_embryo=False), least_score=0.001)
     samples = data.find_samples(DataSettings(folders=(str(annotated),)), ("cell",)).samples
     judged = [
-        evaluate.judge_cells(one, one.read().cells, next(predictor.predict([one.read().image])).segmentation)
+        evaluate.judge_cells(one, one.read().cells, next(predictor.predict([one.read().image])).finding)
         for one in samples
     ]
     expected = evaluate.cell_summary(judged)

@@ -13,8 +13,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from napari_embryo import geometry, models
+from napari_embryo.families import RegDeepLabSettings, ResANetSettings, VQAmodalSettings
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry, network_input
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells, Parts
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
 from napari_embryo.predict import (
     VIEWS,
@@ -27,7 +28,7 @@ from napari_embryo.predict import (
     one_embryo,
     use_bfloat16,
 )
-from napari_embryo.settings import Preprocessing, RegDeepLabSettings, ResANetSettings, SegmentSettings, VQAmodalSettings
+from napari_embryo.settings import Preprocessing, SegmentSettings
 
 SIDE = 64
 LIMIT = (0.5 - GRAY_MEAN) / GRAY_STD
@@ -92,7 +93,7 @@ def fits(mask: np.ndarray, truth: np.ndarray, geometry: Geometry) -> bool:
 
 
 def found_all(found: Sequence[Prediction], truths: Sequence[np.ndarray]) -> bool:
-    return all(fits(f.segmentation.masks[0], t, f.geometry) for f, t in zip(found, truths, strict=True))
+    return all(fits(f.finding.masks[0], t, f.geometry) for f, t in zip(found, truths, strict=True))
 
 
 # --- order, counting, size ------------------------------------------------------------------------------------------
@@ -128,9 +129,9 @@ def test_memory_holds_one_batch() -> None:
 def test_masks_have_exactly_the_pictures_size(height: int, width: int, fit: str) -> None:
     truth = disc((height, width), (height / 2, width / 2), 0.3 * min(height, width))
     (found,) = predictor_of(BrightParts(), fit=fit).predict([picture(truth)])
-    assert found.segmentation.masks.shape == found.segmentation.probabilities.shape == (3, height, width)
-    assert (found.segmentation.masks == (found.segmentation.probabilities >= 0.5)).all()
-    assert found.segmentation.classes == ("ICM", "TE", "ZP")
+    assert found.finding.masks.shape == found.finding.probabilities.shape == (3, height, width)
+    assert (found.finding.masks == (found.finding.probabilities >= 0.5)).all()
+    assert found.finding.classes == ("ICM", "TE", "ZP")
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.float64])
@@ -149,7 +150,7 @@ def test_a_picture_has_two_dimensions(shape: tuple[int, ...]) -> None:
 
 def test_a_flat_picture_is_empty() -> None:
     (found,) = predictor_of(BrightParts()).predict([np.full((50, 60), 128, np.uint8)])
-    assert not found.segmentation.masks.any()
+    assert not found.finding.masks.any()
 
 
 # --- the second look ------------------------------------------------------------------------------------------------
@@ -163,22 +164,22 @@ def test_a_small_embryo_is_looked_at_again_and_put_back_in_its_place(center: tup
     model = BrightParts()
     (found,) = predictor_of(model).predict([picture(truth)])
     assert model.passes == [1, 1]
-    mask = found.segmentation.masks[0]
+    mask = found.finding.masks[0]
     assert found_all([found], [truth])
     assert np.argwhere(mask).mean(axis=0) == pytest.approx(np.argwhere(truth).mean(axis=0), abs=0.5)
     top, left, bottom, right = found.geometry.box
     assert truth[top:bottom, left:right].sum() == truth.sum()
-    assert found.segmentation.probabilities.sum() == pytest.approx(truth.sum(), rel=0.15)
+    assert found.finding.probabilities.sum() == pytest.approx(truth.sum(), rel=0.15)
 
 
 def test_the_second_look_is_sharper_than_the_first() -> None:
     truth = disc((240, 320), (60, 150), 12)
     (twice,) = predictor_of(BrightParts()).predict([picture(truth)])
     (once,) = predictor_of(BrightParts(), look_again_below=0).predict([picture(truth)])
-    wrong = [int((p.segmentation.masks[0] != truth).sum()) for p in (twice, once)]
+    wrong = [int((p.finding.masks[0] != truth).sum()) for p in (twice, once)]
     assert wrong[0] < wrong[1] / 2
-    assert fits(twice.segmentation.masks[0], truth, twice.geometry)
-    assert not fits(once.segmentation.masks[0], truth, twice.geometry)
+    assert fits(twice.finding.masks[0], truth, twice.geometry)
+    assert not fits(once.finding.masks[0], truth, twice.geometry)
 
 
 def test_only_the_small_ones_of_a_batch_are_looked_at_again() -> None:
@@ -227,12 +228,12 @@ def test_views_are_averaged_in_place(views: int) -> None:
 
     def by_hand(turns: int, mirrored: bool) -> np.ndarray:
         seen = np.rot90(picture[:, ::-1] if mirrored else picture, turns)
-        found = next(once(Compass()).predict([np.ascontiguousarray(seen)])).segmentation.probabilities[0]
+        found = next(once(Compass()).predict([np.ascontiguousarray(seen)])).finding.probabilities[0]
         back = np.rot90(found, -turns)
         return back[:, ::-1] if mirrored else back
 
     expected = np.mean([by_hand(*view) for view in VIEWS[:views]], axis=0)
-    found = next(predictor.predict([picture])).segmentation.probabilities[0]
+    found = next(predictor.predict([picture])).finding.probabilities[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -247,7 +248,7 @@ def test_a_neighbor_is_kept_only_on_request(one_embryo: bool) -> None:
     predictor = predictor_of(BrightParts())
     predictor.settings = predictor.settings.model_copy(update={"one_embryo": one_embryo})
     picture = (disc((64, 64), (34, 34), 24) | disc((64, 64), (4, 4), 3)).astype(np.uint8) * 255
-    found = next(predictor.predict([picture])).segmentation.masks[0]
+    found = next(predictor.predict([picture])).finding.masks[0]
     assert found[34, 34]
     assert found[4, 4] is np.bool_(not one_embryo)
 
@@ -270,7 +271,7 @@ def test_dirt_does_not_pull_the_second_look_away_from_the_embryo() -> None:
 def test_the_box_of_the_second_look(masks: np.ndarray, expected: tuple[int, ...] | None) -> None:
     """A disc of radius 10 spans 21 pixels; 12 % of it is 3 on every side (1 for the cut one of 11)."""
     one = np.stack([masks, np.zeros_like(masks)])
-    assert embryo_box(Segmentation(("ICM", "TE"), one, one.astype(np.float32)), 0.15) == expected
+    assert embryo_box(Parts(("ICM", "TE"), one, one.astype(np.float32)), 0.15) == expected
 
 
 # --- a ratio beside the masks ---------------------------------------------------------------------------------------
@@ -295,7 +296,7 @@ def told_by(logit: float, quantifier: Predictor | None = None, batch_size: int =
 
 
 def ratios(predictor: Predictor, pictures: Sequence[np.ndarray]) -> list[float]:
-    return [found.segmentation.numbers["ratio_regressed"] for found in predictor.predict(pictures)]
+    return [found.finding.numbers["ratio_regressed"] for found in predictor.predict(pictures)]
 
 
 def test_a_second_network_tells_the_ratio_of_every_picture() -> None:
@@ -334,8 +335,8 @@ def test_out_of_memory_halves_the_batch_and_says_so(error: RuntimeError, most: i
     assert len(found) == sum(model.passes) == 11
     assert len(predictor.notes) == notes
     if notes:
-        assert "out of memory" in predictor.notes[-1]
-        assert f"{predictor.batch_size} picture" in predictor.notes[-1]
+        assert "out of memory" in predictor.notes[-1].text
+        assert f"{predictor.batch_size} picture" in predictor.notes[-1].text
 
 
 def test_not_even_one_picture_fits() -> None:
@@ -367,7 +368,7 @@ def test_the_processor_takes_over_from_a_full_card(monkeypatch: pytest.MonkeyPat
     found = list(predictor.predict([picture(t) for t in truths]))
     assert found_all(found, truths)
     assert predictor.device.type == "cpu"
-    assert ["1 picture" in predictor.notes[0], "processor" in predictor.notes[1]] == [True, True]
+    assert ["1 picture" in predictor.notes[0].text, "processor" in predictor.notes[1].text] == [True, True]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("bad"), KeyError("logits")])
@@ -424,7 +425,7 @@ def pictures() -> list[np.ndarray]:
 def test_predicting_twice_is_equal_to_the_bit(resanet: nn.Module, pictures: list[np.ndarray]) -> None:
     runs = [list(predictor_of(resanet.train(), 3).predict(pictures)) for _ in range(2)]
     for first, second in zip(*runs, strict=True):
-        np.testing.assert_array_equal(first.segmentation.probabilities, second.segmentation.probabilities)
+        np.testing.assert_array_equal(first.finding.probabilities, second.finding.probabilities)
         assert all(torch.equal(first.outputs[name], second.outputs[name]) for name in first.outputs)
 
 
@@ -432,9 +433,7 @@ def test_a_picture_does_not_depend_on_its_neighbors(resanet: nn.Module, pictures
     together = list(predictor_of(resanet, 3).predict(pictures))
     for plane, found in zip(pictures, together, strict=True):
         (alone,) = predictor_of(resanet, 1).predict([plane])
-        np.testing.assert_allclose(
-            alone.segmentation.probabilities, found.segmentation.probabilities, rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(alone.finding.probabilities, found.finding.probabilities, rtol=1e-4, atol=1e-5)
 
 
 def test_the_network_sees_a_crop_as_if_it_were_the_whole_picture() -> None:
@@ -459,18 +458,17 @@ def test_what_happens_to_the_second_network_is_told_with_its_role(monkeypatch: p
 
     monkeypatch.setattr(second, "_two_looks", small)
     assert len(list(first.predict([np.eye(SIDE)] * 2))) == 2
-    assert first.notes == ["the network of the ratio: out of memory on cpu: going on with 1 pictures at a time"]
+    assert [(note.level, note.text) for note in first.notes] == [
+        ("warning", "the network of the ratio: out of memory on cpu: going on with 1 pictures at a time")
+    ]
 
 
 # --- single cells ---------------------------------------------------------------------------------------------------
 
 
-def cells_of(*masks: np.ndarray) -> Segmentation:
+def cells_of(*masks: np.ndarray) -> Cells:
     stack = np.stack(masks)
-    names = tuple(f"cell {i + 1}" for i in range(len(stack)))
-    return Segmentation(
-        names, stack, stack.astype(np.float32), scores=np.linspace(0.9, 0.5, len(stack), dtype=np.float32)
-    )
+    return Cells(stack, stack.astype(np.float32), np.linspace(0.9, 0.5, len(stack), dtype=np.float32))
 
 
 def cell(y: float, x: float, radius: float = 10.0) -> np.ndarray:
@@ -498,9 +496,7 @@ def test_cells_of_one_embryo_stay_whole_and_a_neighbors_go(places: list[tuple[in
 
 
 def test_no_cell_stays_no_cell() -> None:
-    nothing = Segmentation(
-        (), np.zeros((0, 9, 9), bool), np.zeros((0, 9, 9), np.float32), scores=np.zeros(0, np.float32)
-    )
+    nothing = Cells(np.zeros((0, 9, 9), bool), np.zeros((0, 9, 9), np.float32), np.zeros(0, np.float32))
     assert one_embryo(nothing).classes == ()
     assert embryo_box(nothing, 1.0) is None
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,15 @@ from torch import Tensor
 
 from napari_embryo import data, io, library, models, recipes, reproduce, train
 from napari_embryo.drawing import draw_cleavages
-from napari_embryo.models import checkpoint
-from napari_embryo.settings import (
+from napari_embryo.families import (
     BLASTOCYST_CLASSES,
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
     ResANetSettings,
     ShapeCodeSettings,
-    TrainSettings,
     UNetSettings,
     VQAmodalSettings,
 )
+from napari_embryo.models import checkpoint
+from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
 
 TINY = Recipe(
     name="tiny",
@@ -77,9 +74,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
         ("color: red", "color: there is no such setting; available are name, model, preprocessing"),
         ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
-        ("model: {family: vgg}", "model.family: 'vgg' was given; choose resanet or unet"),
-        ("model: {width: wide}", "model.family: no family was given; choose resanet or unet"),
-        ("model: {family: resanet, head: softmax}", "model: head='softmax' is the one-class network"),
+        ("model: {family: vgg}", "model.family: 'vgg' was given; needed is resanet or regdeeplab"),
+        ("model: {width: wide}", "model.family: no family was given; needed is resanet or"),
+        ("model: {family: resanet, head: softmax}", "model: head='softmax' is the paper's one-class network"),
         ("data: {validation: 0.9, test: 0.5}", "data: validation 0.9 and test 0.5 leave nothing to train on"),
         ("data: {folders: mine}", "data.folders: 'mine' was given; input should be a list"),
         ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' was given"),
@@ -407,7 +404,7 @@ def test_without_a_shape_code_it_is_told_how_to_train_one() -> None:
     [
         ("fcn", "random", "family vqamodal and has no shape code; train one"),
         ("unet", "random", "family unet and has no shape code; train one"),
-        ("code", "other", "2 x 2 of 16 codes on 32 x 32, the start 4 x 4 of 128 codes.*leave shape_code empty"),
+        ("code", "other", "2 x 2 of 16 codes on 32 x 32 pixels, the start 4 x 4 of 128 codes.*leave shape_code empty"),
     ],
 )
 def test_a_shape_code_that_does_not_fit_is_refused(
@@ -552,14 +549,14 @@ def closed(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def diverged(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, steps = models.LOSSES["unet"], []
+    real, steps = models.NETWORKS["unet"].loss, []
 
     def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
         nonlocal steps
         steps += [1] if outputs["logits"].requires_grad else []
         return {name: value * (float("nan") if len(steps) > 3 else 1) for name, value in real(outputs, targets).items()}
 
-    monkeypatch.setitem(models.LOSSES, "unet", loss)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], loss=loss))
     with pytest.raises(FloatingPointError):
         list(run)
 

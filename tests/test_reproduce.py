@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from napari_embryo import recipes, reproduce
 from napari_embryo.data import Sample
+from napari_embryo.families import UNetSettings
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointInfo
 from napari_embryo.reproduce import Job, resanet
 from napari_embryo.reproduce.resanet import CLASSES, PUBLISHED
-from napari_embryo.settings import Preprocessing, UNetSettings
+from napari_embryo.settings import Preprocessing
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,11 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from napari_embryo import io, models, recipes, reproduce
 from napari_embryo.data import Sample
+from napari_embryo.families import FRAGMENT_CLASSES, InceptionSettings, RegDeepLabSettings
 from napari_embryo.models import checkpoint, encoder
 from napari_embryo.models import regdeeplab as family
 from napari_embryo.reproduce import Job, regdeeplab
-from napari_embryo.settings import FRAGMENT_CLASSES, InceptionSettings, Preprocessing, RegDeepLabSettings
+from napari_embryo.settings import Preprocessing
 
 FOLDERS = ["/pictures"]
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_embryo import tracking
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells
 from napari_embryo.synthetic import draw_timelapse
 from napari_embryo.tracking import LONGEST_GAP, Tracks, link, tracks
 
@@ -109,15 +108,6 @@ def test_moving_cells_in_any_order(orders: Sequence[Sequence[int]], seed: int) -
 
 def test_what_a_network_found_is_linked_by_its_masks() -> None:
     frames = [discs(A, C), discs(C, *halves(A))]
-    found = [
-        Segmentation(tuple(f"cell {i + 1}" for i in range(len(m))), m, m.astype(np.float32), scores=m.mean((1, 2)))
-        for m in frames
-    ]
+    found = [Cells(m, m.astype(np.float32), m.mean((1, 2))) for m in frames]
     assert tracks(found) == link(frames) == Tracks(((1, 2), (2, 3, 4)), {3: 1, 4: 1})
     assert tracks(found).count == 4
-
-
-def test_without_laptrack_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ModuleNotFoundError, match="pip install laptrack"):
-        tracking.check_installed()

@@ -22,18 +22,10 @@ from torch import Tensor, nn
 from napari_embryo import models, predict
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample
+from napari_embryo.families import BLASTOCYST_CLASSES, ResANetSettings
+from napari_embryo.families import UNetSettings as UNet
 from napari_embryo.models import checkpoint
-from napari_embryo.settings import (
-    BLASTOCYST_CLASSES,
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    ResANetSettings,
-    SegmentSettings,
-    TrainSettings,
-)
-from napari_embryo.settings import UNetSettings as UNet
+from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, SegmentSettings, TrainSettings
 from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.train import Epoch, Outcome, Step, engine, loader, optim, run, stopped, train
 from napari_embryo.train import run_state as state_files
@@ -221,7 +213,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
     def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
         return {"IoU": torch.full((len(targets["image"]),), next(coming))}
 
-    monkeypatch.setitem(models.SCORES, "unet", score)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], score=score))
 
 
 @pytest.mark.parametrize(
@@ -390,7 +382,7 @@ def test_loss_weights(samples: list[Sample], weights: dict[str, float], expected
     """The gradient is that of the weighted sum."""
     batch = batch_of(samples[:2])
     model = parts().eval()
-    losses = models.LOSSES["unet"](model(batch["image"]), batch)
+    losses = models.NETWORKS["unet"].loss(model(batch["image"]), batch)
     (expected[0] * losses["bce"] + expected[1] * losses["dice"]).backward()
     wanted = gradients(model)
     run = recipe(loss_weights=weights, frozen_batch_norm=True, clip_norm=0)
@@ -457,8 +449,8 @@ def mixed_family(monkeypatch: pytest.MonkeyPatch) -> None:
     def counts(targets: dict[str, Tensor]) -> dict[str, float]:
         return {"drawn": float(targets["known"].sum()), "graded": float(targets["is_graded"].sum())}
 
-    monkeypatch.setitem(models.LOSSES, "unet", loss)
-    monkeypatch.setitem(models.COUNTS, "unet", counts)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], loss=loss))
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], counts=counts))
 
 
 @pytest.mark.parametrize("micro", [1, 2, 3, 4])
@@ -851,7 +843,7 @@ def test_a_loss_that_is_no_number_names_its_picture(
 ) -> None:
     truth = samples[0].read()
     culprit = Sample.of("culprit", truth.image, truth.masks, np.array((True, True, False)), source="drawn")
-    monkeypatch.setitem(models.LOSSES, "unet", nan_where_unknown)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], loss=nan_where_unknown))
     run = recipe(epochs=3, batch_size=4)
     with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 1; it is that of culprit\. .*learning rate"):
         list(train(tiny(), [*samples[:3], culprit], [], run, tmp_path))
@@ -886,7 +878,7 @@ def test_a_gradient_that_is_no_number_stops_too(
     def steep(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"bce": (outputs["logits"] * 0).abs().sqrt().sum()}
 
-    monkeypatch.setitem(models.LOSSES, "unet", steep)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], loss=steep))
     model = tiny()
     with pytest.raises(FloatingPointError, match="its gradient became"):
         list(train(model, samples, [], recipe(), tmp_path))

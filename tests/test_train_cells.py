@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,10 @@ from torch import Tensor, nn
 from napari_embryo import models
 from napari_embryo.augment import TrainingSet, preview
 from napari_embryo.data import Sample
+from napari_embryo.families import FAMILIES, NetworkSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
 from napari_embryo.models import Watch
 from napari_embryo.render import color_of
-from napari_embryo.settings import (
-    AnyModelSettings,
-    Augmentation,
-    Preprocessing,
-    Recipe,
-    ShapeCodeSettings,
-    TrainSettings,
-    UNetSettings,
-    VQAmodalSettings,
-)
+from napari_embryo.settings import Augmentation, Preprocessing, Recipe, TrainSettings
 from napari_embryo.synthetic import draw_cleavage
 from napari_embryo.train import Epoch, Outcome, loader, train
 from napari_embryo.train.engine import Learner, Watcher
@@ -62,7 +55,7 @@ def samples() -> list[Sample]:
     return [picture("two", left, right), picture("none"), picture("one", right), picture("three", left, right, small)]
 
 
-def recipe(model: AnyModelSettings, augmentation: Augmentation = STILL, **training: Any) -> Recipe:
+def recipe(model: NetworkSettings, augmentation: Augmentation = STILL, **training: Any) -> Recipe:
     chosen = {"epochs": 2, "batch_size": 2, "encoder_rate": 1.0, "precision": "float32", "device": "cpu", **training}
     return Recipe(
         start="random",
@@ -186,10 +179,9 @@ def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Seque
 
 @pytest.fixture
 def guided(monkeypatch: pytest.MonkeyPatch) -> Guided:
-    for table, its in ((models.LOSSES, loss), (models.COUNTS, counts), (models.SCORES, score)):
-        monkeypatch.setitem(table, "unet", its)
-    monkeypatch.setattr("napari_embryo.train.engine.GUIDED", frozenset(("unet",)))
-    monkeypatch.setattr("napari_embryo.train.loader.OF_CELLS", frozenset(("unet",)))
+    functions = replace(models.NETWORKS["unet"], loss=loss, counts=counts, score=score, guided=True)
+    monkeypatch.setitem(models.NETWORKS, "unet", functions)
+    monkeypatch.setitem(FAMILIES, "unet", replace(FAMILIES["unet"], learns_from="cells"))
     torch.manual_seed(0)
     return Guided()
 
@@ -433,7 +425,7 @@ def test_a_collapsed_head_is_told_of_once(
     judged: bool, warm_up: float, told_after: int,
 ) -> None:  # fmt: skip
     """Of the pictures judged, else of those learned from; not before the rate was up."""
-    monkeypatch.setitem(models.WATCHES, "unet", SAME)
+    monkeypatch.setitem(models.NETWORKS, "unet", replace(models.NETWORKS["unet"], watch=SAME))
     nn.init.zeros_(guided.shape[0].weight)
     run = recipe(guided.settings, warm_up=warm_up, epochs=3)
     told, outcome = finish(train(guided.eval(), samples, samples if judged else [], run, tmp_path))
@@ -444,7 +436,7 @@ def test_a_collapsed_head_is_told_of_once(
 
 def test_heads_that_regress_are_watched() -> None:
     for family in ("regdeeplab", "inception"):
-        watch = models.WATCHES[family]
+        watch = models.NETWORKS[family].watch
         assert "regression_rate" in watch.warning
         assert watch.number({"logits": torch.zeros(2, 2, 4, 4)}) is None
         told = watch.number({"ratio": torch.tensor([[0.0], [20.0]])})

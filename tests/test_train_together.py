@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from napari_embryo import cli, models, recipes, reproduce
 from napari_embryo.data import Sample
-from napari_embryo.settings import BLASTOCYST_CLASSES, Preprocessing, Recipe, TrainSettings, UNetSettings
+from napari_embryo.families import BLASTOCYST_CLASSES, UNetSettings
+from napari_embryo.settings import Preprocessing, Recipe, TrainSettings
 from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.train import launch, stopped, train
 from napari_embryo.train.ddp import Team

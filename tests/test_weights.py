@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from napari_embryo import completion, data, measure
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings, SegmentSettings
+from napari_embryo.settings import DataSettings, SegmentSettings
 from napari_embryo.synthetic import draw_blastocyst, draw_cleavage
 
 USABLE = 0.5
@@ -24,7 +25,7 @@ def predictor() -> Predictor:
 @pytest.mark.parametrize("seed", [101, 102])
 def test_finds_the_parts_of_drawn_embryos(predictor: Predictor, seed: int, style: str) -> None:
     embryo = draw_blastocyst(seed, style=style)
-    found = next(predictor.predict([embryo.image])).segmentation
+    found = next(predictor.predict([embryo.image])).finding
     truth = embryo.stack(BLASTOCYST_CLASSES)
     assert np.mean([measure.iou(a, b) for a, b in zip(found.masks, truth, strict=True)]) > USABLE
 
@@ -32,7 +33,7 @@ def test_finds_the_parts_of_drawn_embryos(predictor: Predictor, seed: int, style
 def test_agrees_with_experts_on_an_embryo_not_trained_on(predictor: Predictor, data_dir: Path) -> None:
     settings = DataSettings(folders=(str(data_dir / "blastocyst" / "expert"),))
     (sample,) = (s.read() for s in data.find_samples(settings, BLASTOCYST_CLASSES).samples)
-    found = next(predictor.predict([sample.image])).segmentation
+    found = next(predictor.predict([sample.image])).finding
     ious = [measure.iou(a, b) for a, b in zip(found.masks, sample.masks, strict=True)]
     assert min(ious) > USABLE
 
@@ -45,7 +46,7 @@ def fragments() -> Predictor:
 @pytest.mark.parametrize("seed", [901, 902])
 def test_finds_the_fragments_of_drawn_embryos(fragments: Predictor, seed: int) -> None:
     embryo = draw_cleavage(seed, fragmentation=0.25)
-    found = next(fragments.predict([embryo.image])).segmentation
+    found = next(fragments.predict([embryo.image])).finding
     drawn = embryo.fragments.astype(bool)
     assert measure.dice(found.masks[0], drawn) > USABLE
     assert measure.iou(found.masks[1], drawn | embryo.cells.any(axis=0)) > USABLE
@@ -55,7 +56,7 @@ def test_finds_the_fragments_of_drawn_embryos(fragments: Predictor, seed: int) -
 def test_finds_the_embryo_that_experts_drew(fragments: Predictor, data_dir: Path) -> None:
     settings = DataSettings(folders=(str(data_dir / "cleavage" / "expert"),))
     for sample in (s.read() for s in data.find_samples(settings, FRAGMENT_CLASSES).samples):
-        found = next(fragments.predict([sample.image])).segmentation
+        found = next(fragments.predict([sample.image])).finding
         assert measure.iou(found.masks[1], sample.masks[1]) > USABLE
 
 
@@ -74,14 +75,14 @@ def best_ious(found: np.ndarray, drawn: np.ndarray) -> list[float]:
 def test_finds_the_cells_of_drawn_embryos(cells: Predictor, seed: int, style: str) -> None:
     """Each as a whole, also where others cover it."""
     embryo = draw_cleavage(seed, 4, style=style)
-    found = next(cells.predict([embryo.image])).segmentation
+    found = next(cells.predict([embryo.image])).finding
     assert np.mean(best_ious(found.masks, embryo.cells)) > USABLE
 
 
 def test_finds_the_cells_that_experts_drew(cells: Predictor, data_dir: Path) -> None:
     settings = DataSettings(folders=(str(data_dir / "cleavage" / "expert"),))
     for sample in (s.read() for s in data.find_samples(settings, ("cell",)).samples):
-        found = next(cells.predict([sample.image])).segmentation
+        found = next(cells.predict([sample.image])).finding
         assert np.mean(best_ious(found.masks, sample.cells)) > USABLE
 
 

@@ -7,28 +7,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_embryo.explain import AttentionMap, attention_maps, grad_cam
-    from napari_embryo.image import EmbryoImage, Progress, Segmentation
+    from napari_embryo.explain import attention_maps, grad_cam
+    from napari_embryo.families import FAMILIES
+    from napari_embryo.image import Cells, EmbryoImage, Finding, Parts, Progress
     from napari_embryo.io import read_image
     from napari_embryo.measure import measure_masks
     from napari_embryo.pipeline import analyze, segment_to_files
     from napari_embryo.predict import Prediction, Predictor
-    from napari_embryo.settings import Preprocessing, ResANetSettings, SegmentSettings, UNetSettings
+    from napari_embryo.results import AttentionMap
+    from napari_embryo.settings import Preprocessing, SegmentSettings
     from napari_embryo.synthetic import draw_blastocyst, draw_cleavage, draw_timelapse
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FAMILIES",
     "AttentionMap",
+    "Cells",
     "EmbryoImage",
+    "Finding",
+    "Parts",
     "Prediction",
     "Predictor",
     "Preprocessing",
     "Progress",
-    "ResANetSettings",
     "SegmentSettings",
-    "Segmentation",
-    "UNetSettings",
     "__version__",
     "analyze",
     "attention_maps",
@@ -42,13 +45,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "explain": ("AttentionMap", "attention_maps", "grad_cam"),
-    "image": ("EmbryoImage", "Progress", "Segmentation"),
+    "explain": ("attention_maps", "grad_cam"),
+    "families": ("FAMILIES",),
+    "image": ("Cells", "EmbryoImage", "Finding", "Parts", "Progress"),
     "io": ("read_image",),
     "measure": ("measure_masks",),
     "pipeline": ("analyze", "segment_to_files"),
+    "results": ("AttentionMap",),
     "predict": ("Prediction", "Predictor"),
-    "settings": ("Preprocessing", "ResANetSettings", "SegmentSettings", "UNetSettings"),
+    "settings": ("Preprocessing", "SegmentSettings"),
     "synthetic": ("draw_blastocyst", "draw_cleavage", "draw_timelapse"),
 }
 

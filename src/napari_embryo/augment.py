@@ -16,9 +16,10 @@ from torchvision.transforms import v2
 from napari_embryo import geometry
 from napari_embryo.data import Sample, Truth
 from napari_embryo.data.labels import are_cells
+from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.geometry import Box
 from napari_embryo.render import color_of
-from napari_embryo.settings import BLASTOCYST_CLASSES, GRADES, Augmentation, Preprocessing
+from napari_embryo.settings import GRADES, Augmentation, Preprocessing
 from napari_embryo.synthetic import scene
 
 CACHE_BYTES = 2**30

@@ -8,13 +8,11 @@ import numpy.typing as npt
 import torch
 
 from napari_embryo import library
+from napari_embryo.families import FAMILIES, shape_code_families
 from napari_embryo.models import checkpoint
 from napari_embryo.models.checkpoint import Checkpoint, CheckpointError
 from napari_embryo.models.shapecode import ShapeCode
 from napari_embryo.models.shapecode import complete as complete_by
-
-FAMILY = "vqamodal"
-"""Family whose bundled weights contain a shape code."""
 
 
 def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt.NDArray[np.float32]:
@@ -25,8 +23,7 @@ def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt
     mask
         (H, W) bool mask of one cell.
     weights
-        Weights of a ``shapecode`` or of a ``vqamodal`` network with a shape code: ``"bundled"``, the name of a model in
-        the library, or a path.
+        Weights that are or contain a shape code: ``"bundled"``, the name of a model in the library, or a path.
 
     Returns
     -------
@@ -42,10 +39,10 @@ def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt
     """
     if mask.ndim != 2 or not mask.any():
         raise ValueError(
-            f"a mask of shape {mask.shape} with {int(mask.sum())} painted pixels was given; the mask of one cell is "
-            "needed, (height, width), with at least part of the cell painted"
+            f"a mask of shape {mask.shape} with {int(mask.sum())} painted pixels was given; the mask of one cell is needed, "
+            "(height, width), with at least part of the cell painted"
         )
-    path = library.find(weights, FAMILY)
+    path = library.find(weights, next(name for name in shape_code_families() if FAMILIES[name].ships))
     about = path.stat()
     with torch.inference_mode():
         return complete_by(_shape_code(path, about.st_mtime_ns, about.st_size), mask)
@@ -65,10 +62,10 @@ def shape_code_of(loaded: Checkpoint, path: Path) -> ShapeCode:
     CheckpointError
         If it contains none.
     """
-    model = loaded.model if isinstance(loaded.model, ShapeCode) else getattr(loaded.model, "shape", None)
-    if not isinstance(model, ShapeCode):
+    model = loaded.model.shape_code()
+    if model is None:
         raise CheckpointError(
-            f"{path}: these weights of {loaded.info.model.family!r} have no shape code; use those of a "
-            "'shapecode', or of a 'vqamodal' with the head 'vq'"
+            f"{path}: these weights of the family {loaded.info.model.family} have no shape code; use weights of "
+            f"{' or '.join(shape_code_families())} that have one"
         )
     return model.eval()

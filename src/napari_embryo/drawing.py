@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_embryo import io
 from napari_embryo.data import rle
-from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.synthetic import SyntheticEmbryo, draw_blastocyst, draw_cleavage
 from napari_embryo.synthetic.embryo import Style
 

@@ -1,47 +1,19 @@
 """Explain what a network found: attention maps and Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from napari_embryo import models
+from napari_embryo.families import FAMILIES, MapInfo
 from napari_embryo.geometry import Geometry
-from napari_embryo.models import MapInfo
+from napari_embryo.models import Network
+from napari_embryo.results import AttentionMap
 
 GRAD_CAM = "Grad-CAM"
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionMap:
-    """Output of one attention module for one image, on the module's grid.
-
-    Parameters
-    ----------
-    name
-        Name of the module.
-    grid
-        (h, w) float32 over the network's input, padding included.
-    window
-        Display range: fixed for the module, never the map's own extremes, so that a flat map looks flat.
-    meaning
-        One-line explanation.
-    geometry
-        Mapping back to the image.
-    """
-
-    name: str
-    grid: npt.NDArray[np.float32]
-    window: tuple[float, float]
-    meaning: str
-    geometry: Geometry
-
-    def on_image(self) -> npt.NDArray[np.float32]:
-        """(H, W) float32 at the image's resolution; 0 where the network did not see the image."""
-        return self.geometry.grid_to_image(self.grid, outside=0.0)
 
 
 def attention_maps(
@@ -54,7 +26,7 @@ def attention_maps(
     ValueError
         If the family has no map of this name; the message lists those it has.
     """
-    known = models.MAPS[family]
+    known = FAMILIES[family].maps
     has = [name for name, info in known.items() if _is_there(info, outputs)]
     unknown = [name for name in names if name not in has]
     if unknown:
@@ -66,7 +38,7 @@ def _is_there(info: MapInfo, outputs: Mapping[str, Tensor]) -> bool:
     return info.key in outputs and (info.channel or 0) < len(outputs[info.key])
 
 
-def check_names(model: nn.Module, names: Sequence[str], layer: str = "") -> None:
+def check_names(model: Network, names: Sequence[str], layer: str = "") -> None:
     """Check that ``model`` has the requested maps and Grad-CAM layer, before anything is computed.
 
     Raises
@@ -74,15 +46,15 @@ def check_names(model: nn.Module, names: Sequence[str], layer: str = "") -> None
     ValueError
         If something is unknown; the message names it and what is available.
     """
-    known: tuple[str, ...] = model.map_names()  # type: ignore[operator]
+    known = model.map_names()
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no attention map {', '.join(unknown)}; these weights have {', '.join(known) or 'none'}")
     if layer:
         _cam_layer(model, layer)
 
 
-def _cam_layer(model: nn.Module, layer: str) -> nn.Module:
-    layers: dict[str, nn.Module] = model.cam_layers()  # type: ignore[operator]
+def _cam_layer(model: Network, layer: str) -> nn.Module:
+    layers = model.cam_layers()
     if not layers:
         raise ValueError(
             f"no layer {layer!r}: networks of this family have no layers for Grad-CAM; leave the setting empty"
@@ -98,9 +70,7 @@ def _attention_map(name: str, info: MapInfo, outputs: Mapping[str, Tensor], geom
     return AttentionMap(name, grid.astype(np.float32), info.window, info.meaning, geometry)
 
 
-def grad_cam(
-    model: nn.Module, image: Tensor, class_index: int, geometry: Geometry, layer: str = "last"
-) -> AttentionMap:
+def grad_cam(model: Network, image: Tensor, class_index: int, geometry: Geometry, layer: str = "last") -> AttentionMap:
     """Seg-Grad-CAM of one class at one layer (Selvaraju et al. 2017; Vinogradova et al. 2020), by captum.
 
     The score is the sum of the class's logits over the pixels predicted positive, or over all pixels if there are none.
@@ -159,7 +129,7 @@ def grad_cam_names(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def grad_cams(
-    model: nn.Module, image: Tensor, classes: Sequence[str], geometry: Geometry, layer: str
+    model: Network, image: Tensor, classes: Sequence[str], geometry: Geometry, layer: str
 ) -> tuple[AttentionMap, ...]:
     """Grad-CAM of every class at one layer, named after the class, and the combined map."""
     maps = [

@@ -1,4 +1,4 @@
-"""The two values everything passes around: an embryo's image and what was found in it."""
+"""The values that everything passes around: an embryo's image and what was found in it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -90,8 +90,8 @@ def _check_per_axis(image: EmbryoImage, axis: str, values: tuple[float, ...] | N
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
-    """What a network found in one picture, in the picture's own pixels.
+class Parts:
+    """The parts of an embryo that were found in one picture, in the picture's own pixels.
 
     Parameters
     ----------
@@ -105,9 +105,6 @@ class Segmentation:
         Scalars beside the masks (ratios).
     on_top
         Classes that are parts of others, such as fragments of the embryo: labels show them wherever they are.
-    scores
-        (C,) in [0, 1], how sure the network is of each, where the classes are single cells ("cell 1", "cell 2", ...);
-        their masks are complete silhouettes and overlap. None where they are parts of the embryo.
     """
 
     classes: tuple[str, ...]
@@ -115,21 +112,88 @@ class Segmentation:
     probabilities: npt.NDArray[np.float32]
     numbers: Mapping[str, float] = field(default_factory=dict)
     on_top: tuple[str, ...] = ()
-    scores: npt.NDArray[np.float32] | None = None
 
     def labels(self) -> npt.NDArray[np.uint8]:
         """(H, W) uint8: 0 background, i + 1 for ``classes[i]``; where masks overlap, the more probable class.
 
         A class ``on_top`` covers the others.
         """
-        labels = np.zeros(self.masks.shape[1:], np.uint8)
-        highest = np.full(labels.shape, -1.0, np.float32)
-        for i, (name, mask, probability) in enumerate(zip(self.classes, self.masks, self.probabilities, strict=True)):
-            rank = probability + (name in self.on_top)
-            wins = mask & (rank > highest)
-            labels[wins] = i + 1
-            highest[wins] = rank[wins]
-        return labels
+        lifted = np.array([name in self.on_top for name in self.classes], np.float32).reshape(-1, 1, 1)
+        return _labels(self.masks, self.probabilities + lifted)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The single cells that were found in one picture, in the picture's own pixels.
+
+    Parameters
+    ----------
+    masks
+        (N, H, W) bool; complete silhouettes, which overlap. There may be none.
+    probabilities
+        (N, H, W) float32 in [0, 1].
+    scores
+        (N,) float32 in [0, 1], how sure the network is of each.
+    """
+
+    masks: npt.NDArray[np.bool_]
+    probabilities: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the cells are called: "cell 1", "cell 2", ..."""
+        return cell_names(len(self.masks))
+
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8: 0 background, i + 1 for cell i + 1; where cells overlap, the more probable one."""
+        return _labels(self.masks, self.probabilities)
+
+
+Finding = Parts | Cells
+"""What a network found in one picture."""
+
+
+def _labels(masks: npt.NDArray[np.bool_], ranks: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """(C, H, W) masks -> (H, W): 0 background, i + 1 where mask i has the highest rank."""
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    highest = np.full(labels.shape, -1.0, np.float32)
+    for label, (mask, rank) in enumerate(zip(masks, ranks, strict=True), start=1):
+        wins = mask & (rank > highest)
+        labels[wins] = label
+        highest[wins] = rank[wins]
+    return labels
+
+
+def as_parts(finding: Finding) -> Parts:
+    """A finding that is known to be of parts.
+
+    Raises
+    ------
+    TypeError
+        When single cells were found.
+    """
+    if not isinstance(finding, Parts):
+        raise TypeError("parts of an embryo are needed, but single cells were found")
+    return finding
+
+
+def as_cells(finding: Finding) -> Cells:
+    """A finding that is known to be of single cells.
+
+    Raises
+    ------
+    TypeError
+        When parts of an embryo were found.
+    """
+    if not isinstance(finding, Cells):
+        raise TypeError(f"single cells are needed, but {', '.join(finding.classes)} were found")
+    return finding
+
+
+def cell_names(count: int) -> tuple[str, ...]:
+    """The names of so many cells, from "cell 1" on."""
+    return tuple(f"cell {number}" for number in range(1, count + 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,13 @@ from typing import Any
 from uuid import uuid4
 
 import platformdirs
+from pydantic import ValidationError
 
-from napari_embryo.settings import RESERVED_NAMES
+from napari_embryo import settings
+from napari_embryo.families import DEFAULT, NetworkSettings, network_settings
+from napari_embryo.settings import RESERVED_NAMES, Preprocessing
 
-BUNDLED = "bundled"
+BUNDLED = settings.BUNDLED
 METADATA_KEY = "napari-embryo"
 """Under which a checkpoint keeps its settings in the header of its file."""
 SUFFIX = ".safetensors"
@@ -112,7 +115,7 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
     yield from (folder / f"{name}-{number}{SUFFIX}" for number in count(2))
 
 
-def find(weights: str | Path, family: str = "resanet") -> Path:
+def find(weights: str | Path, family: str = DEFAULT) -> Path:
     """The file that ``weights`` mean.
 
     Parameters
@@ -120,7 +123,7 @@ def find(weights: str | Path, family: str = "resanet") -> Path:
     weights
         ``"bundled"``, the name of a model in the library, or a path; looked for in this order.
     family
-        Whose bundled weights.
+        Family whose bundled weights are meant.
 
     Raises
     ------
@@ -159,4 +162,20 @@ def header(path: Path) -> dict[str, Any] | None:
             said = json.loads(file.read(size)) if size <= _LONGEST_HEADER else {}
         return dict(json.loads(said["__metadata__"][METADATA_KEY]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def family_of(path: Path) -> str:
+    """Name of the family that a checkpoint is of, read without torch; empty if it does not say."""
+    said = (header(path) or {}).get("model")
+    return str(said.get("family", "")) if isinstance(said, dict) else ""
+
+
+def described(path: Path) -> tuple[NetworkSettings, Preprocessing] | None:
+    """The network in a checkpoint and how it wants its pictures, read without torch; None if it does not say."""
+    said = header(path) or {}
+    try:
+        network: NetworkSettings = network_settings(said["model"])
+        return network, Preprocessing.model_validate(said["preprocessing"])
+    except (KeyError, ValidationError):
         return None

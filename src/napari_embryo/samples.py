@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.image import EmbryoImage
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 if TYPE_CHECKING:
     from napari_embryo.synthetic import SyntheticEmbryo

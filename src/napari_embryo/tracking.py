@@ -8,14 +8,12 @@ from math import pi
 import numpy as np
 import numpy.typing as npt
 
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells
 
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Node = tuple[int, int]
 """Frame, and index of the cell in it."""
-
-INSTALL = "tracking cells needs laptrack, which is not installed: pip install laptrack"
 
 LONGEST_GAP = 3
 """A cell missed in fewer consecutive frames than this keeps its identity."""
@@ -51,7 +49,7 @@ class Tracks:
         return max((track for frame in self.ids for track in frame), default=0)
 
 
-def tracks(frames: Iterable[Segmentation]) -> Tracks:
+def tracks(frames: Iterable[Cells]) -> Tracks:
     """:func:`link` the cells found in the frames of a time-lapse."""
     return link(found.masks for found in frames)
 
@@ -66,29 +64,9 @@ def link(frames: Iterable[Masks]) -> Tracks:
     ----------
     frames
         (N, H, W) complete silhouettes of each frame in order of time; N may vary and may be 0.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If laptrack is not installed; the message says how to install it.
     """
-    check_installed()
     costs = _Costs.of(frames)
     return _named(costs.counts, _linked(costs), costs)
-
-
-def check_installed() -> None:
-    """Check before any work whether :func:`link` can run.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If laptrack is not installed; the message says how to install it.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("laptrack") is None:
-        raise ModuleNotFoundError(INSTALL)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from napari_embryo import data
 from napari_embryo.data import Sample
 from napari_embryo.data.labels import are_cells
 from napari_embryo.data.layouts import layout_doubts
-from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES
+from napari_embryo.settings import DataSettings
 
 CLASSES = ("fragment",)
 PARTS = ("train", "test")

@@ -12,7 +12,8 @@ from PIL import Image
 
 from napari_embryo import data
 from napari_embryo.data import Found, Sample, Truth
-from napari_embryo.settings import BLASTOCYST_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES
+from napari_embryo.settings import DataSettings
 
 SHAPE = (40, 50)
 GRAY = np.random.default_rng(0).integers(1, 255, SHAPE).astype(np.uint8)

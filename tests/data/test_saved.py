@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from napari_embryo import data
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.settings import DataSettings
 
 IMAGE = np.random.default_rng(0).integers(0, 60_000, (20, 30)).astype(np.uint16)
 

@@ -12,7 +12,8 @@ from PIL import Image
 from napari_embryo import data
 from napari_embryo.data import Found
 from napari_embryo.data.layouts import layout_doubts
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.settings import DataSettings
 
 SHAPE = (40, 50)
 SQUARE = (slice(10, 20), slice(10, 30))

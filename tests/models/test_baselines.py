@@ -9,10 +9,11 @@ from torch import Tensor
 from torchvision.models import inception_v3
 
 from napari_embryo import models
+from napari_embryo.families import InceptionSettings, UNetSettings
 from napari_embryo.models import binary_loss, checkpoint, fragmentation
 from napari_embryo.models.baselines import Inception, UNet
 from napari_embryo.models.blocks import USUAL_RATIO
-from napari_embryo.settings import InceptionSettings, Preprocessing, TrainSettings, UNetSettings
+from napari_embryo.settings import Preprocessing, TrainSettings
 from napari_embryo.train.engine import Learner
 
 PUBLISHED = 31_037_633
@@ -96,7 +97,6 @@ def test_it_sees_as_far_as_its_depth() -> None:
 
 def test_it_has_no_attention_maps() -> None:
     assert build().map_names() == ()
-    assert models.MAPS["unet"] == {}
 
 
 INCEPTION = 21_787_617
@@ -147,7 +147,7 @@ def test_inception_takes_any_size_from_75(inception: Inception, hw: tuple[int, i
 
 
 def test_inception_says_what_size_it_needs(inception: Inception) -> None:
-    with pytest.raises(ValueError, match="74 x 96 came; Inception v3 needs 75 pixels a side, 299 are usual"):
+    with pytest.raises(ValueError, match="74 x 96 were given; Inception v3 needs 75 pixels a side, 299 are usual"):
         inception(pictures(1, (74, 96)))
 
 
@@ -190,8 +190,8 @@ def test_inception_learns_from_ratios_and_grades() -> None:
 
 def test_inception_draws_nothing(inception: Inception) -> None:
     assert inception.map_names() == ()
-    assert inception.cam_layers() == models.MAPS["inception"] == {}
-    assert "inception" not in models.DECODERS
-    assert models.LOSSES["inception"] is fragmentation.loss
+    assert inception.cam_layers() == {}
+    assert models.NETWORKS["inception"].decode is None
+    assert models.NETWORKS["inception"].loss is fragmentation.loss
     with pytest.raises(ValidationError, match="this family has fragment and embryo"):
         InceptionSettings(classes=("ICM",))

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from napari_embryo.geometry import plan
-from napari_embryo.models.binary_loss import decode, loss, to_segmentation
+from napari_embryo.models.binary_loss import decode, loss, to_parts
 
 HW = (5, 7)
 LOGITS = arrays(np.float32, (2, 3, *HW), elements=st.floats(-12, 12, width=32))
@@ -163,7 +163,7 @@ def test_decoding_against_pillow() -> None:
 @pytest.mark.parametrize("fit", ["letterbox", "stretch"])
 def test_probabilities_stay_probabilities_in_the_image_s_size(fit: Any) -> None:
     geometry = plan((61, 143), (48, 64), fit, (7, 9, 55, 120))
-    found = to_segmentation({"logits": 9 * torch.randn(3, 48, 64)}, geometry, ("ICM", "TE", "ZP"), 0.5)
+    found = to_parts({"logits": 9 * torch.randn(3, 48, 64)}, geometry, ("ICM", "TE", "ZP"), 0.5)
     assert found.classes == ("ICM", "TE", "ZP")
     assert found.masks.shape == found.probabilities.shape == (3, 61, 143)
     assert (found.masks.dtype, found.probabilities.dtype) == (np.bool_, np.float32)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_embryo import models
+from napari_embryo.families import ResANetSettings, UNetSettings
 from napari_embryo.models.checkpoint import (
     METADATA_KEY,
     CheckpointError,
@@ -25,7 +26,7 @@ from napari_embryo.models.checkpoint import (
     read_info,
     save,
 )
-from napari_embryo.settings import Preprocessing, ResANetSettings, UNetSettings
+from napari_embryo.settings import Preprocessing
 
 INFO = CheckpointInfo(
     model=UNetSettings(base_channels=4, classes=("ICM", "ZP")),

@@ -10,10 +10,11 @@ from sklearn.metrics import f1_score, jaccard_score
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
+from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.geometry import plan
-from napari_embryo.models import COUNTS, LOSSES, SCORES, fragmentation
-from napari_embryo.models.fragmentation import focal_loss, range_loss, soft_ratio, to_segmentation
-from napari_embryo.settings import FRAGMENT_CLASSES, GRADES
+from napari_embryo.models import NETWORKS, fragmentation
+from napari_embryo.models.fragmentation import focal_loss, range_loss, soft_ratio, to_parts
+from napari_embryo.settings import GRADES
 from napari_embryo.synthetic import draw_cleavage
 
 HW = (7, 9)
@@ -309,9 +310,9 @@ def test_half_precision_is_computed_in_single() -> None:
 
 def test_both_families_are_registered() -> None:
     for family in ("regdeeplab", "inception"):
-        assert LOSSES[family] is fragmentation.loss
-        assert SCORES[family] is fragmentation.score
-        assert COUNTS[family] is fragmentation.counts
+        assert NETWORKS[family].loss is fragmentation.loss
+        assert NETWORKS[family].score is fragmentation.score
+        assert NETWORKS[family].counts is fragmentation.counts
 
 
 def perfect(masks: npt.NDArray[np.bool_]) -> Tensor:
@@ -326,7 +327,7 @@ def test_decoding_a_perfect_output_gives_the_truth(hw: tuple[int, int]) -> None:
     truth = np.stack((embryo.fragments, whole))
     geometry = plan(hw, (256, 256))
     net = perfect(np.stack([geometry.mask_to_net(mask) for mask in truth]))
-    found = to_segmentation({"logits": net}, geometry, FRAGMENT_CLASSES, 0.5)
+    found = to_parts({"logits": net}, geometry, FRAGMENT_CLASSES, 0.5)
     wrong = (found.masks != truth).sum((1, 2)) / truth.sum((1, 2))
     assert found.masks.shape == (2, *hw)
     assert wrong[1] < 0.01
@@ -339,7 +340,7 @@ def test_labels_show_fragments_on_top_of_the_embryo() -> None:
     embryo = draw_cleavage(3, fragmentation=0.2, shape=(64, 64))
     truth = np.stack((embryo.fragments, embryo.masks["embryo"]))
     logits = torch.where(torch.from_numpy(truth), torch.tensor([1.0, 30.0])[:, None, None], torch.tensor(-30.0))
-    labels = to_segmentation({"logits": logits}, plan((64, 64), (64, 64)), FRAGMENT_CLASSES, 0.5).labels()
+    labels = to_parts({"logits": logits}, plan((64, 64), (64, 64)), FRAGMENT_CLASSES, 0.5).labels()
     np.testing.assert_array_equal(labels, np.where(truth[0], 1, np.where(truth[1], 2, 0)))
 
 
@@ -355,4 +356,4 @@ def test_labels_show_fragments_on_top_of_the_embryo() -> None:
 )
 def test_numbers_beside_the_masks(extra: dict[str, Tensor], numbers: dict[str, float]) -> None:
     given = {"logits": torch.zeros(2, 64, 64), **extra}
-    assert to_segmentation(given, plan((64, 64), (64, 64)), FRAGMENT_CLASSES, 0.5).numbers == numbers
+    assert to_parts(given, plan((64, 64), (64, 64)), FRAGMENT_CLASSES, 0.5).numbers == numbers

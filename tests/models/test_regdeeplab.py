@@ -14,12 +14,13 @@ from torchvision.models import resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from napari_embryo import models
+from napari_embryo.families import RegDeepLabSettings
 from napari_embryo.geometry import normalize
 from napari_embryo.models import checkpoint, fragmentation
 from napari_embryo.models.blocks import USUAL_RATIO, averages, shown
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.regdeeplab import RegDeepLab, adopt
-from napari_embryo.settings import GRADES, Preprocessing, RegDeepLabSettings, TrainSettings
+from napari_embryo.settings import GRADES, Preprocessing, TrainSettings
 from napari_embryo.synthetic import draw_cleavage
 from napari_embryo.train.engine import Learner
 

@@ -15,17 +15,18 @@ from torchvision.models import resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from napari_embryo import models
-from napari_embryo.geometry import normalize
-from napari_embryo.models import binary_loss
-from napari_embryo.models.encoder import Encoder
-from napari_embryo.models.resanet import ResANet
-from napari_embryo.settings import (
+from napari_embryo.families import (
     BLASTOCYST_CLASSES,
-    Preprocessing,
+    FAMILIES,
     RegDeepLabSettings,
     ResANetSettings,
     VQAmodalSettings,
 )
+from napari_embryo.geometry import normalize
+from napari_embryo.models import binary_loss
+from napari_embryo.models.encoder import Encoder
+from napari_embryo.models.resanet import ResANet
+from napari_embryo.settings import Preprocessing
 from napari_embryo.synthetic import draw_blastocyst
 
 CHANNELS = {"base": (16, 32, 64, 128), "wide": (32, 64, 128, 256)}
@@ -172,7 +173,7 @@ def test_every_option_runs_and_learns(options: dict[str, Any]) -> None:
     with torch.no_grad():
         out = net.eval()(pictures(1, (33, 47)))
     assert out["logits"].shape == (1, len(net.settings.classes), 33, 47)
-    assert {models.MAPS["resanet"][name].key for name in net.map_names()} <= out.keys()
+    assert {FAMILIES["resanet"].maps[name].key for name in net.map_names()} <= out.keys()
     assert ("SA4" in out) == net.settings.sa4
     assert out["SA2"].shape[1] == out["SA3"].shape[1] == (2 if net.settings.dual_gate else 1)
     assert bool((out["LA"] >= 0.5).all()) or not net.settings.la_relu

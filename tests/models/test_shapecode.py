@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, cross_entropy
 
+from napari_embryo.families import ShapeCodeSettings
 from napari_embryo.models import shapecode
 from napari_embryo.models.boxes import grown, jitter
 from napari_embryo.models.shapecode import Codebook, FrozenShapeCode, ShapeCode, codes_in_use, complete
-from napari_embryo.settings import ShapeCodeSettings
 
 SIZES = [(32, 2), (32, 4), (32, 8), (64, 2), (64, 4), (64, 8)]
 

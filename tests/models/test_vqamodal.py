@@ -16,6 +16,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 from torchvision.ops.poolers import LevelMapper
 
+from napari_embryo.families import ShapeCodeSettings, VQAmodalSettings
 from napari_embryo.geometry import Geometry, normalize, plan
 from napari_embryo.models import shapecode, vqamodal
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
@@ -24,7 +25,7 @@ from napari_embryo.models.shapecode import FrozenShapeCode, ShapeCode
 from napari_embryo.models.vqamodal import VQAmodal, losses, mask_head, postprocess, roi_head, rpn, targets
 from napari_embryo.models.vqamodal.fpn import Occlusion, box_levels, occlusion_loss, pool
 from napari_embryo.models.vqamodal.rpn import ANCHOR_RATIOS, ANCHOR_SCALES, anchors_of
-from napari_embryo.settings import Preprocessing, ShapeCodeSettings, VQAmodalSettings
+from napari_embryo.settings import Preprocessing
 from napari_embryo.synthetic import draw_cleavage
 
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -179,7 +180,7 @@ def test_what_it_finds_does_not_depend_on_being_told_the_truth(net: VQAmodal) ->
 
 def test_learning_needs_the_truth(net: VQAmodal) -> None:
     try:
-        with pytest.raises(ValueError, match="no targets came"):
+        with pytest.raises(ValueError, match="no targets were given"):
             net.train()(USUAL["image"])
     finally:
         net.eval()
@@ -520,7 +521,7 @@ def test_true_boxes_and_true_codes_reach_what_the_shape_code_can_do(learned: Sha
     logits = mask_head.decode(one_hot_logits(mask_head.encode(squares[:, None], shape), 128), shape)[:, 0]
     in_squares = postprocess.ious(logits >= 0, squares > 0).diagonal().mean().item()
     outputs = {"boxes": boxes, "scores": torch.linspace(1, 0.6, 6), "cell_logits": logits}
-    result = vqamodal.to_segmentation(outputs, plan((150, 180), (150, 180)), ("cell",), 0.5)
+    result = vqamodal.to_cells(outputs, plan((150, 180), (150, 180)), ("cell",), 0.5)
     in_picture = np.mean([iou(a, b) for a, b in zip(result.masks, embryo.cells, strict=True)])
     assert in_squares > 0.85
     assert in_picture > in_squares - 0.015
@@ -673,7 +674,7 @@ def test_perfect_masks_come_back(
     assume(smallest > 24)  # the box of a smaller one lies too coarsely on the network's pixels
     mask = disk(hw, y * hw[0], x * hw[1], radius * min(hw), stretch)
     geometry = plan(hw, net_hw, fit)
-    result = vqamodal.to_segmentation(laid_in(mask, geometry), geometry, ("cell",), 0.5)
+    result = vqamodal.to_cells(laid_in(mask, geometry), geometry, ("cell",), 0.5)
     assert result.classes == ("cell 1",)
     assert iou(result.masks[0], mask.numpy()) >= 0.97
 
@@ -694,16 +695,16 @@ def test_cells_overlap_and_unsure_or_empty_ones_are_left_out() -> None:
     boxes = torch.tensor([[5.0, 5, 35, 35], [0, 0, 0, 0], [20, 5, 50, 35], [1, 1, 9, 9]])
     logits = torch.full((4, 28, 28), 9.0)
     outputs = {"boxes": boxes, "scores": torch.tensor([0.9, 0.8, 0.7, 0.2]), "cell_logits": logits}
-    result = vqamodal.to_segmentation(outputs, plan(hw, hw), ("cell",), 0.5)
+    result = vqamodal.to_cells(outputs, plan(hw, hw), ("cell",), 0.5)
     assert result.classes == ("cell 1", "cell 2")
     assert result.scores is not None
     assert result.scores.tolist() == pytest.approx([0.9, 0.7])
     assert result.masks.sum((1, 2)).tolist() == [900, 900]
     assert result.masks.all(0).sum() == 15 * 30
     assert result.probabilities.dtype == np.float32
-    every = vqamodal.to_segmentation(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.0)
+    every = vqamodal.to_cells(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.0)
     assert len(every.classes) == 3
-    none = vqamodal.to_segmentation(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.95)
+    none = vqamodal.to_cells(outputs, plan(hw, hw), ("cell",), 0.5, least_score=0.95)
     assert none.classes == ()
     assert none.masks.shape == none.probabilities.shape == (0, *hw)
 

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from napari_embryo.families import VQAmodalSettings
 from napari_embryo.models.boxes import boxes_of, crop_areas, paste
+from napari_embryo.models.network import View
 from napari_embryo.models.vqamodal import views
 from napari_embryo.predict import VIEWS, viewed
 
@@ -85,12 +87,21 @@ def test_two_of_one_view_are_never_one_cell() -> None:
     assert float(cells[1][1]) < 0.4 * 0.5
 
 
+NAMES = ("boxes", "scores", "cell_logits")
+
+
+def _filled(values: torch.Tensor, count: int) -> torch.Tensor:
+    """With zeros at the end, as the network has it."""
+    return torch.cat((values, values.new_zeros(count - len(values), *values.shape[1:])))
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_no_cell_and_the_fixed_number_of_places(count: int) -> None:
     nothing = seen_as(torch.zeros(0, *HW), [])
     assert len(views.merged([nothing, nothing], HW, 0.5)[1]) == 0
     one = views.merged([seen_as(disc(30, 40)[None], [0.9])], HW, 0.5)
-    outputs = views.stacked([nothing, one], count)
+    outputs = {name: torch.stack([_filled(each[i], count) for each in (nothing, one)]) for i, name in enumerate(NAMES)}
+    outputs = views.merge_views([View(outputs, 0, mirrored=False)], HW, VQAmodalSettings())
     assert outputs["boxes"].shape == (2, count, 4)
     assert outputs["cell_logits"].shape == (2, count, SIDE, SIDE)
     assert outputs["scores"][0].tolist() == [0.0] * count

@@ -75,9 +75,10 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from napari_embryo import models
+    from napari_embryo.families import ResANetSettings
     from napari_embryo.models import checkpoint
     from napari_embryo.models.checkpoint import CheckpointInfo
-    from napari_embryo.settings import Preprocessing, ResANetSettings
+    from napari_embryo.settings import Preprocessing
 
     torch.manual_seed(0)
     settings = ResANetSettings()

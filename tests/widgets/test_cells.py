@@ -14,10 +14,9 @@ from napari.utils.notifications import notification_manager
 from skimage.measure import regionprops
 
 from napari_embryo import render
-from napari_embryo.image import EmbryoImage, Progress, Segmentation
+from napari_embryo.image import Cells, EmbryoImage, Progress, cell_names
+from napari_embryo.notes import Note
 from napari_embryo.settings import SegmentSettings
-from napari_embryo.widgets import _cells as cells_module
-from napari_embryo.widgets._cells import CellFrame, Cells, arranged, cell_names
 from napari_embryo.widgets.segment import SegmentWidget
 
 Bools = npt.NDArray[np.bool_]
@@ -30,11 +29,11 @@ def disc(y: float, x: float, radius: float) -> Bools:
     return np.hypot(rows - y, columns - x) <= radius
 
 
-def segmentation(*masks: Bools) -> Segmentation:
+def segmentation(*masks: Bools) -> Cells:
     """The first cell has the score 0.9, each other one 0.1 less."""
     stack = np.stack(masks) if masks else np.zeros((0, *HW), bool)
     scores = 0.9 - 0.1 * np.arange(len(stack), dtype=np.float32)
-    return Segmentation(cell_names(len(stack)), stack, stack.astype(np.float32), scores=scores)
+    return Cells(stack, stack.astype(np.float32), scores)
 
 
 TWO = (disc(24, 24, 12), disc(24, 38, 10))
@@ -62,8 +61,8 @@ class Map:
 class StubPredictor:
     """Finds what it was told to, picture after picture."""
 
-    def __init__(self, found: Sequence[Segmentation | Exception]) -> None:
-        self.found, self.notes, self.device, self.classes = found, list[str](), "cpu", ("cell",)
+    def __init__(self, found: Sequence[Cells | Exception]) -> None:
+        self.found, self.notes, self.device, self.classes = found, list[Note](), "cpu", ("cell",)
 
 
 def stub_analyse(image: EmbryoImage, predictor: StubPredictor, indices: Any = None) -> Iterator[Progress]:
@@ -87,7 +86,7 @@ def docked(make_viewer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
 
     notification_manager.records.clear()
 
-    def make(*found: Segmentation | Exception, **about: Any) -> tuple[Any, SegmentWidget]:
+    def make(*found: Cells | Exception, **about: Any) -> tuple[Any, SegmentWidget]:
         origin = {"family": "vqamodal", "weights": "bundled", "weights_sha256": "0" * 64, "program": "napari-embryo 0"}
         monkeypatch.setattr(pipeline, "load_predictor", lambda settings: StubPredictor(found))
         monkeypatch.setattr(pipeline, "analyze", stub_analyse)
@@ -278,7 +277,7 @@ def placed(layers: Sequence[Labels]) -> list[tuple[Any, ...]]:
     ids=["picture", "film"],
 )
 def test_corrected_cells_are_saved_together_and_come_back(
-    qtbot, docked, tmp_path: Path, found: Sequence[Segmentation], about: dict[str, Any], said: str
+    qtbot, docked, tmp_path: Path, found: Sequence[Cells], about: dict[str, Any], said: str
 ) -> None:
     """Twice; the second time what was saved is what came back."""
     viewer, widget = docked(*found, **about)
@@ -409,62 +408,3 @@ def test_what_was_done_before_canceling_is_followed_and_kept(qtbot, docked, monk
     run(qtbot, widget)
     assert widget.panel.status.text().startswith("Canceled: 4 of 6 done and kept.")
     followed_and_kept(viewer, widget)
-
-
-# --- without a window -------------------------------------------------------------------------------------------------
-
-
-def frames_of(*found: Segmentation, axes: int = 1) -> list[CellFrame]:
-    from napari_embryo import measure
-
-    places = [(0,) * (axes - 1) + (i,) for i in range(len(found))]
-    return [
-        CellFrame.of(place, one, (), [{"frame": place[-1], **row} for row in measure.measure_all(one)])
-        for place, one in zip(places, found, strict=True)
-    ]
-
-
-def test_a_frame_keeps_masks_and_scores_in_an_eighth_of_the_memory() -> None:
-    (frame,) = frames_of(segmentation(*TWO))
-    np.testing.assert_array_equal(frame.masks, TWO)
-    assert frame.packed.nbytes == 2 * HW[0] * HW[1] // 8
-    assert frame.scores == pytest.approx((0.9, 0.8))
-    np.testing.assert_array_equal(frame.count(), TWO[0].astype(int) + TWO[1])
-
-
-def test_parts_of_an_embryo_are_no_cells() -> None:
-    found = Segmentation(("ICM",), np.zeros((1, *HW), bool), np.zeros((1, *HW), np.float32))
-    with pytest.raises(ValueError, match="ICM came without scores"):
-        CellFrame.of((), found, (), [])
-
-
-@pytest.mark.parametrize(
-    ("axes", "followed", "parents"),
-    [("TYX", True, {3: 2, 4: 2}), ("FYX", True, {}), ("TFYX", False, {})],
-)
-def test_cells_are_followed_along_one_axis_and_divide_in_time_only(
-    axes: str, followed: bool, parents: dict[int, int]
-) -> None:
-    image = EmbryoImage(np.zeros((*(1,) * (len(axes) - 3), 3, *HW)), axes, "film")
-    found = arranged(frames_of(*DIVIDING, axes=len(axes) - 2), image)
-    assert (found.followed, dict(found.parents)) == (followed, parents)
-    assert bool(found.note) is not followed
-    assert len(found.cells) == (4 if followed else 3)
-
-
-def test_without_laptrack_cells_are_numbered_by_their_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lacking(frames: Any) -> None:
-        raise ModuleNotFoundError("pip install laptrack")
-
-    monkeypatch.setattr(cells_module, "link", lacking)
-    found: Cells = arranged(frames_of(*DIVIDING), EmbryoImage(np.zeros((3, *HW)), "TYX", "film"))
-    assert not found.followed
-    assert found.note.endswith("pip install laptrack")
-    np.testing.assert_array_equal(found.cells[0].labels > 0, [each.masks[0] for each in DIVIDING])
-    assert [row["score"] for row in found.cells[0].rows] == pytest.approx([0.9] * 3)
-
-
-def test_more_cells_than_a_byte_counts_have_labels_of_their_own() -> None:
-    many = segmentation(*[disc(24, 24, 3)] * 300)
-    found = arranged(frames_of(many), EmbryoImage(np.zeros((1, *HW)), "TYX", "film"))
-    assert found.cells[-1].labels.max() == 300

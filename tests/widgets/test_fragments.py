@@ -1,6 +1,7 @@
 """Fragments in the Segment widget: ratio and grade, as found and as corrected, with the layers of a real viewer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 
 from napari_embryo import io, measure, samples
-from napari_embryo.settings import DataSettings, Preprocessing, RegDeepLabSettings, SegmentSettings
+from napari_embryo.families import FAMILIES, RegDeepLabSettings
+from napari_embryo.settings import DataSettings, Preprocessing, SegmentSettings
 from napari_embryo.widgets import segment as module
 from napari_embryo.widgets.segment import SegmentWidget
 
@@ -319,7 +321,7 @@ def test_families_have_names_for_people_and_only_a_ratio_has_weights(docked) -> 
 
 @pytest.mark.parametrize("ships", [True, False])
 def test_bundled_weights_are_offered_where_they_ship(docked, monkeypatch: pytest.MonkeyPatch, ships: bool) -> None:
-    monkeypatch.setattr(module, "SHIPPED", ("resanet", "regdeeplab") if ships else ("resanet",))
+    monkeypatch.setitem(FAMILIES, "regdeeplab", replace(FAMILIES["regdeeplab"], ships=ships))
     _, widget = docked()
     widget.family.value = "resanet"
     widget.family.value = "regdeeplab"
@@ -354,7 +356,6 @@ def test_the_line_is_that_of_the_rows(qtbot, docked, pixels: Pixels) -> None:
 def test_the_train_form_suits_the_family(qtbot) -> None:
     """One family's losses and rates are not another's."""
     from napari_embryo import recipes
-    from napari_embryo.widgets._editors import ships
     from napari_embryo.widgets._recipe_form import RecipeForm
 
     form = RecipeForm(lambda: None)
@@ -363,7 +364,7 @@ def test_the_train_form_suits_the_family(qtbot) -> None:
     before = form.value()
     form.device.value = "cpu"
     form.family.setCurrentIndex(form.family.findData("regdeeplab"))
-    asked, start = form.value(), "bundled" if ships("regdeeplab") else "imagenet"
+    asked, start = form.value(), "bundled" if FAMILIES["regdeeplab"].ships else "imagenet"
     usual = recipes.read("regdeeplab-finetune" if start == "bundled" else "regdeeplab-from-imagenet")
     assert form.family.currentText() == "AttnRegDeepLab (fragments)"
     assert (asked.model, asked.start, asked.name) == (RegDeepLabSettings(), start, before.name)

@@ -20,8 +20,7 @@ from napari_embryo import render, samples
 from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets import segment as module
 from napari_embryo.widgets._layers import LabelStack, described, source_of
-from napari_embryo.widgets._torch_import import prepare_for_torch
-from napari_embryo.widgets.segment import CAM_LAYERS, MAPS, RESEARCH_USE, SHIPPED, WHAT, SegmentWidget
+from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget
 
 Pixels = npt.NDArray[np.uint8]
 PLACED = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 3.0, 4.0), "units": ("hour", "um", "um"), "axis_labels": "tyx"}
@@ -474,31 +473,6 @@ def test_the_preferences_are_the_form_s_beginning(make_viewer, monkeypatch: pyte
     widget = SegmentWidget(make_viewer())
     assert widget.form.value() == SegmentSettings.model_validate(mine)
     widget.deleteLater()
-
-
-def test_the_lists_in_the_form_are_those_of_the_network() -> None:
-    prepare_for_torch()
-    from napari_embryo import models
-    from napari_embryo.settings import RegDeepLabSettings, ResANetSettings, UNetSettings, VQAmodalSettings
-
-    assert {family: tuple(maps) for family, maps in MAPS.items()} == {f: tuple(models.MAPS[f]) for f in WHAT}
-    settings = (ResANetSettings(), UNetSettings(base_channels=4), RegDeepLabSettings(), VQAmodalSettings())
-    networks = [models.build(each) for each in settings]
-    assert {net.settings.family: tuple(net.cam_layers()) for net in networks} == CAM_LAYERS
-
-
-def test_shipped_weights_are_those_that_ship() -> None:
-    prepare_for_torch()
-    from napari_embryo import models
-    from napari_embryo.models.checkpoint import bundled
-
-    def ships(family: str) -> bool:
-        try:
-            return bundled(family).is_file()
-        except FileNotFoundError:
-            return False
-
-    assert tuple(family for family in models.FAMILIES if ships(family)) == SHIPPED
 
 
 def test_a_family_brings_its_own_maps_and_layers(make_viewer) -> None:

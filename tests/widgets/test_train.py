@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,9 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMainWindow
 
 from napari_embryo import recipes, stream
-from napari_embryo.settings import (
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    ResANetSettings,
-    SegmentSettings,
-    ShapeCodeSettings,
-    TrainSettings,
-    UNetSettings,
-    VQAmodalSettings,
-)
-from napari_embryo.widgets import _recipe_form, _train_work
+from napari_embryo.families import FAMILIES, ResANetSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
+from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, SegmentSettings, TrainSettings
+from napari_embryo.widgets import _train_work
 from napari_embryo.widgets._curves import Curves, Point
 from napari_embryo.widgets._editors import ModelBox
 from napari_embryo.widgets._recipe_form import RecipeForm
@@ -634,7 +625,7 @@ def test_a_name_that_is_no_file_s_is_refused(docked) -> None:
     widget.form.folders.value = ("/a",)
     widget.form.name.setText("my/model")
     widget.run()
-    assert "Name of the model: 'my/model' came" in widget.panel.status.text()
+    assert "Name of the model: 'my/model' was given" in widget.panel.status.text()
 
 
 def test_the_recipes_that_ship_can_be_loaded(docked) -> None:
@@ -691,7 +682,7 @@ def test_families_of_cells_are_trained_as_their_recipes_say(
     docked, monkeypatch: pytest.MonkeyPatch, family: str, model: Any, start: str, recipe: str
 ) -> None:
     _, widget = docked()
-    monkeypatch.setattr(_recipe_form, "ships", lambda family: False)
+    monkeypatch.setitem(FAMILIES, family, replace(FAMILIES[family], ships=False))
     form, usual = widget.form, recipes.read(recipe)
     form.family.setCurrentIndex(form.family.findData(family))
     shown = form.value()
@@ -708,7 +699,7 @@ def test_a_shape_code_is_chosen_for_the_network_that_draws_with_it(docked) -> No
     form = widget.form
     form.family.setCurrentIndex(form.family.findData("vqamodal"))
     form.shape_code.box.refresh()
-    assert listed(form.shape_code.box) == ["that of the start, else the bundled one", "my shapes"]
+    assert listed(form.shape_code.box) == ["that of the start, or else the bundled one", "my shapes"]
     form.shape_code.value = path
     assert form.value().shape_code == path
     form.set_value(recipes.read("vqamodal-fcn"))
@@ -779,7 +770,7 @@ def test_a_baseline_is_used_with_its_family(qtbot, docked, tmp_path: Path, telle
     ("family", "said"),
     [
         ("shapecode", "'tiny' is chosen in Complete cell."),
-        ("inception", "'tiny' is of a family that tells a ratio alone"),
+        ("inception", "'tiny' cannot be used in another widget: an Inception estimates a ratio"),
     ],
 )
 def test_a_model_that_finds_nothing_is_not_chosen_in_segment(

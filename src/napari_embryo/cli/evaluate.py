@@ -22,7 +22,9 @@ from napari_embryo.cli.terminal import (
 )
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.data.report import counted
-from napari_embryo.settings import FRAGMENT_CLASSES, OF_CELLS, Layout, SegmentSettings
+from napari_embryo.families import DEFAULT, FAMILIES, FRAGMENT_CLASSES, Family
+from napari_embryo.image import Cells
+from napari_embryo.settings import Layout, SegmentSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +56,7 @@ def evaluate(
             "they were trained on embryos given here, else all."
         ),
     ] = None,
-    family: Annotated[str, typer.Option(help="Whose bundled weights.")] = "resanet",
+    family: Annotated[str, typer.Option(help="Family whose bundled weights are scored.")] = DEFAULT,
     device: DeviceOption = "auto",
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")] = 0.5,
     views: Annotated[int, typer.Option(help="Average over 2, 4 or 8 mirrored and turned views.")] = 1,
@@ -78,7 +80,8 @@ def evaluate(
         if out is not None:
             check_out_file(out, ".csv")
         loaded = checkpoint.load(settings.weights, family)
-        predictor = None if loaded.info.model.family == "shapecode" else _predictor(loaded, settings)
+        is_of_silhouettes = _is_of_silhouettes(FAMILIES[loaded.info.model.family])
+        predictor = None if is_of_silhouettes else _predictor(loaded, settings)
         choice = choose(loaded.info, data, split, embryo_table, layout)
         scored = _scored(choice.samples, predictor) if predictor else _drawn_back(loaded, choice.samples)
         tables = scored.tables()
@@ -101,18 +104,27 @@ def _write_scores(out: Path, tables: "Mapping[str, pd.DataFrame]") -> None:
     console.print(f"written: {', '.join(str(path.resolve()) for path in paths.values())}", markup=False)
 
 
+def _is_of_silhouettes(family: Family) -> bool:
+    return family.learns_from == "silhouettes"
+
+
+def _can_be_scored(family: Family) -> bool:
+    return family.draws or _is_of_silhouettes(family)
+
+
 def _predictor(loaded: "Checkpoint", settings: SegmentSettings) -> "Predictor":
     """Of any family that draws, unlike the one that segments."""
     from napari_embryo.evaluate import LEAST_SCORE
-    from napari_embryo.models import DECODERS
     from napari_embryo.predict import Predictor
 
-    if loaded.info.model.family not in DECODERS:
+    family = FAMILIES[loaded.info.model.family]
+    if not family.draws:
+        scored = [name for name, other in FAMILIES.items() if _can_be_scored(other)]
         raise ValueError(
-            f"{settings.weights}: a network of the family {loaded.info.model.family}, which draws no masks to score; "
-            f"give weights of {' or '.join((*DECODERS, 'shapecode'))}"
+            f"{settings.weights}: a network of the family {family.name}, which draws no masks to score; needed are "
+            f"weights of {' or '.join(scored)}"
         )
-    if loaded.info.model.family not in OF_CELLS:
+    if not family.finds_cells:
         return Predictor(loaded, settings)
     # All that it finds, wherever it lies: pictures of many cells, too, and cells that it is not sure of.
     return Predictor(loaded, settings.model_copy(update={"one_embryo": False}), least_score=LEAST_SCORE)
@@ -161,8 +173,8 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> Scored:
     with make_bar() as bar:
         for sample in bar.track(samples, description="pictures"):
             truth = sample.read()
-            found = next(predictor.predict([truth.image])).segmentation
-            if found.scores is not None:
+            found = next(predictor.predict([truth.image])).finding
+            if isinstance(found, Cells):
                 cells += [metrics.judge_cells(sample, truth.cells, found)] if len(truth.cells) else []
                 continue
             tables += metrics.score([sample], _always(found.masks), predictor.classes).to_dict("records")

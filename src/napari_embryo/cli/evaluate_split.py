@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_embryo.data.report import counted
-from napari_embryo.settings import FRAGMENT_CLASSES, DataSettings, Layout
+from napari_embryo.families import FAMILIES, Family
+from napari_embryo.settings import DataSettings, Layout
 
 if TYPE_CHECKING:
     from napari_embryo.data import Found, Sample
@@ -115,20 +116,27 @@ def _found(settings: DataSettings, given: Given) -> tuple["Found", tuple[str, ..
 
 def _others_said(settings: DataSettings, asked: Sequence[str]) -> tuple[str, ...]:
     """A line on the families that could be scored on pictures which were of no use for the classes asked for."""
+    there = [
+        f"{family.finds} (--family {name})"
+        for name, family in FAMILIES.items()
+        if family.draws and family.ships and _can_judge(family, settings, asked)
+    ]
+    said = f"What is drawn on these pictures: {' and '.join(there)}; name the family whose weights to score"
+    return (said,) if there else ()
+
+
+def _can_judge(family: Family, settings: DataSettings, asked: Sequence[str]) -> bool:
+    """Whether the first of a family's classes is drawn there, unless they are those that were asked for."""
     from napari_embryo import data
 
-    classes = ("cell", *FRAGMENT_CLASSES)
+    classes = family.settings.model_fields["classes"].default
+    if not set(classes).isdisjoint(asked):
+        return False
     try:
-        contents = data.find_samples(settings, classes, cells=False).contents.values()
+        contents = data.find_samples(settings, classes, cells=family.needs_cells).contents.values()
     except ValueError:
-        return ()
-    drawn = {
-        "cell": ("single cells (--family vqamodal)", any(one.cells for one in contents)),
-        "fragment": ("fragments (--family regdeeplab)", any(one.known[classes.index("fragment")] for one in contents)),
-    }
-    there = [said for name, (said, is_there) in drawn.items() if is_there and name not in asked]
-    said = f"Drawn on these pictures are {' and '.join(there)}; name the family whose weights to score"
-    return (said,) if there else ()
+        return False
+    return family.needs_cells or any(one.known[0] for one in contents)
 
 
 def _split_anew(given: Given, part: Part | None) -> Choice:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from napari_embryo import __version__, library
 from napari_embryo.cli.terminal import console
+from napari_embryo.families import FAMILIES
 
 
 def info() -> None:
@@ -55,14 +56,11 @@ def _device_text(name: str) -> str:
 
 
 def _weights_rows() -> list[tuple[str, str]]:
-    from napari_embryo.models import FAMILIES
     from napari_embryo.models.checkpoint import bundled, file_sha256
 
     rows = []
-    for family in FAMILIES:
-        try:
-            path = bundled(family)
-        except FileNotFoundError:
-            continue
-        rows.append((f"weights {family}", f"{path} (sha256 {file_sha256(path)[:12]})"))
+    for name, family in FAMILIES.items():
+        if family.ships:
+            path = bundled(name)
+            rows.append((f"weights {name}", f"{path} (sha256 {file_sha256(path)[:12]})"))
     return rows or [("weights", "none ship with this version")]

@@ -5,12 +5,12 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress as Bar
 
-from napari_embryo import io, library, measure
+from napari_embryo import io, measure
 from napari_embryo.cli import reading
 from napari_embryo.cli.reading import (
     Axes,
@@ -34,9 +34,11 @@ from napari_embryo.cli.terminal import (
 )
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.data.report import counted
+from napari_embryo.families import DEFAULT, FAMILIES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io import Grouping, OpenChoices
-from napari_embryo.settings import Precision, SegmentSettings
+from napari_embryo.notes import Note
+from napari_embryo.settings import FAMILIES_SAID, Precision, SegmentSettings
 
 if TYPE_CHECKING:
     from napari_embryo.pipeline import ImageResult, Row
@@ -47,27 +49,25 @@ RESULTS = Path("napari-embryo-results")
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
-Family = Annotated[
+FamilyOption = Annotated[
     str | None,
     typer.Option(
-        help="Family of networks: resanet (blastocyst: ICM, TE, ZP), regdeeplab (cleavage stage: fragments, their "
-        "ratio and grade), vqamodal (cleavage stage: single cells, complete also where they overlap), or unet, "
-        "resanet's baseline. Where nothing is said: that of the weights."
+        "--family",
+        help=f"Family of networks whose bundled weights are used: {FAMILIES_SAID}. Default: {DEFAULT}. Other weights "
+        "state their own family.",
     ),
 ]
 RatioWeights = Annotated[
     str,
     typer.Option(
-        help="regdeeplab: other weights that tell the ratio, while --weights draw the fragments: the paper's dual "
-        "use. Empty: the same."
+        help="For fragments: other weights that estimate the ratio while --weights draw the masks, as the paper "
+        "recommends. Empty: the same weights do both."
     ),
 ]
+_USUAL_MAPS = ", ".join(f"{','.join(FAMILIES[n].usual_maps)} ({n})" for n in FAMILIES if FAMILIES[n].usual_maps)
 Maps = Annotated[
     str | None,
-    typer.Option(
-        help=f"Attention maps to write, such as SA1,LA1; '' for none. Where nothing is said: {','.join(DEFAULTS.maps)} "
-        "of a ResA-Net, AG of an AttnRegDeepLab, occlusion of a VQ amodal network."
-    ),
+    typer.Option(help=f"Attention maps to write, such as SA1,LA1; '' for none. Default: {_USUAL_MAPS}."),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")]
@@ -84,7 +84,7 @@ AllEmbryos = Annotated[
 def segment(
     paths: Paths,
     out: Out = RESULTS,
-    family: Family = None,
+    family: FamilyOption = None,
     weights: Weights = DEFAULTS.weights,
     ratio_weights: RatioWeights = DEFAULTS.ratio_weights,
     device: DeviceOption = DEFAULTS.device,
@@ -110,11 +110,12 @@ def segment(
 
     Results of images of the same name are replaced; measurements.csv keeps its rows of all other images.
     """
-    names = {} if maps is None else {"maps": tuple(name.strip() for name in maps.split(",") if name.strip())}
+    asked: dict[str, Any] = {} if family is None else {"family": family}
+    if maps is not None:
+        asked["maps"] = tuple(name.strip() for name in maps.split(",") if name.strip())
     with readable_errors():
         settings = SegmentSettings.model_validate(
             {
-                "family": family or _family_of(weights),
                 "weights": weights,
                 "ratio_weights": ratio_weights,
                 "device": device,
@@ -124,7 +125,7 @@ def segment(
                 "precision": precision,
                 "views": views,
                 "one_embryo": not all_embryos,
-                **names,
+                **asked,
             }
         )
         choices = open_choices(
@@ -140,12 +141,6 @@ def segment(
     raise typer.Exit(1 if failures else 0)
 
 
-def _family_of(weights: str) -> str:
-    """As the weights say; what cannot be read is refused later, with the reason."""
-    said = (library.header(library.find(weights)) or {}).get("model")
-    return str(said.get("family")) if isinstance(said, dict) else DEFAULTS.family
-
-
 def segment_all(
     paths: Sequence[Path], settings: SegmentSettings, out: Path, grouping: Grouping, choices: OpenChoices
 ) -> list[str]:
@@ -156,7 +151,9 @@ def segment_all(
         check_out_folder(out)
         make_folder(out)
         predictor = load_predictor(settings)
-    console.print(f"{settings.family} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})")
+    console.print(
+        f"{predictor.family.name} on {predictor.device}, weights {settings.weights} ({predictor.sha256[:12]})"
+    )
     done: list[ImageResult] = []
     failures: list[str] = []
     try:
@@ -172,7 +169,7 @@ def segment_all(
     return failures
 
 
-def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tuple[str, ...]:
+def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tuple[Note, ...]:
     """Of what was measured, below what it had of other images; where that fails, it is named like any other failure."""
     if not rows:
         return ()
@@ -186,7 +183,7 @@ def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tupl
     return said
 
 
-def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, str]], tuple[Note, ...]]:
     """What a table that lies there has of images of other names, and a line to say so."""
     if not path.exists():
         return [], ()
@@ -197,10 +194,11 @@ def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, s
     except (UnicodeDecodeError, csv.Error):
         columns, rows = (), []
     if "image" not in columns:
-        return [], (f"the {path.name} that lay there was no table of images; it is replaced",)
+        return [], (Note("warning", f"the {path.name} there was no table of images; it is replaced"),)
     kept = [{name: row[name] for name in columns} for row in rows if row["image"] not in names]
     count = len({row["image"] for row in kept})
-    return kept, (f"{path.name} keeps the rows of {counted(count, 'other image')} measured before",) if count else ()
+    said = f"{path.name} keeps the rows of {counted(count, 'other image')} measured before"
+    return kept, (Note("info", said),) if count else ()
 
 
 def _rounded(row: "Row") -> "Row":
@@ -235,7 +233,7 @@ def _images(
         except (OSError, ValueError) as error:
             failures.append(str(error))
             continue
-        print_notes(plan.said)
+        print_notes(Note("info", text) for text in plan.said)
         failures += plan.problems
         planned += plan.images
     bar.update(task, total=len(planned))
@@ -257,7 +255,7 @@ def _follow(
     steps: "Iterator[tuple[EmbryoImage, Progress]]", done: "list[ImageResult]", failures: list[str], bar: Bar
 ) -> None:
     """Take in what comes: images that are done, failures, a bar for every stack."""
-    from napari_embryo.pipeline import ImageResult, PlaneFailure
+    from napari_embryo.pipeline import Failure, ImageResult
 
     for image, progress in steps:
         match progress.item:
@@ -265,7 +263,7 @@ def _follow(
                 done += [result] if result.reason is None else []
                 failures += _reason(result, failures)
                 _finish_bar(bar)
-            case PlaneFailure() as failure:
+            case Failure() as failure:
                 failures.append(_named(image.name, failure.reason))
         if image.n_planes > 1 and not isinstance(progress.item, ImageResult):
             _stack_bar(bar, image, progress.done)
@@ -291,7 +289,7 @@ def _finish_bar(bar: Bar) -> None:
         bar.remove_task(task.id)
 
 
-def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[str]) -> None:
+def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str], notes: Sequence[Note]) -> None:
     for line in _cells_said(rows):
         console.print(line, markup=False)
     print_notes((*notes, *_far_apart(rows)))
@@ -301,10 +299,10 @@ def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str]
     console.print(RESEARCH_ONLY, style="dim")
 
 
-def print_notes(notes: Iterable[str]) -> None:
-    """What a user should know beside the result."""
+def print_notes(notes: Iterable[Note]) -> None:
+    """Print what a user should know beside the result."""
     for note in notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def _cells_said(rows: "Sequence[Row]") -> Iterator[str]:
@@ -314,8 +312,8 @@ def _cells_said(rows: "Sequence[Row]") -> Iterator[str]:
             yield f"{name}: {line}"
 
 
-def _far_apart(rows: "Sequence[Row]") -> Iterator[str]:
+def _far_apart(rows: "Sequence[Row]") -> Iterator[Note]:
     """A line for every image in which mask and regression disagree by more than one grade."""
     for name, own in groupby(rows, key=itemgetter("image")):
         if line := measure.far_apart_said(own):
-            yield f"{name}: {line}"
+            yield Note("warning", f"{name}: {line}")

@@ -24,8 +24,9 @@ from napari_embryo.cli.terminal import (
 )
 from napari_embryo.cli.train_stream import FAILURES, add_best, follow
 from napari_embryo.data.report import counted
+from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
-from napari_embryo.settings import Device, Layout, Recipe, SegmentSettings
+from napari_embryo.settings import Device, Layout, Recipe
 
 if TYPE_CHECKING:
     from napari_embryo.train import Epoch, Outcome
@@ -66,7 +67,8 @@ def train(
         str | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for a recipe with start: imagenet.")
     ] = None,
     shape_code: Annotated[
-        str | None, typer.Option(help="Shape code for vqamodal: a model of yours, or a file; instead of the recipe's.")
+        str | None,
+        typer.Option(help="Shape code to draw cells with: one of your models or a file, instead of the recipe's."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the folder.")] = False,
     stream: Annotated[
@@ -267,22 +269,12 @@ def said(numbers: Mapping[str, float]) -> str:
 
 def _say_how_to_go_on(outcome: "Outcome", recipe: Recipe) -> None:
     folder = outcome.last.resolve().parent
-    use = (f"use the best: {_use(str(outcome.best), recipe)}",) if recipe.model.family not in _DRAW_NOTHING else ()
     for line in (
-        f"stopped after {counted(outcome.epochs, 'whole epoch')}; best and last weights are in {folder}",
-        f"go on: napari-embryo train --resume --out {folder}",
-        *use,
+        f"stopped after {counted(outcome.epochs, 'whole epoch')}; the best and the last weights are in {folder}",
+        f"resume it: napari-embryo train --resume --out {folder}",
+        f"or take the best weights so far and {_use_of(str(outcome.best), recipe)}",
     ):
         console.print(line, markup=False)
-
-
-_DRAW_NOTHING = ("inception", "shapecode")
-
-
-def _use(weights: str, recipe: Recipe) -> str:
-    family = recipe.model.family
-    named = "" if family == SegmentSettings().family else f"--family {family} "
-    return f"napari-embryo segment {named}--weights {weights} IMAGES"
 
 
 def _say_how_to_use(outcome: "Outcome", added: Path | None, recipe: Recipe) -> None:
@@ -296,9 +288,6 @@ def _say_how_to_use(outcome: "Outcome", added: Path | None, recipe: Recipe) -> N
 
 
 def _use_of(model: str, recipe: Recipe) -> str:
-    """What the new model is good for; not all of them draw."""
-    if recipe.model.family == "inception":
-        return f"{model} tells a fragmentation ratio and draws nothing: it cannot be used to segment"
-    if recipe.model.family == "shapecode":
-        return f"draw cells with it: napari-embryo train vqamodal-from-imagenet --shape-code {model}"
-    return f"use them: {_use(model, recipe)}"
+    """What the new model is good for; not every model draws."""
+    family = FAMILIES[recipe.model.family]
+    return family.caveat or f"use it: {family.use.format(model=model)}"

@@ -28,7 +28,7 @@ from napari_embryo.data.polygons import (
     stacked,
 )
 from napari_embryo.data.sample import Bools, Remark, Truth, unused_labels
-from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.families import BLASTOCYST_CLASSES
 
 LOOKED_FOR = "LabelMe JSON files beside the pictures"
 _ZONA = frozenset(("zp_outer", "zp_inner"))

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import numpy as np
 import numpy.typing as npt
 
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 
 CELL = "cell"
 """A blastomere; every other spelling of it becomes this one."""

@@ -14,7 +14,8 @@ from napari_embryo.data.embryos import Embryos, table_of
 from napari_embryo.data.image_files import Entry, subfolders
 from napari_embryo.data.labels import are_cells
 from napari_embryo.data.sample import Contents, Found, Remark, Sample, Skipped, Truth, with_embryo
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES, DataSettings
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.settings import DataSettings
 
 
 @dataclass(frozen=True)

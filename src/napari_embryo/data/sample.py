@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo.data.labels import with_suggestion
+from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.geometry import Box
-from napari_embryo.settings import FRAGMENT_CLASSES
 
 Bools = npt.NDArray[np.bool_]
 

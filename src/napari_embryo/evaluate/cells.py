@@ -11,7 +11,7 @@ import pandas as pd
 
 from napari_embryo.data import Sample, rle
 from napari_embryo.evaluate.bootstrap import bootstrap_interval, drawn_embryos
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells
 
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -73,7 +73,7 @@ class Judged:
         return int((self.scores >= SURE).sum())
 
 
-def judge_cells(sample: Sample, cells: Masks, found: Segmentation) -> Judged:
+def judge_cells(sample: Sample, cells: Masks, found: Cells) -> Judged:
     """Compare the cells found in one image with the true ones.
 
     Parameters
@@ -84,14 +84,7 @@ def judge_cells(sample: Sample, cells: Masks, found: Segmentation) -> Judged:
         (G, H, W) true complete silhouettes.
     found
         Single cells with their scores, including low ones.
-
-    Raises
-    ------
-    ValueError
-        If what was found is not single cells.
     """
-    if found.scores is None:
-        raise ValueError(f"{sample.name}: {', '.join(found.classes)} have no scores; single cells are needed")
     order = np.argsort(-found.scores, kind="stable")[:MOST]
     masks = found.masks[order]
     return Judged(

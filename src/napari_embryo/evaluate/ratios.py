@@ -11,8 +11,9 @@ from napari_embryo import measure
 from napari_embryo.data import Sample, Truth
 from napari_embryo.data.sample import fragmentation_ratio
 from napari_embryo.evaluate.bootstrap import bootstrap_interval
-from napari_embryo.image import Segmentation
-from napari_embryo.settings import FRAGMENT_CLASSES, GRADES
+from napari_embryo.families import FRAGMENT_CLASSES
+from napari_embryo.image import Parts
+from napari_embryo.settings import GRADES
 
 RATIO_COLUMNS = (
     "image",
@@ -44,7 +45,7 @@ WAYS = {"regressed": "regressed", "mask": "from_mask", "median": "median"}
 """How a ratio is obtained -> its column: by the regression head, from the mask, or a constant."""
 
 
-def score_ratios(samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.generic]], Segmentation]) -> pd.DataFrame:
+def score_ratios(samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.generic]], Parts]) -> pd.DataFrame:
     """One row per image whose fragmentation ratio or grade is known.
 
     ``ratio`` is the true one and ``ratio_source`` its origin: ``mask`` (annotated fragments over the annotated embryo),
@@ -76,7 +77,7 @@ def _known_ratio(truth: Truth) -> dict[str, object]:
     return {"ratio": ratio, "ratio_source": "mask" if is_drawn else "ratio", "grade": measure.grade(ratio)}
 
 
-def _found_ratios(found: Segmentation) -> dict[str, object]:
+def _found_ratios(found: Parts) -> dict[str, object]:
     regressed, from_mask = found.numbers.get("ratio_regressed", nan), nan
     if set(FRAGMENT_CLASSES) <= set(found.classes):
         fragments, embryo = (found.masks[found.classes.index(name)] for name in FRAGMENT_CLASSES)

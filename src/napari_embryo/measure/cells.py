@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells
 from napari_embryo.measure.objects import Row, measure_masks
 
 CELLS = "cells"
@@ -13,13 +13,13 @@ CELL_COLUMNS = ("overlap", "score", "n_cells")
 """The columns that :func:`measure_cells` adds."""
 
 
-def measure_cells(found: Segmentation, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:
+def measure_cells(found: Cells, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:
     """Measure the cells of one picture: all together, then each as a whole, also where others cover it.
 
     Parameters
     ----------
     found
-        Whose classes are single cells, with their scores; there may be none.
+        The cells of one picture, with their scores; there may be none.
     pixel_size_um
         Height and width of a pixel in micrometers, where known.
 
@@ -31,7 +31,7 @@ def measure_cells(found: Segmentation, pixel_size_um: tuple[float, float] | None
         network is of the cell; ``n_cells``, in the first row alone, is how many there are. That row is the only one of
         a picture without cells; it has no label.
     """
-    scores = [] if found.scores is None else found.scores.tolist()
+    scores = found.scores.tolist()
     covered = found.masks.sum(axis=0)
     rows = measure_masks(covered[None] > 0, [CELLS], pixel_size_um)
     rows[0] |= {"label": None, **_of_cell(_share(covered > 1, covered > 0), None, len(scores))}

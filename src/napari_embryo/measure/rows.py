@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_embryo.image import EmbryoImage, Segmentation
+from napari_embryo.families import FRAGMENT_CLASSES
+from napari_embryo.image import Cells, EmbryoImage, Finding
 from napari_embryo.measure.cells import measure_cells
 from napari_embryo.measure.fragments import fragmentation
 from napari_embryo.measure.objects import Row, measure_masks
-from napari_embryo.settings import FRAGMENT_CLASSES
 
 
-def measure_all(found: Segmentation, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:
+def measure_all(found: Finding, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:
     """:func:`measure_masks`; where fragments and embryo were found, the row of the fragments has their ratio, too.
 
     The embryo is then measured as a whole, with its fragments. Of single cells: :func:`measure_cells`.
     """
-    if found.scores is not None:
+    if isinstance(found, Cells):
         return measure_cells(found, pixel_size_um)
     return _measure(found.masks, found.classes, pixel_size_um, found.numbers.get("ratio_regressed"))
 

@@ -5,8 +5,10 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 from torchvision.models import inception_v3
 
+from napari_embryo.families import InceptionSettings, UNetSettings
+from napari_embryo.models import binary_loss, fragmentation
 from napari_embryo.models.blocks import RegressionHead, cbr, resize_to
-from napari_embryo.settings import InceptionSettings, UNetSettings
+from napari_embryo.models.network import Network, NetworkFunctions
 
 SMALLEST_INCEPTION = 75
 """Pixels a side; less leaves nothing after its unpadded convolutions."""
@@ -16,11 +18,13 @@ def _double(inside: int, outside: int) -> nn.Sequential:
     return nn.Sequential(cbr(inside, outside, 3), cbr(outside, outside, 3))
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """U-Net (Ronneberger et al. 2015) with batch normalization, same padding and bilinear up-sampling.
 
     64-128-256-512-1024 channels by default; 16 base channels are the network CA-Net extends. Any input size from 16.
     """
+
+    settings: UNetSettings
 
     def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
@@ -42,10 +46,6 @@ class UNet(nn.Module):
             x = block(torch.cat((skip, resize_to(reduce(x), skip)), 1))
         return {"logits": self.head(x)}
 
-    def map_names(self) -> tuple[str, ...]:
-        """A U-Net has no attention maps; Grad-CAM explains it."""
-        return ()
-
     def cam_layers(self) -> dict[str, nn.Module]:
         """Layers Grad-CAM can look at, from the deepest to the one that feeds the classifier."""
         decoder = {f"decoder 1/{2 ** (3 - i)}": block for i, block in enumerate(self.up[:3])}
@@ -57,12 +57,14 @@ def build(settings: UNetSettings) -> UNet:
     return UNet(settings)
 
 
-class Inception(nn.Module):
+class Inception(Network):
     """Inception v3 (Szegedy et al. 2016) that tells a ratio and draws nothing.
 
     torchvision's, without the auxiliary classifier; the classifier is dropout and one linear layer. It averages over
     the padding, too. 299 x 299 is its usual size, from 75 any will do.
     """
+
+    settings: InceptionSettings
 
     def __init__(self, settings: InceptionSettings) -> None:
         super().__init__()
@@ -77,20 +79,28 @@ class Inception(nn.Module):
         height, width = images.shape[-2:]
         if min(height, width) < SMALLEST_INCEPTION:
             raise ValueError(
-                f"pictures of {height} x {width} came; Inception v3 needs {SMALLEST_INCEPTION} pixels a side, "
+                f"pictures of {height} x {width} were given; Inception v3 needs {SMALLEST_INCEPTION} pixels a side, "
                 "299 are usual (preprocessing: height, width)"
             )
         return {"ratio": self.regression(self.trunk(images.expand(-1, 3, -1, -1)))[1]}
-
-    def map_names(self) -> tuple[str, ...]:
-        """It has no attention maps."""
-        return ()
-
-    def cam_layers(self) -> dict[str, nn.Module]:
-        """Grad-CAM shows what speaks for a mask, and there is none."""
-        return {}
 
 
 def build_inception(settings: InceptionSettings) -> Inception:
     """An Inception v3 with random weights."""
     return Inception(settings)
+
+
+UNET = NetworkFunctions(
+    build=build,
+    loss=binary_loss.loss,
+    counts=binary_loss.counts,
+    score=binary_loss.score,
+    decode=binary_loss.to_parts,
+)
+INCEPTION = NetworkFunctions(
+    build=build_inception,
+    loss=fragmentation.loss,
+    counts=fragmentation.counts,
+    score=fragmentation.score,
+    watch=fragmentation.COLLAPSED,
+)

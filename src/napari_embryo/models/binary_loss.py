@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from napari_embryo.geometry import Geometry
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Parts
 
 DICE_SMOOTH = 1.0
 
 
 def dice_loss(logits: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
-    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` per image and class (B, C), s = 1 (MODELS 2.5, ``dice_fg``)."""
+    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` per image and class (B, C), s = 1."""
     p, g = torch.sigmoid(logits) * weight, masks * weight
     overlap, size = (p * g).sum((2, 3)), (p + g).sum((2, 3))
     return 1 - (2 * overlap + DICE_SMOOTH) / (size + DICE_SMOOTH)
@@ -56,7 +56,7 @@ def counts(targets: dict[str, Tensor]) -> dict[str, float]:
 
 
 def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
-    """``IoU CLASS`` (B,) of every class at p >= 0.5 and the network's size, within the valid area (MODELS 2.6).
+    """``IoU CLASS`` (B,) of every class at p >= 0.5 and the network's size, within the valid area.
 
     NaN where the class is not known; nothing drawn and nothing found is 1.
     """
@@ -80,9 +80,7 @@ def decode(
     return probabilities >= threshold, probabilities
 
 
-def to_segmentation(
-    outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float
-) -> Segmentation:
-    """One image's masks as a :class:`Segmentation` without maps, from its ``logits`` (C, h, w)."""
+def to_parts(outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float) -> Parts:
+    """One image's masks as :class:`Parts`, from its ``logits`` (C, h, w)."""
     masks, probabilities = decode(outputs["logits"], geometry, classes, threshold)
-    return Segmentation(tuple(classes), masks, probabilities)
+    return Parts(tuple(classes), masks, probabilities)

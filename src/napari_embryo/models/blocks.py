@@ -4,21 +4,9 @@ The four attention blocks restate those of CA-Net (Gu et al. 2020, IEEE TMI), wh
 its output and its attention, so that what is shown is what was computed.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, max_pool2d, relu
-
-
-@dataclass(frozen=True)
-class MapInfo:
-    """What one attention map shows; ``window`` is fixed for the module, never taken from the map."""
-
-    key: str
-    channel: int | None
-    window: tuple[float, float]
-    meaning: str
 
 
 def cbr(inside: int, outside: int, kernel: int = 1) -> nn.Sequential:

@@ -1,8 +1,7 @@
 """Masks in boxes: cut out, pasted back, measured and shaken, all in one kind of coordinates.
 
 A box is (x1, y1, x2, y2) in pixels, edges and not centers: pixel i covers [i, i + 1), so that the box of a whole
-picture is (0, 0, width, height). Nothing is rounded to whole pixels on the way; rounding costs 1 % of a cell's IoU
-(MODELS 4.4).
+picture is (0, 0, width, height). Nothing is rounded to whole pixels on the way; rounding costs 1 % of a cell's IoU.
 """
 
 import torch

@@ -17,8 +17,9 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from napari_embryo import io, library, models
+from napari_embryo.families import DEFAULT, ModelSettings, Settings
 from napari_embryo.library import BUNDLED, METADATA_KEY, bundled
-from napari_embryo.settings import ModelSettings, Preprocessing, Settings
+from napari_embryo.settings import Preprocessing
 
 __all__ = [
     "BUNDLED",
@@ -64,7 +65,7 @@ class CheckpointInfo(Settings):
 class Checkpoint:
     """A network ready for use, what it says of itself, and the sha256 of the file it came from."""
 
-    model: nn.Module
+    model: models.Network
     info: CheckpointInfo
     sha256: str
 
@@ -108,7 +109,7 @@ def _digest(said: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load(weights: str | Path = BUNDLED, family: str = "resanet") -> Checkpoint:
+def load(weights: str | Path = BUNDLED, family: str = DEFAULT) -> Checkpoint:
     """Rebuild the network in a checkpoint; it comes in eval mode, on the CPU, in single precision.
 
     Parameters
@@ -116,7 +117,7 @@ def load(weights: str | Path = BUNDLED, family: str = "resanet") -> Checkpoint:
     weights
         ``"bundled"`` for the weights that ship with the program, the name of a model in the library, or a path.
     family
-        Whose bundled weights.
+        Family whose bundled weights are meant; other weights say themselves which family they are of.
 
     Raises
     ------

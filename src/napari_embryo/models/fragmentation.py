@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from napari_embryo.geometry import Geometry
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Parts
 from napari_embryo.models import binary_loss
+from napari_embryo.models.network import Watch
 
 FRAGMENT, EMBRYO = 0, 1
 FOCUS = 2.0
@@ -157,9 +158,7 @@ def _overlap(found: Tensor, drawn: Tensor, factor: float) -> Tensor:
     return torch.where(either > 0, factor * both / size.clamp_min(1), 1.0)
 
 
-def to_segmentation(
-    outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float
-) -> Segmentation:
+def to_parts(outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float) -> Parts:
     """One image's masks, with ``ratio_regressed`` and ``injection`` (logits added to the fragments) where there are."""
     masks, probabilities = binary_loss.decode(outputs["logits"], geometry, classes, threshold)
     numbers: dict[str, float] = {}
@@ -167,4 +166,17 @@ def to_segmentation(
         numbers["ratio_regressed"] = float(torch.sigmoid(outputs["ratio"].float())[0])
     if "injection" in outputs and len(outputs["injection"]) == len(classes):
         numbers["injection"] = float(outputs["injection"][FRAGMENT])
-    return Segmentation(tuple(classes), masks, probabilities, numbers, on_top=(classes[FRAGMENT],))
+    return Parts(tuple(classes), masks, probabilities, numbers, on_top=(classes[FRAGMENT],))
+
+
+def _ratio(outputs: dict[str, Tensor]) -> Tensor | None:
+    return torch.sigmoid(outputs["ratio"].float()[:, 0]) if "ratio" in outputs else None
+
+
+COLLAPSED = Watch(
+    _ratio,
+    1e-3,
+    "the regression head says the same for every picture; lower regression_rate or learning_rate, or set "
+    "loss_weights: {ratio_bce: 0.1} so that it does not saturate",
+)
+"""A regression head that has stopped learning."""

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from napari_embryo.families.regdeeplab import MAPS, RegDeepLabSettings
+from napari_embryo.models import fragmentation
 from napari_embryo.models.blocks import (
     ASPP,
     AttentionGate,
     InjectedConv,
-    MapInfo,
     RegressionHead,
     averages,
     cbr,
@@ -23,26 +24,24 @@ from napari_embryo.models.blocks import (
     shown,
 )
 from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
-from napari_embryo.settings import RegDeepLabSettings
+from napari_embryo.models.network import Network, NetworkFunctions
 
 WIDTH, LOW, VECTOR = 256, 48, 2048
 """Channels of the decoder, of its skip, and of the injected vector."""
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
-"""Of the ASPP, by output stride."""
+"""Dilation rates of the ASPP, by output stride."""
 PRIOR_LOGITS = (-3.0, -1.0)
 """Fragments cover a twentieth of a picture, the embryo about a quarter; starting there saves the first steps."""
 
-MAPS: dict[str, MapInfo] = {
-    "AG": MapInfo("AG", None, (0, 1), "attention gate on the 1/4 skip: how much of the fine detail is let through"),
-}
 
-
-class RegDeepLab(nn.Module):
+class RegDeepLab(Network):
     """Segment normalized gray images (B, 1, H, W) of any size from 32 pixels.
 
     ``forward`` returns ``logits`` (B, 2, H, W) of fragments and embryo; with the regression head ``ratio`` (B, 1), a
     logit; with the gate its map ``AG``; with the injection ``injection`` (B, 2 or 256), what it added.
     """
+
+    settings: RegDeepLabSettings
 
     def __init__(self, settings: RegDeepLabSettings) -> None:
         super().__init__()
@@ -136,3 +135,14 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             f"the start's weights do not fit this network ({error}); only a regression head and an injection by 1x1 "
             "can be added to a network"
         ) from error
+
+
+NETWORK = NetworkFunctions(
+    build=build,
+    loss=fragmentation.loss,
+    counts=fragmentation.counts,
+    score=fragmentation.score,
+    decode=fragmentation.to_parts,
+    watch=fragmentation.COLLAPSED,
+    adopt=adopt,
+)

@@ -8,46 +8,22 @@ code.
 import torch
 from torch import Tensor, nn
 
+from napari_embryo.families.resanet import MAPS, ResANetSettings
+from napari_embryo.models import binary_loss
 from napari_embryo.models.blocks import (
     AttentionGate,
     ChannelAttention,
     DualAttentionGate,
-    MapInfo,
     NonLocal,
     ScaleAttention,
     cbr,
     resize_to,
 )
 from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
-from napari_embryo.settings import ResANetSettings
+from napari_embryo.models.network import Network, NetworkFunctions
 
 WIDTHS = {"base": (16, 32, 64, 128), "wide": (32, 64, 128, 256)}
 LA_CHANNELS = 4
-
-
-MAPS: dict[str, MapInfo] = {
-    "SA1": MapInfo("SA1", None, (0, 4), "non-local block: attention received by each place; 1 = uniform"),
-    "SA2": MapInfo("SA2", None, (0, 1), "attention gate on the 1/8 skip: mean of both gates"),
-    "SA2a": MapInfo("SA2", 0, (0, 1), "attention gate on the 1/8 skip, first gate"),
-    "SA2b": MapInfo("SA2", 1, (0, 1), "attention gate on the 1/8 skip, second gate"),
-    "SA3": MapInfo("SA3", None, (0, 1), "attention gate on the 1/4 skip: mean of both gates"),
-    "SA3a": MapInfo("SA3", 0, (0, 1), "attention gate on the 1/4 skip, first gate"),
-    "SA3b": MapInfo("SA3", 1, (0, 1), "attention gate on the 1/4 skip, second gate"),
-    "SA4": MapInfo("SA4", None, (0, 1), "attention gate on the 1/2 skip"),
-    **{
-        f"CA{i}": MapInfo(
-            f"CA{i}", None, (-1, 1), f"channel attention {i}: above 0, features found here were amplified"
-        )
-        for i in range(1, 5)
-    },
-    "LA": MapInfo("LA", None, (0, 1), "scale attention: mean weight over the four scales"),
-    **{
-        f"LA{i}": MapInfo("LA", i - 1, (0, 1), f"scale attention: weight of the features at 1/{2**i} here")
-        for i in range(1, 5)
-    },
-}
-"""Every map by the name a user chooses."""
-
 
 PRIOR_LOGIT = -2.0
 """Each blastocyst part covers about an eighth of a picture; starting there saves the first hundred steps."""
@@ -61,7 +37,7 @@ def _head(settings: ResANetSettings) -> nn.Conv2d:
     return head
 
 
-class ResANet(nn.Module):
+class ResANet(Network):
     """ResA-Net.
 
     Parameters
@@ -69,6 +45,8 @@ class ResANet(nn.Module):
     settings
         Classes, width and options.
     """
+
+    settings: ResANetSettings
 
     def __init__(self, settings: ResANetSettings) -> None:
         super().__init__()
@@ -152,3 +130,12 @@ class ResANet(nn.Module):
 def build(settings: ResANetSettings) -> ResANet:
     """A ResA-Net with random weights."""
     return ResANet(settings)
+
+
+NETWORK = NetworkFunctions(
+    build=build,
+    loss=binary_loss.loss,
+    counts=binary_loss.counts,
+    score=binary_loss.score,
+    decode=binary_loss.to_parts,
+)

@@ -1,11 +1,11 @@
-"""The shape code: a silhouette as a small grid of codes (VQ-VAE, van den Oord et al. 2017; MODELS 4.2).
+"""The shape code: a silhouette as a small grid of codes (VQ-VAE, van den Oord et al. 2017).
 
 A binary mask in a square goes through a few strided convolutions to M x M vectors; each becomes the nearest entry of a
 codebook of K; what those entries are drawn back into is a silhouette again. The paper gives no sizes: M, K, the widths
 and how the codebook learns are our decision.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import log2
 from typing import Literal, Self
@@ -16,11 +16,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss, one_hot
 
-from napari_embryo.models.blocks import MapInfo
+from napari_embryo.families import ShapeCodeSettings
 from napari_embryo.models.boxes import boxes_of, crop_masks, grown, paste
-from napari_embryo.settings import ShapeCodeSettings
-
-MAPS: Mapping[str, MapInfo] = {}
+from napari_embryo.models.network import Network, NetworkFunctions
 
 COMMITMENT = 0.25
 """The paper's beta: how strongly vectors are drawn to their codes."""
@@ -41,7 +39,7 @@ def build(settings: ShapeCodeSettings) -> "ShapeCode":
     return ShapeCode(settings)
 
 
-class ShapeCode(nn.Module):
+class ShapeCode(Network):
     """VQ-VAE on silhouettes.
 
     Its parts are called ``down`` and ``up``: the training takes a part called encoder for a pretrained one, to be moved
@@ -52,6 +50,8 @@ class ShapeCode(nn.Module):
     settings
         Side of the square, codes along each side, size of the codebook, and how it learns.
     """
+
+    settings: ShapeCodeSettings
 
     def __init__(self, settings: ShapeCodeSettings) -> None:
         super().__init__()
@@ -76,6 +76,10 @@ class ShapeCode(nn.Module):
         chosen, indices, apart = self.codebook(vectors)
         squared = torch.full_like(apart, self.settings.reconstruction == "mse")
         return {"logits": self.decode(chosen), "codebook": apart, "indices": indices.float(), "squared": squared}
+
+    def shape_code(self) -> "ShapeCode":
+        """Itself."""
+        return self
 
     @torch.no_grad()
     def encode(self, masks: Tensor) -> Tensor:
@@ -328,6 +332,9 @@ def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Seque
     return {"IoU": torch.where(either > 0, both / either.clamp_min(1), 1.0)}
 
 
+NETWORK = NetworkFunctions(build=build, loss=loss, counts=counts, score=score)
+
+
 def codes_in_use(indices: Tensor, codes: int) -> tuple[float, float]:
     """Share of ``codes`` that occur in ``indices``, and their perplexity.
 
@@ -362,7 +369,7 @@ def complete(model: ShapeCode, mask: npt.NDArray[np.bool_], grow: float = GROW) 
         When the mask is not a single picture.
     """
     if mask.ndim != 2:
-        raise ValueError(f"a mask of shape {mask.shape} came; give that of one cell, (height, width)")
+        raise ValueError(f"a mask of shape {mask.shape} was given; needed is that of one cell, (height, width)")
     if not mask.any():
         return np.zeros(mask.shape, np.float32)
     device = model.codebook.codes.device

@@ -1,20 +1,22 @@
 """One embryo from start to end: predict, explain, measure, and the files that tell of it."""
 
 from napari_embryo import measure
+from napari_embryo.notes import Failure, Note
 from napari_embryo.pipeline.analysis import SMALLEST, analyze
 from napari_embryo.pipeline.loading import load_predictor
 from napari_embryo.pipeline.parts_files import drawn
 from napari_embryo.pipeline.provenance import provenance_of
-from napari_embryo.pipeline.results import ImageResult, Index, PlaneFailure, PlaneResult, Row
 from napari_embryo.pipeline.sources import with_files
 from napari_embryo.pipeline.write import SHEET_FRAMES, segment_all_to_files, segment_to_files
+from napari_embryo.results import ImageResult, Index, PlaneResult, Row
 
 __all__ = [
     "SHEET_FRAMES",
     "SMALLEST",
+    "Failure",
     "ImageResult",
     "Index",
-    "PlaneFailure",
+    "Note",
     "PlaneResult",
     "Row",
     "analyze",

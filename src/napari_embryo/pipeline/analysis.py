@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from napari_embryo import explain, measure
 from napari_embryo.image import EmbryoImage, Progress
-from napari_embryo.pipeline.results import Index, PlaneFailure, PlaneResult, picture_said
+from napari_embryo.notes import Failure
 from napari_embryo.predict import Prediction, Predictor
+from napari_embryo.results import Index, PlaneResult, picture_said
 
 SMALLEST = 16
 """Fewer pixels than this in height or width are no embryo."""
@@ -23,7 +24,7 @@ def analyze(
 ) -> Generator[Progress, None, None]:
     """Segment, explain and measure the pictures of one image, one after the other, in order.
 
-    Each :class:`Progress` carries a :class:`PlaneResult`, or a :class:`PlaneFailure` for a picture that could not be
+    Each :class:`Progress` carries a :class:`PlaneResult`, or a :class:`Failure` for a picture that could not be
     read. Stop iterating to cancel; nothing is computed twice and nothing is kept.
 
     Parameters
@@ -57,7 +58,7 @@ class _Place:
     nth: int
     of_all: int
 
-    def step(self, item: PlaneResult | PlaneFailure) -> Step:
+    def step(self, item: PlaneResult | Failure) -> Step:
         total = len(self.wanted)
         said = picture_said(self.image, self.wanted[self.nth], total)
         return Step(self.image, Progress(self.nth + 1, total, said, item))
@@ -74,7 +75,7 @@ def analyze_all(images: Iterable[tuple[EmbryoImage, Sequence[Index]]], predictor
     with ThreadPoolExecutor(1) as pool:
         ahead = predictions if predictor.device.type == "cpu" else _one_ahead(predictions, pool)
         for place, found in _in_order(ahead, reader):
-            yield place.step(found if isinstance(found, PlaneFailure) else _result(place, found, predictor))
+            yield place.step(found if isinstance(found, Failure) else _result(place, found, predictor))
 
 
 def _one_ahead(items: Iterator[Prediction], pool: Executor) -> Iterator[Prediction]:
@@ -90,7 +91,7 @@ class _Reader:
     def __init__(self, images: Iterable[tuple[EmbryoImage, Sequence[Index]]]) -> None:
         self.images = images
         self.came: deque[_Place] = deque()
-        self.failed: deque[tuple[_Place, PlaneFailure]] = deque()
+        self.failed: deque[tuple[_Place, Failure]] = deque()
 
     def planes(self) -> Iterator[npt.NDArray[Any]]:
         for place in self._places():
@@ -98,7 +99,7 @@ class _Reader:
             try:
                 plane = _read_plane(place.image, index)
             except (OSError, ValueError) as error:
-                self.failed.append((place, PlaneFailure(index, str(error))))
+                self.failed.append((place, Failure(place.image.name, index, str(error))))
             else:
                 self.came.append(place)
                 yield plane
@@ -111,7 +112,7 @@ class _Reader:
                 count += 1
 
 
-def _in_order(predictions: Iterator[Prediction], reader: _Reader) -> Iterator[tuple[_Place, Prediction | PlaneFailure]]:
+def _in_order(predictions: Iterator[Prediction], reader: _Reader) -> Iterator[tuple[_Place, Prediction | Failure]]:
     """Predictions and failures by their place."""
     for prediction in predictions:
         place = reader.came.popleft()
@@ -140,7 +141,7 @@ def _result(place: _Place, prediction: Prediction, predictor: Predictor) -> Plan
     if predictor.settings.grad_cam:
         inputs, classes = prediction.network_input.to(predictor.device), predictor.classes
         maps += explain.grad_cams(predictor.model, inputs, classes, prediction.geometry, predictor.settings.grad_cam)
-    rows = measure.measure_all(prediction.segmentation, image.pixel_size_um)
+    rows = measure.measure_all(prediction.finding, image.pixel_size_um)
     return PlaneResult(
-        index, prediction.plane, prediction.segmentation, maps, [{**measure.where(image, index), **row} for row in rows]
+        index, prediction.plane, prediction.finding, maps, [{**measure.where(image, index), **row} for row in rows]
     )

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo import io, measure, render
-from napari_embryo.image import EmbryoImage, Segmentation
-from napari_embryo.pipeline.results import PlaneResult, Row, picture_said
+from napari_embryo.image import EmbryoImage, Parts, as_parts
 from napari_embryo.render import Rgb
+from napari_embryo.results import PlaneResult, Row, picture_said
 
 RESEARCH_ONLY = "research use only"
 
@@ -44,7 +44,7 @@ class PartsFiles:
 
     def write(self, result: PlaneResult, is_shown: bool) -> None:
         """The next picture."""
-        self.labels.write(result.segmentation.labels())
+        self.labels.write(as_parts(result.finding).labels())
         self.rows += result.rows
         if is_shown:
             self.pictures.append(self._shown(result))
@@ -58,7 +58,7 @@ class PartsFiles:
         return self.rows, self.pictures
 
     def _shown(self, result: PlaneResult) -> Rgb:
-        picture = drawn(result.plane, result.segmentation)
+        picture = drawn(result.plane, as_parts(result.finding))
         title = picture_said(self.image, result.index, self.image.n_planes)
         picture = render.with_legend(picture, self.classes, title)
         for line in _graded(result.rows):
@@ -66,7 +66,7 @@ class PartsFiles:
         return picture
 
 
-def drawn(plane: npt.NDArray[Any], found: Segmentation) -> Rgb:
+def drawn(plane: npt.NDArray[Any], found: Parts) -> Rgb:
     """The masks over their picture; what is a part of others lies on top, as in the labels."""
     order = sorted(range(len(found.classes)), key=lambda i: found.classes[i] in found.on_top)
     return render.overlay(plane, found.masks[order], [found.classes[i] for i in order])

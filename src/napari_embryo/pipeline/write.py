@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from napari_embryo import explain, io, models, render
-from napari_embryo.image import EmbryoImage, Progress
-from napari_embryo.models import MapInfo
+from napari_embryo import explain, io, render
+from napari_embryo.families import MapInfo
+from napari_embryo.image import EmbryoImage, Parts, Progress
+from napari_embryo.notes import Failure
 from napari_embryo.pipeline.analysis import analyze, analyze_all
 from napari_embryo.pipeline.cells_files import CellsFiles
 from napari_embryo.pipeline.parts_files import PartsFiles
 from napari_embryo.pipeline.provenance import provenance_of
-from napari_embryo.pipeline.results import ImageResult, PlaneFailure, PlaneResult, Row
 from napari_embryo.predict import Predictor
+from napari_embryo.results import ImageResult, PlaneResult, Row
 
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 """What some system forbids in a file's name; a channel's name may hold it."""
@@ -123,7 +124,7 @@ class _Files:
         self.found: PartsFiles | CellsFiles | None = None
         self.is_any_shown = False
         self.sheet = set(np.linspace(0, image.n_planes - 1, min(SHEET_FRAMES, image.n_planes)).round().astype(int))
-        self.failures: list[PlaneFailure] = []
+        self.failures: list[Failure] = []
 
     def _attention(self, shown: dict[str, MapInfo]) -> io.OmeTiffStackWriter:
         *leading, height, width = self.image.shape
@@ -136,9 +137,9 @@ class _Files:
         axes = self.image.axes[:-2] + "CYX"
         return io.OmeTiffStackWriter(self._path("attention.ome.tif"), shape, "float32", axes, names=[*shown], **about)
 
-    def write(self, item: PlaneResult | PlaneFailure) -> None:
+    def write(self, item: PlaneResult | Failure) -> None:
         """The next picture; one that could not be read stays empty, so that the others keep their places."""
-        if isinstance(item, PlaneFailure):
+        if isinstance(item, Failure):
             self._write_blank(item)
             return
         found = self._files_of(item)
@@ -154,14 +155,14 @@ class _Files:
         if self.found is None:
             self.found = (
                 PartsFiles(self.image, self.classes, self.stem, self.about, self.open_files)
-                if first.segmentation.scores is None
+                if isinstance(first.finding, Parts)
                 else CellsFiles(self.image, self.stem, self.about, self.open_files)
             )
             for _ in self.failures:
                 self.found.write_blank()
         return self.found
 
-    def _write_blank(self, failure: PlaneFailure) -> None:
+    def _write_blank(self, failure: Failure) -> None:
         self.failures.append(failure)
         if len(self.failures) == self.image.n_planes:
             raise ValueError(self.failures[0].reason)
@@ -186,7 +187,7 @@ class _Files:
 
 def _maps(predictor: Predictor) -> dict[str, MapInfo]:
     """Every map that is made, by name, with its window and meaning."""
-    known = models.MAPS[predictor.info.model.family]
+    known = predictor.family.maps
     cams = explain.grad_cam_names(predictor.classes) if predictor.settings.grad_cam else ()
     meaning = f"evidence for the class at {predictor.settings.grad_cam}, over its maximum"
     return {name: known[name] for name in predictor.settings.maps} | {

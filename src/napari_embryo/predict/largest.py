@@ -9,20 +9,20 @@ from scipy import ndimage
 
 from napari_embryo import geometry
 from napari_embryo.geometry import Box, hw_of
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells, Finding
 
 _NEAR = 0.25
 """Cells whose gap is less than twice this share of a cell's diameter belong to one embryo (our decision)."""
 
 
-def embryo_box(segmentation: Segmentation, below: float, everything: bool = False) -> Box | None:
+def embryo_box(finding: Finding, below: float, everything: bool = False) -> Box | None:
     """Box around the largest connected thing, or group of cells, with a margin; None where it is not worth a look.
 
     Around all that was found where ``everything`` is kept.
     """
     if below <= 0:
         return None
-    inside = np.asarray(segmentation.masks.any(axis=0)) if everything else _largest_group(segmentation)
+    inside = np.asarray(finding.masks.any(axis=0)) if everything else _largest_group(finding)
     if not inside.any():
         return None
     rows, columns = ndimage.find_objects(inside.astype(np.uint8))[0]
@@ -30,21 +30,21 @@ def embryo_box(segmentation: Segmentation, below: float, everything: bool = Fals
     return geometry.closer_look(box, hw_of(inside), below)
 
 
-def _largest_group(segmentation: Segmentation) -> npt.NDArray[np.bool_]:
+def _largest_group(finding: Finding) -> npt.NDArray[np.bool_]:
     """(H, W): of all that was found, the most that hangs together; single cells also do over a narrow gap."""
-    found: npt.NDArray[np.bool_] = np.asarray(segmentation.masks.any(axis=0))
+    found: npt.NDArray[np.bool_] = np.asarray(finding.masks.any(axis=0))
     if not found.any():
         return found
-    groups = np.where(found, ndimage.label(_joined(segmentation, found))[0], 0)
+    groups = np.where(found, ndimage.label(_joined(finding, found))[0], 0)
     largest: npt.NDArray[np.bool_] = np.equal(groups, _largest(groups) + 1)
     return largest
 
 
-def _joined(segmentation: Segmentation, found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _joined(finding: Finding, found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """What was found; single cells with the narrow gaps between them."""
-    if segmentation.scores is None or ndimage.label(found)[1] < 2:
+    if not isinstance(finding, Cells) or ndimage.label(found)[1] < 2:
         return found
-    area = float(np.median(segmentation.masks.sum((1, 2))))
+    area = float(np.median(finding.masks.sum((1, 2))))
     near: npt.NDArray[np.bool_] = ndimage.distance_transform_edt(~found) <= _NEAR * np.sqrt(4 * area / np.pi)
     return near
 
@@ -54,21 +54,20 @@ def _largest(parts: npt.NDArray[np.integer[Any]]) -> int:
     return int(np.argmax(np.bincount(parts.ravel())[1:]))
 
 
-def one_embryo(segmentation: Segmentation) -> Segmentation:
+def one_embryo(finding: Finding) -> Finding:
     """Without a neighbour or dirt: parts as :func:`largest_embryo`, single cells whole or not at all.
 
     Of cells, the group with most pixels is kept, and the others move up in number.
     """
-    if segmentation.scores is None:
-        return replace(segmentation, masks=largest_embryo(segmentation.masks))
-    largest = _largest_group(segmentation)
-    kept = [2 * int((mask & largest).sum()) > int(mask.sum()) for mask in segmentation.masks]
+    if not isinstance(finding, Cells):
+        return replace(finding, masks=largest_embryo(finding.masks))
+    largest = _largest_group(finding)
+    kept = [2 * int((mask & largest).sum()) > int(mask.sum()) for mask in finding.masks]
     return replace(
-        segmentation,
-        classes=segmentation.classes[: sum(kept)],
-        masks=segmentation.masks[kept],
-        probabilities=segmentation.probabilities[kept],
-        scores=segmentation.scores[kept],
+        finding,
+        masks=finding.masks[kept],
+        probabilities=finding.probabilities[kept],
+        scores=finding.scores[kept],
     )
 
 

@@ -1,6 +1,6 @@
 """Image -> network -> back to the image's own pixels."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from napari_embryo import geometry, models
+from napari_embryo.families import FAMILIES, Family
 from napari_embryo.geometry import Box, Geometry, hw_of, network_input
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells, Finding, Parts
 from napari_embryo.models.checkpoint import Checkpoint
-from napari_embryo.models.vqamodal import views
+from napari_embryo.models.network import View
+from napari_embryo.notes import Note
 from napari_embryo.predict.device import check_precision, choose_device, half_type, is_out_of_memory
 from napari_embryo.predict.largest import embryo_box, one_embryo
 from napari_embryo.predict.views import VIEWS, viewed
 from napari_embryo.settings import SegmentSettings
 
 Plane = npt.NDArray[Any]
-
-_AVERAGED = ("logits", "ratio")
-
 
 _PERHAPS = 0.2
 """Least score of a cell that the closer look takes in (our decision)."""
@@ -39,7 +38,7 @@ class Prediction:
     """
 
     plane: Plane
-    segmentation: Segmentation
+    finding: Finding
     outputs: dict[str, Tensor]
     geometry: Geometry
     network_input: Tensor
@@ -70,7 +69,7 @@ class Predictor:
     Raises
     ------
     ValueError
-        When the device cannot be used, or does not compute in the precision.
+        When the network draws nothing, or the device cannot be used or does not compute in the precision.
     """
 
     def __init__(
@@ -81,14 +80,25 @@ class Predictor:
         role: str = "",
         least_score: float | None = None,
     ) -> None:
-        self.info, self.sha256, self.settings = checkpoint.info, checkpoint.sha256, settings
+        self.info, self.sha256 = checkpoint.info, checkpoint.sha256
+        family = checkpoint.info.model.family
+        self.settings = settings.model_copy(update={"family": family})
+        network = models.NETWORKS[family]
+        if network.decode is None:
+            raise ValueError(f"a network of the family {family} draws no masks on a picture; it cannot be used here")
+        self._decode, self._merge_views = network.decode, network.merge_views
         self.quantifier, self.role = quantifier, role
         self._how = {} if least_score is None else {"least_score": least_score}
         self.device = choose_device(settings.device)
         check_precision(settings.precision, self.device)
         self.batch_size = settings.batch_size
-        self.notes: list[str] = [] if quantifier is None else quantifier.notes
+        self.notes: list[Note] = [] if quantifier is None else quantifier.notes
         self.model = checkpoint.model.eval().to(self.device).to(memory_format=torch.channels_last)
+
+    @property
+    def family(self) -> Family:
+        """The family that the checkpoint is of, whichever the settings name."""
+        return FAMILIES[self.info.model.family]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -106,8 +116,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """With the ratio as the second network tells it."""
         for ours, theirs in zip(drawn, quantifier.predict(planes), strict=True):
-            numbers = {**ours.segmentation.numbers, **_ratio_of(theirs)}
-            yield replace(ours, segmentation=replace(ours.segmentation, numbers=numbers))
+            yield replace(ours, finding=_with_numbers(ours.finding, _ratio_of(theirs.finding)))
 
     def _with_less_memory(self, planes: Sequence[Plane]) -> Iterator[Prediction]:
         """One batch; after an out-of-memory in halves, then on the processor."""
@@ -137,7 +146,7 @@ class Predictor:
             torch.cuda.empty_cache()
 
     def _note(self, text: str) -> None:
-        self.notes.append(f"{self.role}: {text}" if self.role else text)
+        self.notes.append(Note("warning", f"{self.role}: {text}" if self.role else text))
 
     def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
         """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
@@ -150,20 +159,19 @@ class Predictor:
         if small:
             again = self._look([planes[i] for i in small], [boxes[i] for i in small])
             for i, closer in zip(small, again, strict=True):
-                if closer.segmentation.masks.any():
+                if closer.finding.masks.any():
                     found[i] = closer
         return found
 
     def _tells_the_embryo(self, prediction: Prediction) -> bool:
         """One part alone does not tell where the embryo ends; its cells do."""
-        return len(self.classes) > 1 or prediction.segmentation.scores is not None
+        return len(self.classes) > 1 or isinstance(prediction.finding, Cells)
 
-    def _perhaps(self, prediction: Prediction) -> Segmentation:
+    def _perhaps(self, prediction: Prediction) -> Finding:
         """Also cells that it is hardly sure of, whatever is shown: a closer look cuts off what it leaves out."""
-        if prediction.segmentation.scores is None:
-            return prediction.segmentation
-        decode = models.DECODERS[self.info.model.family]
-        return decode(
+        if not isinstance(prediction.finding, Cells):
+            return prediction.finding
+        return self._decode(
             prediction.outputs, prediction.geometry, self.classes, self.settings.threshold, least_score=_PERHAPS
         )
 
@@ -173,7 +181,8 @@ class Predictor:
         inputs = torch.from_numpy(np.stack([network_input(p, g, pre) for p, g in zip(planes, plans, strict=True)]))
         outputs = self._forward(inputs)
         if self.settings.views > 1:
-            outputs |= self._merged(inputs, outputs) if "cell_logits" in outputs else self._averaged(inputs, outputs)
+            hw = int(inputs.shape[-2]), int(inputs.shape[-1])
+            outputs |= self._merge_views(self._views(inputs, outputs), hw, self.info.model)
         return [self._prediction(planes[i], outputs, i, plan, inputs) for i, plan in enumerate(plans)]
 
     def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -183,29 +192,11 @@ class Predictor:
             )
         return {name: tensor.float().cpu() for name, tensor in outputs.items()}
 
-    def _merged(self, inputs: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The single cells of mirrored and turned views."""
-        seen = [outputs, *(self._forward(viewed(inputs, *view)) for view in VIEWS[1 : self.settings.views])]
-        hw, described = (int(inputs.shape[-2]), int(inputs.shape[-1])), self.info.model
-        pictures = [
-            views.merged(
-                [views.turned_back(views.of_picture(o, i), *v, hw) for o, v in zip(seen, VIEWS, strict=False)],
-                hw,
-                getattr(described, "mask_nms", 1.0),
-            )
-            for i in range(len(inputs))
-        ]
-        return views.stacked(pictures, outputs["scores"].shape[1])
-
-    def _averaged(self, inputs: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The mean probability, and ratio, over mirrored and turned views, as logits again."""
-        totals = {name: torch.sigmoid(outputs[name]) for name in _AVERAGED if name in outputs}
+    def _views(self, inputs: Tensor, unturned: dict[str, Tensor]) -> Iterator[View]:
+        """What the network says of every view, one at a time."""
+        yield View(unturned, 0, mirrored=False)
         for turns, mirrored in VIEWS[1 : self.settings.views]:
-            seen = self._forward(viewed(inputs, turns, mirrored))
-            back = torch.rot90(seen["logits"], -turns, (-2, -1))
-            seen["logits"] = back.flip(-1) if mirrored else back
-            totals = {name: total + torch.sigmoid(seen[name]) for name, total in totals.items()}
-        return {name: torch.logit(total / self.settings.views, eps=1e-6) for name, total in totals.items()}
+            yield View(self._forward(viewed(inputs, turns, mirrored)), turns, mirrored)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         half = half_type(self.settings.precision, self.device)
@@ -215,13 +206,16 @@ class Predictor:
         self, plane: Plane, outputs: dict[str, Tensor], i: int, plan: Geometry, inputs: Tensor
     ) -> Prediction:
         one = {name: tensor[i] for name, tensor in outputs.items()}
-        decode = models.DECODERS[self.info.model.family]
-        segmentation = decode(one, plan, self.classes, self.settings.threshold, **self._how)
+        finding = self._decode(one, plan, self.classes, self.settings.threshold, **self._how)
         if self.settings.one_embryo:
-            segmentation = one_embryo(segmentation)
-        return Prediction(plane, segmentation, one, plan, inputs[i : i + 1])
+            finding = one_embryo(finding)
+        return Prediction(plane, finding, one, plan, inputs[i : i + 1])
 
 
-def _ratio_of(prediction: Prediction) -> dict[str, float]:
+def _ratio_of(finding: Finding) -> dict[str, float]:
     name = "ratio_regressed"
-    return {name: prediction.segmentation.numbers[name]}
+    return {name: finding.numbers[name]} if isinstance(finding, Parts) else {}
+
+
+def _with_numbers(finding: Finding, numbers: Mapping[str, float]) -> Finding:
+    return replace(finding, numbers={**finding.numbers, **numbers}) if isinstance(finding, Parts) else finding

@@ -4,20 +4,18 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from napari_embryo import __version__, io, library
-from napari_embryo.settings import ModelSettings, Recipe
+from napari_embryo.families import FAMILIES, NetworkSettings
+from napari_embryo.settings import Recipe
 
 SUFFIXES = (".yaml", ".yml")
 IMAGENET = "imagenet"
 RANDOM = "random"
-_FAMILIES: dict[str, type[BaseModel]] = {
-    family.model_fields["family"].default: family for family in get_args(get_args(ModelSettings)[0])
-}
 
 
 def names() -> tuple[str, ...]:
@@ -80,37 +78,35 @@ def _validated(said: Mapping[Any, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(said)
     except ValidationError as error:
-        raise ValueError("\n".join(f"{where}: {_in_words(problem)}" for problem in error.errors())) from error
+        raise ValueError("\n".join(f"{where}: {_in_words(problem, said)}" for problem in error.errors())) from error
 
 
-def _in_words(problem: Mapping[str, Any]) -> str:
+def _in_words(problem: Mapping[str, Any], said: Mapping[Any, Any]) -> str:
     """Describe a problem, such as ``training.epochs: 0 was given; input should be greater than or equal to 1``."""
-    loc = [part for part in problem["loc"] if part not in _FAMILIES]
-    place = ".".join(map(str, loc))
+    place = ".".join(map(str, problem["loc"]))
     message = (problem["msg"][:1].lower() + problem["msg"][1:]).replace("valid tuple", "list")
     match problem["type"]:
         case "extra_forbidden":
-            return f"{place}: there is no such setting; {_known(problem['loc'])}"
+            return f"{place}: there is no such setting; {_known(problem['loc'], said)}"
         case "value_error":
             return f"{place + ': ' if place else ''}{problem['ctx']['error']}"
-        case "union_tag_not_found":
-            return f"{place}.family: no family was given; choose {' or '.join(_FAMILIES)}"
-        case "union_tag_invalid":
-            return f"{place}.family: {problem['ctx']['tag']!r} was given; choose {' or '.join(_FAMILIES)}"
     return f"{place}: {_short(problem['input'])} was given; {message}"
 
 
-def _known(loc: Sequence[Any]) -> str:
+def _known(loc: Sequence[Any], said: Mapping[Any, Any]) -> str:
     """Suggest the setting most similar to an unknown one, or list all."""
-    fields = list(_class_at(loc[:-1]).model_fields)
+    fields = list(_class_at(loc[:-1], said).model_fields)
     near = get_close_matches(str(loc[-1]), fields, 1)
     return f"did you mean {near[0]}?" if near else f"available are {', '.join(fields)}"
 
 
-def _class_at(loc: Sequence[Any]) -> type[BaseModel]:
+def _class_at(loc: Sequence[Any], said: Any) -> type[BaseModel]:
     found: type[BaseModel] = Recipe
     for part in loc:
-        annotation = _FAMILIES.get(part) or found.model_fields[part].annotation
+        annotation: Any = found.model_fields[part].annotation
+        said = said[part]
+        if annotation is NetworkSettings:
+            annotation = FAMILIES[said["family"]].settings
         found = annotation if isinstance(annotation, type) else found
     return found
 

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from napari_embryo import library
+from napari_embryo.families import FAMILIES, NetworkSettings
 from napari_embryo.recipes.files import IMAGENET, RANDOM
-from napari_embryo.recipes.shapes import shape_code_path, with_shape_code
-from napari_embryo.settings import MODEL_SETTINGS, OF_CELLS, Preprocessing, Recipe
+from napari_embryo.recipes.shapes import network_of, shape_code_path, with_shape_code
+from napari_embryo.settings import Recipe
 
 if TYPE_CHECKING:
     from napari_embryo.data import Found, Report, Split
@@ -67,7 +66,7 @@ def prepare(recipe: Recipe) -> Prepared:
         raise ValueError(
             "the recipe names no folder of annotated pictures; name one with --data, or under data.folders"
         )
-    of_cells = started.model.family in OF_CELLS
+    of_cells = FAMILIES[started.model.family].needs_cells
     found = data.find_samples(started.data, started.model.classes, cells=of_cells)
     _check_something_is_drawn(found, started)
     kept = kept_by_start(started)
@@ -78,11 +77,11 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
-    """A family that regresses learns from ratios and grades, too; one of cells from those; others from drawn masks."""
-    if recipe.model.family in OF_CELLS:  # a picture without any is no sample
+    """A network that tells a ratio learns from ratios and grades as well; others learn from drawn masks alone."""
+    if FAMILIES[recipe.model.family].needs_cells:  # a picture without any is no sample
         return
     told = found.contents.values()
-    regresses = getattr(recipe.model, "regression", recipe.model.family == "inception")
+    regresses = recipe.model.tells_a_ratio
     if any(any(each.known) or (regresses and each.graded) for each in told):
         return
     also = " or from ratios and grades" if regresses else ", not from cells or grades alone"
@@ -125,13 +124,11 @@ def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[str, ...]:
     return (f"{what} embryos that the start kept aside, too: {aside} of {len(judging)}{flatter}",)
 
 
-_TELLS_A_RATIO = "an Inception tells a ratio and draws nothing: the model will not be one to choose in Segment"
-
-
 def with_start(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with the network and the preprocessing that its start brings, and what is to be said of it."""
     started, notes = with_shape_code(*_with_weights(recipe))
-    return started, (*notes, _TELLS_A_RATIO) if started.model.family == "inception" else notes
+    caveat = FAMILIES[started.model.family].caveat
+    return started, (*notes, caveat) if caveat else notes
 
 
 def _with_weights(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
@@ -141,26 +138,23 @@ def _with_weights(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
         check_backbone(recipe)
         return recipe, (f"the encoder starts from {recipe.backbone}: {_described(recipe)}",)
     path = library.find(recipe.start, recipe.model.family)
-    model, preprocessing = _settings_of(path)
+    model, preprocessing = network_of(path)
     model, added = _with_additions(model, recipe.model)
     started = recipe.model_copy(update={"model": model, "preprocessing": preprocessing})
     said = f"starts from {recipe.start}: {_described(started)}"
     return started, (said, *added, *_other_family(recipe, started), *_overruled(recipe, started))
 
 
-def _with_additions(model: Any, asked: Any) -> tuple[Any, tuple[str, ...]]:
-    """The start's network with a regression head and an injection where the recipe asks for those and it has none."""
-    if model.family != "regdeeplab" or asked.family != model.family:
+def _with_additions(model: NetworkSettings, asked: NetworkSettings) -> tuple[NetworkSettings, tuple[str, ...]]:
+    """The start's network with what its family can add to trained weights, if the recipe asks for it."""
+    if asked.family != model.family:
         return model, ()
-    lacking = {"regression": False, "inject": "none"}
-    added = {
-        name: getattr(asked, name)
-        for name, nothing in lacking.items()
-        if getattr(model, name) == nothing != getattr(asked, name)
-    }
+    has, wanted = model.model_dump(), asked.model_dump()
+    lacking = FAMILIES[model.family].additions
+    added = {name: wanted[name] for name, nothing in lacking.items() if has[name] == nothing != wanted[name]}
     if not added:
         return model, ()
-    grown = type(model).model_validate(model.model_dump() | added)
+    grown = type(model).model_validate(has | added)
     return grown, (f"added to the start, beginning at zero: {', '.join(added)}",)
 
 
@@ -174,26 +168,15 @@ def check_backbone(recipe: Recipe) -> None:
     FileNotFoundError
         When there is no such file.
     """
-    if not hasattr(recipe.model, "encoder"):
+    if IMAGENET not in FAMILIES[recipe.model.family].recipes:
         raise ValueError(
-            f"start: imagenet came with the family {recipe.model.family}, which has no such encoder; random"
+            f"start: imagenet was given with the family {recipe.model.family}, which has no such encoder; use start: "
+            "random"
         )
     if not recipe.backbone:
         raise ValueError(f"start: imagenet needs an ImageNet ResNet-50 (backbone:, or --backbone FILE): {GET_BACKBONE}")
     if not Path(recipe.backbone).is_file():
         raise FileNotFoundError(f"{recipe.backbone}: no such backbone; needed is {GET_BACKBONE}")
-
-
-def _settings_of(path: Path) -> tuple[Any, Preprocessing]:
-    """Of a checkpoint; without torch where the file is as it should be."""
-    said = library.header(path) or {}
-    try:
-        return MODEL_SETTINGS.validate_python(said["model"]), Preprocessing.model_validate(said["preprocessing"])
-    except (KeyError, ValidationError):
-        from napari_embryo.models import checkpoint
-
-        info = checkpoint.read_info(path)  # says what is wrong
-        return info.model, info.preprocessing
 
 
 def _described(recipe: Recipe) -> str:

@@ -7,15 +7,18 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from napari_embryo import __version__, io
+from napari_embryo.families import NetworkSettings
 from napari_embryo.image import Progress
 from napari_embryo.recipes.files import IMAGENET, RANDOM, write
 from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, kept_by_start
 from napari_embryo.recipes.shapes import load_shape_code
-from napari_embryo.settings import ModelSettings, Recipe
+from napari_embryo.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_embryo.models import Network
+    from napari_embryo.models.checkpoint import Checkpoint
     from napari_embryo.train import Outcome
 
 _TRAINED = ("history.csv", "last.safetensors", "best.safetensors", "state.safetensors")
@@ -115,7 +118,7 @@ def _usual_ratio(prepared: Prepared) -> float | None:
     return median(ratios) if ratios else None
 
 
-def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[nn.Module, dict[str, str]]":
+def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[Network, dict[str, str]]":
     """The network that training begins with, and where it comes from: ``weights`` and, of a file, its ``sha256``.
 
     Where it draws with a shape code that was named, ``shape_code`` and ``shape_code_sha256``, too.
@@ -134,14 +137,13 @@ def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[nn.Module,
     return model, start | load_shape_code(model, recipe)
 
 
-def _with_weights(recipe: Recipe, ratio: float | None) -> "tuple[nn.Module, dict[str, str]]":
+def _with_weights(recipe: Recipe, ratio: float | None) -> "tuple[Network, dict[str, str]]":
     from napari_embryo import models
     from napari_embryo.models import checkpoint
 
     if recipe.start not in (RANDOM, IMAGENET):
         loaded = checkpoint.load(recipe.start, recipe.model.family)
-        is_grown = recipe.model.family == "regdeeplab" == loaded.info.model.family and recipe.model != loaded.info.model
-        model = _grown(loaded.model, recipe.model, ratio) if is_grown else loaded.model
+        model = loaded.model if recipe.model == loaded.info.model else _grown(loaded, recipe.model, ratio)
         return model, {"weights": _name_only(recipe.start), "sha256": loaded.sha256}
     model = models.build(recipe.model)
     _start_at(model, ratio)
@@ -152,15 +154,17 @@ def _with_weights(recipe: Recipe, ratio: float | None) -> "tuple[nn.Module, dict
     return model, {"weights": f"{IMAGENET}: {path.name}", "sha256": checkpoint.file_sha256(path)}
 
 
-def _grown(start: "nn.Module", wanted: ModelSettings, ratio: float | None) -> "nn.Module":
-    """A larger network with the weights of the start."""
+def _grown(start: "Checkpoint", wanted: NetworkSettings, ratio: float | None) -> "Network":
+    """A larger network with the weights of the start; the start itself where its family cannot grow."""
     from napari_embryo import models
-    from napari_embryo.models import regdeeplab
 
+    adopt = models.NETWORKS[wanted.family].adopt
+    if adopt is None or wanted.family != start.info.model.family:
+        return start.model
     model = models.build(wanted)
-    if "regression" not in dict(start.named_children()):
+    if not start.info.model.tells_a_ratio:
         _start_at(model, ratio)
-    regdeeplab.adopt(model, start.state_dict())
+    adopt(model, start.model.state_dict())
     return model
 
 

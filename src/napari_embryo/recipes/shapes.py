@@ -1,19 +1,16 @@
 """The shape code that a detector of silhouettes draws with: learned before, by a recipe of its own."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from napari_embryo import library
+from napari_embryo.families import FAMILIES, NetworkSettings
 from napari_embryo.recipes.files import IMAGENET, RANDOM
-from napari_embryo.settings import MODEL_SETTINGS, Recipe, ShapeCodeSettings, VQAmodalSettings
+from napari_embryo.settings import Preprocessing, Recipe
 
 if TYPE_CHECKING:
-    from torch import nn
+    from napari_embryo.models import Network
 
-DETECTOR = "vqamodal"
-"""Whose bundled weights hold the bundled shape code."""
 TRAIN_ONE = (
     "train one with: napari-embryo train shapecode --data FOLDER --name my-shapes, and name it with --shape-code "
     "my-shapes (shape_code: in the recipe)"
@@ -22,7 +19,7 @@ TRAIN_ONE = (
 
 def needs_shape_code(recipe: Recipe) -> bool:
     """Whether the network draws with a shape code."""
-    return isinstance(recipe.model, VQAmodalSettings) and recipe.model.head == "vq"
+    return recipe.model.shape_code is not None
 
 
 def shape_code_path(recipe: Recipe) -> Path | None:
@@ -36,7 +33,7 @@ def shape_code_path(recipe: Recipe) -> Path | None:
     if not needs_shape_code(recipe) or (not recipe.shape_code and recipe.start not in (RANDOM, IMAGENET)):
         return None
     try:
-        return library.find(recipe.shape_code or library.BUNDLED, DETECTOR)
+        return library.find(recipe.shape_code or library.BUNDLED, recipe.model.family)
     except FileNotFoundError as error:
         lacking = str(error) if recipe.shape_code else "no shape code is named, and none ships with this version"
         raise FileNotFoundError(f"shape_code: {lacking}; {TRAIN_ONE}") from error
@@ -53,39 +50,44 @@ def with_shape_code(recipe: Recipe, notes: tuple[str, ...]) -> tuple[Recipe, tup
         As for :func:`shape_code_path`.
     """
     path = shape_code_path(recipe)
-    if path is None or not isinstance(recipe.model, VQAmodalSettings):
+    if path is None:
         return recipe, notes
-    shape, asked = _settings_of(path), recipe.model.shape
+    shape, asked = _settings_of(path), recipe.model.shape_code
     if shape != asked and recipe.start not in (RANDOM, IMAGENET):
         raise ValueError(
-            f"shape_code: {path.name} has {_described(shape)}, the start {_described(asked)}; leave shape_code empty, "
-            "or start from imagenet"
+            f"shape_code: {path.name} has {shape}, the start {asked}; leave shape_code empty, or start from imagenet"
         )
-    model = recipe.model.model_copy(update={"shape": shape})
-    said = f"draws with the shape code of {path.name}: {_described(shape)}"
+    model = recipe.model.with_shape_code(shape)
+    said = f"draws with the shape code of {path.name}: {shape}"
     return recipe.model_copy(update={"model": model}), (*notes, said)
 
 
-def _settings_of(path: Path) -> ShapeCodeSettings:
-    """Of a shape code, or of a detector that has one."""
-    try:
-        settings = MODEL_SETTINGS.validate_python((library.header(path) or {})["model"])
-    except (KeyError, ValidationError):
-        from napari_embryo.models import checkpoint
-
-        settings = checkpoint.read_info(path).model  # says what is wrong
-    if isinstance(settings, ShapeCodeSettings):
-        return settings
-    if isinstance(settings, VQAmodalSettings) and settings.head == "vq":
-        return settings.shape
-    raise ValueError(f"shape_code: {path.name} is of the family {settings.family} and has no shape code; {TRAIN_ONE}")
+def _settings_of(path: Path) -> NetworkSettings:
+    """Those of a shape code, or of the one that a network draws with."""
+    model, _ = network_of(path)
+    shape = model if FAMILIES[model.family].learns_from == "silhouettes" else model.shape_code
+    if shape is None:
+        raise ValueError(f"shape_code: {path.name} is of the family {model.family} and has no shape code; {TRAIN_ONE}")
+    return shape
 
 
-def _described(shape: ShapeCodeSettings) -> str:
-    return f"{shape.grid} x {shape.grid} of {shape.codes} codes on {shape.side} x {shape.side}"
+def network_of(path: Path) -> tuple[NetworkSettings, Preprocessing]:
+    """What a checkpoint says of its network and preprocessing; without torch if the file is as it should be.
+
+    Raises
+    ------
+    CheckpointError
+        When it is not; says what is wrong.
+    """
+    if (said := library.described(path)) is not None:
+        return said
+    from napari_embryo.models import checkpoint
+
+    info = checkpoint.read_info(path)
+    return info.model, info.preprocessing
 
 
-def load_shape_code(model: "nn.Module", recipe: Recipe) -> dict[str, str]:
+def load_shape_code(model: "Network", recipe: Recipe) -> dict[str, str]:
     """Put the weights into the network; what they are is told like the start: ``shape_code`` and its ``sha256``.
 
     Raises
@@ -99,6 +101,7 @@ def load_shape_code(model: "nn.Module", recipe: Recipe) -> dict[str, str]:
     from napari_embryo.models import checkpoint
 
     loaded = checkpoint.load(path)
-    source: Any = getattr(loaded.model, "shape", loaded.model)
-    model.get_submodule("shape").load_state_dict(source.state_dict())
+    own, learned = model.shape_code(), loaded.model.shape_code()
+    if own is not None and learned is not None:
+        own.load_state_dict(learned.state_dict())
     return {"shape_code": path.name, "shape_code_sha256": loaded.sha256}

@@ -8,9 +8,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from napari_embryo import drawing, evaluate, handcrafted, recipes
-from napari_embryo.image import Progress, Segmentation
+from napari_embryo.families import FRAGMENT_CLASSES
+from napari_embryo.image import Parts, Progress, as_parts
 from napari_embryo.reproduce.engine import LAST, Job, PaperTable, span, trained
-from napari_embryo.settings import FRAGMENT_CLASSES, Device, Recipe
+from napari_embryo.settings import Device, Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,22 +188,23 @@ def _score_one(sample: "Sample", model: Any, loaded: "Checkpoint", place: Any) -
     return _rows(sample, truth, _found(outputs, plan, info.model.family))
 
 
-def _found(outputs: dict[str, Any], plan: Any, family: str) -> Segmentation:
+def _found(outputs: dict[str, Any], plan: Any, family: str) -> Parts:
     if "logits" not in outputs:
         return _told(float(outputs["ratio"].sigmoid()[0]), plan.image_hw)
-    from napari_embryo.models import DECODERS
+    from napari_embryo.models import NETWORKS
 
-    return DECODERS[family](outputs, plan, FRAGMENT_CLASSES, 0.5)
+    decode = NETWORKS[family].decode
+    return _told(nan, plan.image_hw) if decode is None else as_parts(decode(outputs, plan, FRAGMENT_CLASSES, 0.5))
 
 
-def _told(ratio: float, hw: tuple[int, int]) -> Segmentation:
+def _told(ratio: float, hw: tuple[int, int]) -> Parts:
     """Result that has a ratio but no masks."""
     import numpy as np
 
-    return Segmentation((), np.zeros((0, *hw), bool), np.zeros((0, *hw), np.float32), {"ratio_regressed": ratio})
+    return Parts((), np.zeros((0, *hw), bool), np.zeros((0, *hw), np.float32), {"ratio_regressed": ratio})
 
 
-def _rows(sample: "Sample", truth: "Truth", found: Segmentation) -> list[Row]:
+def _rows(sample: "Sample", truth: "Truth", found: Parts) -> list[Row]:
     """One row, or none if neither fragments nor ratio nor grade are known."""
     from napari_embryo.data import Sample
 

@@ -113,14 +113,14 @@ def _score_one(sample: "Sample", model: Any, loaded: "Checkpoint", place: Any) -
 
     from napari_embryo import geometry
     from napari_embryo.data import Sample
-    from napari_embryo.models import DECODERS
+    from napari_embryo.models.binary_loss import decode
 
     info, truth = loaded.info, sample.read()
     plan = geometry.plan(truth.image.shape, info.preprocessing.net_hw, info.preprocessing.fit)
     pixels = geometry.network_input(truth.image, plan, info.preprocessing)
     with torch.inference_mode():
         logits = model(torch.from_numpy(pixels)[None].to(place))["logits"][0].float().cpu()
-    found = DECODERS[info.model.family]({"logits": logits}, plan, info.model.classes, 0.5).masks
+    found, _ = decode(logits, plan, info.model.classes, 0.5)
     shrunk = Sample.of(
         sample.name,
         pixels[0],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_embryo import drawing, recipes
 from napari_embryo.data import coco
 from napari_embryo.data.official_split import part_of
-from napari_embryo.image import Progress
+from napari_embryo.image import Progress, as_cells
 from napari_embryo.reproduce.engine import LAST, Job, PaperTable, span, trained
 from napari_embryo.settings import Device, SegmentSettings
 
@@ -155,7 +155,7 @@ def _score_network(prepared: recipes.Prepared, loaded: "Checkpoint", device: Dev
     judged = []
     for sample in prepared.split.validation:
         truth = sample.read()
-        found = next(predictor.predict([truth.image])).segmentation
+        found = as_cells(next(predictor.predict([truth.image])).finding)
         judged.append(evaluate.judge_cells(sample, truth.cells, found))
     summary = evaluate.cell_summary(judged)
     told = {f"all_{name}": summary[name] for name in _OF_ALL}

@@ -5,10 +5,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from napari_embryo.data import Sample
 from napari_embryo.image import Progress
+from napari_embryo.models import Network
 from napari_embryo.settings import Recipe
 from napari_embryo.train import loader, run_folder
 from napari_embryo.train.events import Epoch, Outcome, Step
@@ -20,7 +19,7 @@ __all__ = ["Epoch", "Outcome", "Step", "check_devices", "stopped", "train"]
 
 
 def train(
-    model: nn.Module,
+    model: Network,
     training: Sequence[Sample],
     validation: Sequence[Sample],
     recipe: Recipe,

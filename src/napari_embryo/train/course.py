@@ -5,9 +5,9 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from napari_embryo.data import Sample
+from napari_embryo.models import Network
 from napari_embryo.settings import Recipe
 from napari_embryo.train import loader
 from napari_embryo.train.ddp import ALONE, Team
@@ -39,7 +39,7 @@ class Course:
         Number of steps done.
     """
 
-    def __init__(self, model: nn.Module, training: Sequence[Sample], recipe: Recipe, team: Team = ALONE) -> None:
+    def __init__(self, model: Network, training: Sequence[Sample], recipe: Recipe, team: Team = ALONE) -> None:
         self.recipe, self.settings, self.team = recipe, recipe.training, team
         self.visited = loader.visited(training, recipe.data.repeats)
         size = min(self.settings.batch_size, len(self.visited))

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
-from napari_embryo.models import COUNTS, GUIDED, LOSSES, SCORES, WATCHES, Watch
+from napari_embryo.models import NETWORKS, Network, Watch
 from napari_embryo.predict import check_precision, choose_device, is_out_of_memory, use_bfloat16
 from napari_embryo.settings import Precision, TrainSettings
 from napari_embryo.train import optim
@@ -59,8 +59,9 @@ class Learner:
         If the network has no such part, or the device is unavailable or does not support the precision.
     """
 
-    def __init__(self, model: nn.Module, settings: TrainSettings, samples_per_step: int, team: Team = ALONE) -> None:
+    def __init__(self, model: Network, settings: TrainSettings, samples_per_step: int, team: Team = ALONE) -> None:
         optim.freeze(model, settings)
+        described = model.settings
         device = choose_device(settings.device)
         half = training_precision(settings.precision, device)
         mixed = None if half is None else MixedPrecision(half, device.type)
@@ -72,11 +73,9 @@ class Learner:
         self.model, self.settings, self.micro = model.to(memory_format=torch.channels_last), settings, samples_per_step
         self.optimizer = optim.build_optimizer(model, settings)
         self._net, self._stepper = self.fabric.setup(self.model, self.optimizer)
-        described: Any = model.settings
-        self.classes: tuple[str, ...] = described.classes
-        family = described.family
-        self._loss, self._score, self.counts = LOSSES[family], SCORES[family], COUNTS[family]
-        self._is_guided, self.watcher = family in GUIDED, Watcher(WATCHES.get(family))
+        self.classes, network = described.classes, NETWORKS[described.family]
+        self._loss, self._score, self.counts = network.loss, network.score, network.counts
+        self._is_guided, self.watcher = network.guided, Watcher(network.watch)
         self.notes: list[str] = []
         self._note_a_single_picture()
 

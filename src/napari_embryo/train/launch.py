@@ -12,9 +12,10 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import distributed
 
 from napari_embryo.data import Sample
+from napari_embryo.models import Network
 from napari_embryo.predict import choose_device
 from napari_embryo.settings import Recipe, TrainSettings
 from napari_embryo.train import loader, optim
@@ -52,7 +53,7 @@ def check_devices(settings: TrainSettings) -> None:
         )
 
 
-def _check_parts(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -> None:
+def _check_parts(model: Network, training: Sequence[Sample], recipe: Recipe) -> None:
     settings = recipe.training
     size = min(settings.batch_size, len(loader.visited(training, recipe.data.repeats)))
     if size < settings.devices:
@@ -68,7 +69,7 @@ def _check_parts(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -
 
 
 @contextmanager
-def team(model: nn.Module, training: Sequence[Sample], recipe: Recipe) -> Iterator[Team]:
+def team(model: Network, training: Sequence[Sample], recipe: Recipe) -> Iterator[Team]:
     """The devices of a training run; every device but the first has a process of its own while it lasts.
 
     Parameters

@@ -6,16 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice, tee
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from napari_embryo.augment import TrainingSet, order
 from napari_embryo.data import Sample
-from napari_embryo.settings import OF_CELLS, Augmentation, Preprocessing, ShapeCodeSettings
+from napari_embryo.families import FAMILIES
+from napari_embryo.models import Network
+from napari_embryo.settings import Augmentation, Preprocessing
 from napari_embryo.train.silhouette_dataset import Silhouettes, of_cells
 
 Batch = dict[str, Tensor]
@@ -120,13 +121,13 @@ def _padded(item: Batch, cells: int) -> Batch:
     return {**item, **{name: pad(masks, (0, 0, 0, 0, 0, cells - len(masks))) for name, masks in named.items()}}
 
 
-def visits_of(model: nn.Module, samples: Sequence[Sample]) -> list[Sample]:
+def visits_of(model: Network, samples: Sequence[Sample]) -> list[Sample]:
     """The samples an epoch visits: single cells for a network that learns silhouettes, otherwise images."""
-    return of_cells(samples) if _is_of_silhouettes(model) else list(samples)
+    return list(samples) if model.settings.silhouette_side is None else of_cells(samples)
 
 
 def items_for(
-    model: nn.Module,
+    model: Network,
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
     augmentation: Augmentation | None = None,
@@ -143,11 +144,8 @@ def items_for(
     preprocessing, augmentation, seed
         As for :class:`napari_embryo.augment.TrainingSet`.
     """
-    described: Any = model.settings
-    if isinstance(described, ShapeCodeSettings):
-        return Silhouettes(samples, described.side, augmentation, seed)
-    return TrainingSet(samples, preprocessing, augmentation, seed, cells=described.family in OF_CELLS)
-
-
-def _is_of_silhouettes(model: nn.Module) -> bool:
-    return isinstance(model.settings, ShapeCodeSettings)
+    side = model.settings.silhouette_side
+    if side is not None:
+        return Silhouettes(samples, side, augmentation, seed)
+    needs_cells = FAMILIES[model.settings.family].needs_cells
+    return TrainingSet(samples, preprocessing, augmentation, seed, cells=needs_cells)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_embryo.data import Sample
 from napari_embryo.image import Progress
+from napari_embryo.models import Network
 from napari_embryo.models.checkpoint import CheckpointInfo
 from napari_embryo.models.checkpoint import save as save_checkpoint
 from napari_embryo.settings import Recipe
@@ -38,7 +39,7 @@ class Run:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         training: Sequence[Sample],
         validation: Sequence[Sample],
         recipe: Recipe,

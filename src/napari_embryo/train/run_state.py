@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_embryo import io
 from napari_embryo.data import Sample, Truth
+from napari_embryo.models import Network
 from napari_embryo.settings import Augmentation, Recipe
 from napari_embryo.train.events import Epoch
 
@@ -95,7 +96,7 @@ def writing(files: Files, epoch: int) -> Iterator[None]:
         ) from error
 
 
-def identity(model: nn.Module, recipe: Recipe, training: Sequence[Sample], validation: Sequence[Sample]) -> Any:
+def identity(model: Network, recipe: Recipe, training: Sequence[Sample], validation: Sequence[Sample]) -> Any:
     """What must be unchanged for a run to be resumed: network, samples and every setting that affects learning.
 
     Every image is read for it: its name does not show whether its annotation has changed.
@@ -133,7 +134,7 @@ def digest(truth: Truth) -> str:
     return whole.hexdigest()[:16]
 
 
-def sizes(files: Files, model: nn.Module) -> dict[Path, int]:
+def sizes(files: Files, model: Network) -> dict[Path, int]:
     """Size in bytes of every large file of a run; Adam keeps two numbers per trained parameter."""
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     momentum = 2 * sum(p.nbytes for p in model.parameters() if p.requires_grad)
@@ -159,7 +160,7 @@ def _row(epoch: Epoch) -> dict[str, Any]:
 
 
 def save_state(
-    files: Files, model: nn.Module, optimizer: torch.optim.Optimizer, journal: Journal, same: Mapping[str, Any]
+    files: Files, model: Network, optimizer: torch.optim.Optimizer, journal: Journal, same: Mapping[str, Any]
 ) -> None:
     """Save network, optimizer and journal in one file."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
@@ -171,7 +172,7 @@ def save_state(
         draft.write_bytes(to_bytes(plain, metadata={STATE_KEY: json.dumps(header)}))
 
 
-def load_state(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer, same: Mapping[str, Any]) -> Journal:
+def load_state(files: Files, model: Network, optimizer: torch.optim.Optimizer, same: Mapping[str, Any]) -> Journal:
     """Restore network and optimizer to where a run stopped, and return its journal.
 
     Raises

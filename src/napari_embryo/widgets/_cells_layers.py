@@ -9,11 +9,12 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
 
+from napari_embryo.cells import CellFrame, ImageCells
 from napari_embryo.data.report import counted
 from napari_embryo.io import LayerData
+from napari_embryo.notes import Failure
+from napari_embryo.results import PlaneResult
 from napari_embryo.widgets._cells import (
-    CellFrame,
-    Cells,
     Overlap,
     boxes_layer,
     cell_layer,
@@ -21,9 +22,9 @@ from napari_embryo.widgets._cells import (
     count_layer,
     tracks_layer,
 )
-from napari_embryo.widgets._layers import Frame, MapStack, Missed, Source, map_layer, missed_text
+from napari_embryo.widgets._layers import MapStack, Source, map_layer, missed_text
 from napari_embryo.widgets._parts_layers import Found, Started, redraw
-from napari_embryo.widgets._worker import add_layer
+from napari_embryo.widgets._worker import add_layer, show
 
 CORRECT = "Correct each in its own layer with napari's brush."
 NOTHING = "No cell was found: the network saw none that it was sure enough of."
@@ -41,8 +42,8 @@ class CellResults:
     viewer: Viewer
     source: Source
     done: int = 0
-    missed: list[Missed] = field(default_factory=list)
-    cells: Cells | None = None
+    missed: list[Failure] = field(default_factory=list)
+    cells: ImageCells | None = None
     layers: list[Labels] = field(default_factory=list)
     _started: Started | None = None
     _stacks: dict[str, MapStack] = field(default_factory=dict)
@@ -64,17 +65,16 @@ class CellResults:
             case Started():
                 self._started = item
             case Found(item=frame, notes=notes):
-                for said in notes:
-                    show_warning(said)
+                show(notes)
                 self._take_picture(frame)
-            case Cells():
+            case ImageCells():
                 self._add_cells(item)
 
-    def _take_picture(self, item: Frame | CellFrame | Missed) -> None:
+    def _take_picture(self, item: PlaneResult | CellFrame | Failure) -> None:
         match item:
             case CellFrame():
                 self._put(item)
-            case Missed():
+            case Failure():
                 self.missed.append(item)
 
     def _put(self, frame: CellFrame) -> None:
@@ -102,14 +102,15 @@ class CellResults:
         self._shown.append(count)
         return count
 
-    def _add_cells(self, cells: Cells) -> None:
+    def _add_cells(self, cells: ImageCells) -> None:
         """The first cell comes last, so that it lies on top and is ready for the brush."""
         self.cells, about = cells, self._about()
         for more in (boxes_layer, tracks_layer):
             if (layer := more(self.source, cells, about, self.run)) is not None:
                 add_layer(self.viewer, layer)
-        self.layers = [self._add_cell(cell_layer(self.source, cell, about, self.run)) for cell in cells.cells[::-1]]
-        self.layers.reverse()
+        each = zip(cells.cells, cells.scores(), strict=True)
+        data = [cell_layer(self.source, cell, score, about, self.run) for cell, score in each]
+        self.layers = [self._add_cell(layer) for layer in data[::-1]][::-1]
         if self.count is not None:
             self.count.visible = False
         run, layers = self.run, self.viewer.layers
@@ -148,16 +149,15 @@ class CellResults:
         return self._cells_said()
 
     def _cells_said(self) -> str:
-        cells = self.cells.cells if self.cells is not None else ()
-        if not cells:
+        scores = [] if self.cells is None else self.cells.scores()
+        if not scores:
             show_info(f"{self.source.image.name}: {NOTHING}")
             return NOTHING
-        scores = [cell.score for cell in cells]
         sure = f"{max(scores):.2f}" if len(scores) == 1 else f"{max(scores):.2f} to {min(scores):.2f}"
-        return f"{counted(len(cells), 'cell')}{self._followed_said()}, score {sure}. {CORRECT}"
+        return f"{counted(len(scores), 'cell')}{self._followed_said()}, score {sure}. {CORRECT}"
 
     def _followed_said(self) -> str:
-        if self.cells is None or not self.cells.followed:
+        if self.cells is None or not self.cells.followed or len(self.cells.frames) < 2:
             return ""
         divisions = self.cells.divisions
         return " followed" + (f", {counted(divisions, 'division')}" if "T" in self.source.image.axes else "")

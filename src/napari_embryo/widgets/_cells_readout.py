@@ -6,12 +6,13 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
+from napari_embryo.cells import covering
 from napari_embryo.data.report import counted
 from napari_embryo.io.cells import CELL, RESULT, RUN
+from napari_embryo.results import Index
 from napari_embryo.widgets._cells import (
     OVERLAP,
     cells_of,
-    covering,
     drawn,
     is_cell,
     measure_cells_again,
@@ -19,8 +20,8 @@ from napari_embryo.widgets._cells import (
     others_said,
 )
 from napari_embryo.widgets._cells_layers import OUTLINE
-from napari_embryo.widgets._form import Note
-from napari_embryo.widgets._layers import Index, embryo_of_labels, index_at, rows_of
+from napari_embryo.widgets._form import NoteLabel
+from napari_embryo.widgets._layers import embryo_of_labels, index_at, rows_of
 from napari_embryo.widgets._parts_readout import checksum
 from napari_embryo.widgets._readout import FollowingLine
 
@@ -37,7 +38,7 @@ class CellsLine(FollowingLine):
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        line = Note()
+        line = NoteLabel()
         super().__init__(viewer, line)
         self.line = line
         self._run = ""

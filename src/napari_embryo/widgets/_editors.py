@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from napari_embryo import library
 from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import Device
-from napari_embryo.widgets._form import Note, guard_wheel, tooltip
+from napari_embryo.widgets._form import NoteLabel, guard_wheel, tooltip
 
 DEVICES: dict[Device, str] = {
     "auto": "the fastest there is",
@@ -38,26 +38,6 @@ DEVICES: dict[Device, str] = {
 
 WEIGHTS_FILES = "Weights of napari-embryo (*.safetensors)"
 BUNDLED: Mapping[str, str] = MappingProxyType({"bundled": "bundled"})
-
-FAMILIES: Mapping[str, str] = MappingProxyType(
-    {
-        "resanet": "ResA-Net (blastocyst)",
-        "regdeeplab": "AttnRegDeepLab (fragments)",
-        "vqamodal": "VQ amodal (complete cells)",
-        "shapecode": "Shape code (silhouettes of cells)",
-        "unet": "U-Net (blastocyst, baseline)",
-        "inception": "Inception v3 (ratio alone, baseline)",
-    }
-)
-"""What people call the families of networks, and what each finds."""
-
-
-def ships(family: str) -> bool:
-    """Whether weights of a family come with the program."""
-    try:
-        return library.bundled(family).is_file()
-    except FileNotFoundError:
-        return False
 
 
 class DeviceEditor:
@@ -78,7 +58,7 @@ class DeviceEditor:
 
     def __init__(self, look: Callable[[], None]) -> None:
         self.native = self.box = QComboBox()
-        self.line = Note()
+        self.line = NoteLabel()
         _narrow(self.box)
         for name in get_args(Device):
             self.box.addItem(f"{name} – {DEVICES[name]}", name)
@@ -148,7 +128,7 @@ class ModelBox(QComboBox):
         """Other choices; the first of them where the one that is set has gone. Files of other families go, too."""
         self._first, self._families = dict(first), tuple(families)
         fitting = ("", *families)
-        self._files = {path: name for path, name in self._files.items() if family_of(Path(path)) in fitting}
+        self._files = {path: name for path, name in self._files.items() if library.family_of(Path(path)) in fitting}
         self.refresh()
 
     def add_file(self, path: str) -> None:
@@ -175,17 +155,11 @@ class ModelBox(QComboBox):
         return {**self._first, **models, **files}
 
     def _is_of_family(self, path: Path) -> bool:
-        return not self._families or family_of(path) in self._families
+        return not self._families or library.family_of(path) in self._families
 
     def showPopup(self) -> None:
         self.refresh()
         super().showPopup()
-
-
-def family_of(path: Path) -> str:
-    """Which family a checkpoint is of; empty where it does not say."""
-    said = (library.header(path) or {}).get("model")
-    return str(said.get("family", "")) if isinstance(said, dict) else ""
 
 
 def refresh_models() -> None:

@@ -237,7 +237,7 @@ class Scrolled(QScrollArea):
         return QSize(width + (content.minimumSizeHint().width() if content else 0), 100)
 
 
-class Note(QLabel):
+class NoteLabel(QLabel):
     """A text that breaks where the panel ends; Qt's form rows would cut its last line off."""
 
     def __init__(self, text: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import dask.array
 import numpy as np
@@ -11,52 +11,19 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_embryo import measure, render
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.image import AXES, EmbryoImage
 from napari_embryo.io import LayerData, from_napari, to_gray
 from napari_embryo.io.cells import RESULT, ROWS
 from napari_embryo.io.layers import NAMESPACE
 from napari_embryo.io.pixels import LazyPlanes
-from napari_embryo.settings import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
+from napari_embryo.notes import Failure
+from napari_embryo.results import AttentionMap, Index
 
-Index = tuple[int, ...]
 Gray = npt.NDArray[np.float32]
 
 PLACED = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """What a result layer takes over from its source, so that both lie on each other under every slider."""
-
-
-class Map(Protocol):
-    """An attention map (``explain.AttentionMap``, which needs torch)."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def window(self) -> tuple[float, float]: ...
-
-    @property
-    def meaning(self) -> str: ...
-
-    def on_image(self) -> Gray:
-        """In the picture's own pixels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """What was found in one picture, as layers need it: far smaller than the probabilities it came from."""
-
-    index: Index
-    labels: npt.NDArray[np.uint8]
-    maps: tuple[Map, ...]
-    rows: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Missed:
-    """A picture that could not be done, and why."""
-
-    index: Index
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +101,9 @@ class MapStack:
     """One module's maps over an image, each kept on its own small grid until it is looked at."""
 
     shape: tuple[int, ...]
-    maps: dict[Index, Map] = field(default_factory=dict)
+    maps: dict[Index, AttentionMap] = field(default_factory=dict)
 
-    def put(self, index: Index, found: Map) -> None:
+    def put(self, index: Index, found: AttentionMap) -> None:
         self.maps[index] = found
 
     def data(self) -> Any:
@@ -166,7 +133,9 @@ def labels_layer(
     return labels.data, keywords, "labels"
 
 
-def map_layer(source: Source, stack: MapStack, shown: Map, about: Mapping[str, Any], visible: bool) -> LayerData:
+def map_layer(
+    source: Source, stack: MapStack, shown: AttentionMap, about: Mapping[str, Any], visible: bool
+) -> LayerData:
     """An Image layer of one attention module in the module's own, absolute range."""
     keywords = {
         **source.placed,
@@ -236,7 +205,7 @@ def measure_again(labels: Labels, index: Index) -> None:
     put_rows(labels, index, [{**measure.where(embryo, index), **row} for row in rows])
 
 
-def missed_text(missed: Iterable[Missed], total: int) -> str:
+def missed_text(missed: Iterable[Failure], total: int) -> str:
     """Which pictures could not be done and why, the first few of them."""
     reasons = [miss.reason for miss in missed]
     more = f"\n… and {len(reasons) - 3} more" if len(reasons) > 3 else ""

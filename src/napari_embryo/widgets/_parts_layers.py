@@ -9,14 +9,14 @@ from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
 
 from napari_embryo import measure
+from napari_embryo.cells import CellFrame
+from napari_embryo.image import as_parts
 from napari_embryo.io.cells import ROWS
-from napari_embryo.widgets._cells import CellFrame
+from napari_embryo.notes import Failure, Note
+from napari_embryo.results import Index, PlaneResult
 from napari_embryo.widgets._layers import (
-    Frame,
-    Index,
     LabelStack,
     MapStack,
-    Missed,
     Source,
     index_at,
     labels_layer,
@@ -24,7 +24,7 @@ from napari_embryo.widgets._layers import (
     missed_text,
     put_rows,
 )
-from napari_embryo.widgets._worker import add_layer
+from napari_embryo.widgets._worker import add_layer, show
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Started:
 class Found:
     """What one step brought, and what the user should know of it."""
 
-    item: Frame | CellFrame | Missed
-    notes: tuple[str, ...]
+    item: PlaneResult | CellFrame | Failure
+    notes: tuple[Note, ...]
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class Results:
     what: str
     labels: Labels | None = None
     done: int = 0
-    missed: list[Missed] = field(default_factory=list)
+    missed: list[Failure] = field(default_factory=list)
     _started: Started | None = None
     _stacks: dict[str, MapStack] = field(default_factory=dict)
     _layers: list[Layer] = field(default_factory=list)
@@ -66,18 +66,17 @@ class Results:
         if isinstance(item, Started):
             self._started = item
         elif isinstance(item, Found):
-            for said in item.notes:
-                show_warning(said)
+            show(item.notes)
             self._take_picture(item.item)
 
-    def _take_picture(self, item: Frame | CellFrame | Missed) -> None:
+    def _take_picture(self, item: PlaneResult | CellFrame | Failure) -> None:
         match item:
-            case Frame():
+            case PlaneResult():
                 self._put(item)
-            case Missed():
+            case Failure():
                 self._miss(item)
 
-    def _miss(self, missed: Missed) -> None:
+    def _miss(self, missed: Failure) -> None:
         self.missed.append(missed)
         if self.labels is not None:
             self.labels.metadata["failures"] = self._failures()
@@ -85,9 +84,9 @@ class Results:
     def _failures(self) -> list[tuple[list[int], str]]:
         return [(list(miss.index), miss.reason) for miss in self.missed]
 
-    def _put(self, frame: Frame) -> None:
+    def _put(self, frame: PlaneResult) -> None:
         self.done += 1
-        self._stack.put(frame.index, frame.labels)
+        self._stack.put(frame.index, as_parts(frame.finding).labels())
         for found in frame.maps:
             self._stacks.setdefault(found.name, MapStack(self.source.image.shape)).put(frame.index, found)
         if self.labels is None:
@@ -96,7 +95,7 @@ class Results:
             redraw(self.viewer, self.source, self._layers, frame.index)
         put_rows(self.labels, frame.index, frame.rows)
 
-    def _add(self, frame: Frame) -> Labels:
+    def _add(self, frame: PlaneResult) -> Labels:
         """Maps first, so that the labels lie on top and are ready for the brush."""
         if self._started is None:
             raise ValueError("a picture came before the network was loaded")

@@ -11,9 +11,10 @@ from napari.viewer import Viewer
 
 from napari_embryo import measure
 from napari_embryo.io.cells import ROWS
+from napari_embryo.results import Index
 from napari_embryo.widgets._cells import is_cell
-from napari_embryo.widgets._form import Note
-from napari_embryo.widgets._layers import Index, embryo_of_labels, index_at, is_measurable, measure_again, rows_of
+from napari_embryo.widgets._form import NoteLabel
+from napari_embryo.widgets._layers import embryo_of_labels, index_at, is_measurable, measure_again, rows_of
 from napari_embryo.widgets._readout import FollowingLine
 
 FAR_APART = "Mask and regression are {} grades apart: look at the picture before you use either."
@@ -32,7 +33,7 @@ class MeasuredLine(FollowingLine):
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        line, warning = Note(), Note()
+        line, warning = NoteLabel(), NoteLabel()
         super().__init__(viewer, line, warning)
         self.line, self.warning = line, warning
         warning.setStyleSheet("font-weight: bold")

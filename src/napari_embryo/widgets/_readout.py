@@ -8,7 +8,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_embryo.widgets._form import Note
+from napari_embryo.widgets._form import NoteLabel
 
 SOON_MS = 150
 """A stroke of the brush and a moved slider come as many events."""
@@ -25,7 +25,7 @@ class FollowingLine(QWidget):
         One below the other.
     """
 
-    def __init__(self, viewer: Viewer, *notes: Note) -> None:
+    def __init__(self, viewer: Viewer, *notes: NoteLabel) -> None:
         super().__init__()
         self._viewer = viewer
         column = QVBoxLayout(self)

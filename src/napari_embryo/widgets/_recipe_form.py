@@ -8,19 +8,9 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayou
 from superqt import QCollapsible
 
 from napari_embryo import recipes
-from napari_embryo.settings import (
-    MODEL_SETTINGS,
-    RESERVED_NAMES,
-    AnyModelSettings,
-    Augmentation,
-    DataSettings,
-    Preprocessing,
-    Recipe,
-    TrainSettings,
-    VQAmodalSettings,
-)
+from napari_embryo.families import DEFAULT, FAMILIES, NetworkSettings, shape_code_families
+from napari_embryo.settings import RESERVED_NAMES, Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
 from napari_embryo.widgets._editors import (
-    FAMILIES,
     DeviceEditor,
     FolderList,
     NamesEditor,
@@ -28,38 +18,26 @@ from napari_embryo.widgets._editors import (
     TableEditor,
     WeightsEditor,
     number_editors,
-    ships,
 )
-from napari_embryo.widgets._form import Editor, Note, SettingsForm, form_layout, guard_wheel, tooltip
+from napari_embryo.widgets._form import Editor, NoteLabel, SettingsForm, form_layout, guard_wheel, tooltip
 
 _ANEW = {"random": "random weights"}
 _FROM_IMAGENET = {"imagenet": "ImageNet encoder", **_ANEW}
 _BUNDLED = {"bundled": "bundled weights"}
 
-USUAL = "blastocyst-finetune"
-"""The recipe that the form begins with: what suits a few pictures and the bundled weights."""
-USUAL_OF = {
-    "resanet": {"bundled": USUAL, "imagenet": "blastocyst-from-imagenet"},
-    "regdeeplab": {"bundled": "regdeeplab-finetune", "imagenet": "regdeeplab-from-imagenet"},
-    "vqamodal": {"bundled": "vqamodal-finetune", "imagenet": "vqamodal-from-imagenet"},
-    "shapecode": {"random": "shapecode"},
-    "unet": {"random": "unet-baseline"},
-    "inception": {"random": "regdeeplab-inception"},
-}
-"""How each family is usually trained from its first start, as a recipe that ships."""
+USUAL = next(iter(FAMILIES[DEFAULT].recipes.values()))
+"""The recipe that the form begins with: it suits a few pictures and the bundled weights."""
 
 
 def starts_of(family: str) -> dict[str, str]:
-    """What a family can start from, beside the models of the library and files: the usual one first."""
-    others = _FROM_IMAGENET if "imagenet" in USUAL_OF[family] else _ANEW
-    return {**_BUNDLED, **others} if ships(family) else dict(others)
+    """What a family can start from besides the models of the library and files; the usual one first."""
+    others = _FROM_IMAGENET if "imagenet" in FAMILIES[family].recipes else _ANEW
+    return {**_BUNDLED, **others} if FAMILIES[family].ships else dict(others)
 
 
 LABELS = {"parts": "What learns", "folds": "Cross-validation parts", "fold": "Part to validate on"}
 
-SHAPE_CODES = ("shapecode", "vqamodal")
-"""Families whose weights have a shape code that a vqamodal can take over."""
-OWN_SHAPE_CODE = {"": "that of the start, else the bundled one"}
+OWN_SHAPE_CODE = {"": "that of the start, or else the bundled one"}
 
 BRINGS_ITS_OWN = "Network and input size come with these weights."
 
@@ -84,9 +62,9 @@ class RecipeForm:
 
     def __init__(self, look_for_devices: Callable[[], None]) -> None:
         self._recipe = recipes.read(USUAL)
-        self.name, self.family, self.start = QLineEdit(), QComboBox(), WeightsEditor(starts_of("resanet"), ("resanet",))
+        self.name, self.family, self.start = QLineEdit(), QComboBox(), WeightsEditor(starts_of(DEFAULT), (DEFAULT,))
         self.backbone = PathEditor("ImageNet weights of a ResNet-50", "Weights (*.safetensors)")
-        self.shape_code = WeightsEditor(OWN_SHAPE_CODE, SHAPE_CODES)
+        self.shape_code = WeightsEditor(OWN_SHAPE_CODE, shape_code_families())
         self.folders, self.device = FolderList(), DeviceEditor(look_for_devices)
         table = {"embryo_table": PathEditor("Table with the columns image and embryo", "Tables (*.csv)")}
         sides = {name: NamesEditor() for name in ("only_train", "only_validation")}
@@ -115,7 +93,7 @@ class RecipeForm:
         }
         model = self._model()
         parts |= {"name": self.name.text().strip(), "start": self.start.value, "backbone": self.backbone.value}
-        parts |= {"shape_code": self.shape_code.value if _has_a_shape_code(model) else ""}
+        parts |= {"shape_code": self.shape_code.value if model.shape_code else ""}
         try:
             return Recipe(model=model, **parts)
         except ValidationError as error:
@@ -133,11 +111,11 @@ class RecipeForm:
         self._follow_start()
         self._offer_shape_codes()
 
-    def _model(self) -> AnyModelSettings:
-        """What a loaded recipe says beyond the family stays."""
+    def _model(self) -> NetworkSettings:
+        """All of a loaded recipe's network, as long as the family stays the same."""
         if self._recipe.model.family == self.family.currentData():
             return self._recipe.model
-        return MODEL_SETTINGS.validate_python({"family": self.family.currentData()})
+        return FAMILIES[self.family.currentData()].settings.model_validate({})
 
     # --- the window
 
@@ -153,10 +131,10 @@ class RecipeForm:
             column.addWidget(part)
 
     def _fill(self, rows: QFormLayout) -> None:
-        for value, name in FAMILIES.items():
-            self.family.addItem(name, value)
+        for name, family in FAMILIES.items():
+            self.family.addItem(family.title, name)
         guard_wheel(self.family)
-        self.backbone_label, self.about_start = QLabel("ImageNet file"), Note()
+        self.backbone_label, self.about_start = QLabel("ImageNet file"), NoteLabel()
         self.shape_code_label = QLabel("Shape code")
         meanings = {name: field.description or "" for name, field in Recipe.model_fields.items()}
         for label, widget, meaning in (
@@ -175,12 +153,12 @@ class RecipeForm:
         family = self.family.currentData()
         self.start.box.offer(starts_of(family), (family,))
         self.start.box.setCurrentIndex(0)
-        self._train_as(recipes.read(USUAL_OF[family][self.start.value]))
+        self._train_as(recipes.read(FAMILIES[family].recipes[self.start.value]))
         self._offer_shape_codes()
 
     def _offer_shape_codes(self) -> None:
         for part in (self.shape_code_label, self.shape_code.native):
-            part.setVisible(_has_a_shape_code(self._model()))
+            part.setVisible(self._model().shape_code is not None)
 
     def _train_as(self, usual: Recipe) -> None:
         """One family's losses and rates are not another's."""
@@ -197,16 +175,12 @@ class RecipeForm:
         self.about_start.setVisible(not anew)
 
 
-def _has_a_shape_code(model: AnyModelSettings) -> bool:
-    return isinstance(model, VQAmodalSettings) and model.head == "vq"
-
-
 def _problem_said(problem: dict[str, Any]) -> str:
     """What is wrong with a recipe whose parts are right each."""
     if problem["loc"] != ("name",):
         return str(problem["msg"]).removeprefix("Value error, ")
     return (
-        f"Name of the model: {problem['input']!r} came; needed are letters, digits, '.', '_' and '-', a letter or "
+        f"Name of the model: {problem['input']!r} was given; needed are letters, digits, '.', '_' and '-', a letter or "
         f"digit first, and none of {', '.join(RESERVED_NAMES)}"
     )
 

@@ -14,13 +14,14 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_embryo.data.report import counted
+from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io.cells import CELL, RUN
-from napari_embryo.settings import BLASTOCYST_CLASSES
+from napari_embryo.results import Index
 from napari_embryo.widgets._cells import cells_of, is_cell, others_said
 from napari_embryo.widgets._editors import LayerChoice, PathEditor
-from napari_embryo.widgets._form import Note, form_layout
-from napari_embryo.widgets._layers import Index, index_at, source_of
+from napari_embryo.widgets._form import NoteLabel, form_layout
+from napari_embryo.widgets._layers import index_at, source_of
 from napari_embryo.widgets._worker import Job, LeaveAll, Steps, tell
 
 
@@ -135,7 +136,7 @@ class SampleMaker(QWidget):
         self._jobs: list[Job[Path]] = []
         self.destroyed.connect(LeaveAll(self._jobs))
         self.labels, self.image = LayerChoice(viewer, Labels), LayerChoice(viewer)
-        self.folder, self.about = PathEditor("Folder for samples"), Note()
+        self.folder, self.about = PathEditor("Folder for samples"), NoteLabel()
         self.add_button = QPushButton("Add sample")
         self.folder.value = str(user_folder("samples"))
         self.about.setText("Correct the labels of an image, then add the pair: it is saved and learned from.")

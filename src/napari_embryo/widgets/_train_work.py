@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo import recipes, render, stream
-from napari_embryo.image import Progress
+from napari_embryo.families import FAMILIES
+from napari_embryo.image import Progress, cell_names
 from napari_embryo.settings import Recipe, SegmentSettings
-from napari_embryo.widgets._cells import cell_names
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._train_process import Child, command
 from napari_embryo.widgets._worker import Steps
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 PREVIEWED = 16
 """Augmented pictures in a preview."""
-
-OF_CELLS = "vqamodal"
-"""The family that finds single cells."""
-DRAWS_NOTHING = ("inception", "shapecode")
-"""Families that take no picture, or tell a number of it."""
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -70,9 +65,10 @@ def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[
     ``names`` are ``source/name`` as an epoch tells them, so that the folders are not split once more: with a picture
     that came since, the split would be another one.
     """
-    if recipe.model.family in DRAWS_NOTHING:
+    if not FAMILIES[recipe.model.family].draws:
         raise ValueError(
-            f"a network of {recipe.model.family!r} draws nothing on a picture; its curves tell how it does"
+            f"a network of the family {recipe.model.family} draws nothing on a picture; its curves show how well it "
+            "does"
         )
     yield Progress(0, len(names), "Loading the network …")
     prepare_for_torch()
@@ -82,11 +78,11 @@ def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[
     settings = SegmentSettings(device="cpu", maps=())
     predictor = predict.Predictor(checkpoint.load(weights), settings)
     samples = _named(recipe, predictor.classes, names)
-    are_cells, triples = predictor.info.model.family == OF_CELLS, []
+    are_cells, triples = predictor.family.finds_cells, []
     for done, name in enumerate(names):
         yield Progress(done, len(names), name)
         truth = samples[name].read()
-        found = next(predictor.predict([truth.image])).segmentation
+        found = next(predictor.predict([truth.image])).finding
         drawn = labels_of(truth.cells if are_cells else truth.masks)
         triples.append((render.gray_to_rgb(truth.image)[..., 0], drawn, found.labels()))
     images, truths, predicted = (stacked(kind) for kind in zip(*triples, strict=True))

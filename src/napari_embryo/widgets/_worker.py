@@ -1,19 +1,20 @@
 """The one door from the window to computing: long work in a worker thread, its results as layers."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from napari.layers import Layer
 from napari.qt.threading import create_worker
-from napari.utils.notifications import notification_manager, show_error
+from napari.utils.notifications import notification_manager, show_error, show_info, show_warning
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import GeneratorWorker
 
 from napari_embryo.image import Progress
 from napari_embryo.io import LayerData
-from napari_embryo.widgets._form import Note
+from napari_embryo.notes import Note
+from napari_embryo.widgets._form import NoteLabel
 
 R = TypeVar("R")
 Steps = Generator[Progress, None, R]
@@ -125,7 +126,7 @@ class RunPanel(QWidget):
 
     def _make(self, on_run: Callable[[], None]) -> None:
         self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
-        self.bar, self.status = QProgressBar(), Note()
+        self.bar, self.status = QProgressBar(), NoteLabel()
         self.cancel_button.setEnabled(False)
         self.bar.setVisible(False)
         self.run_button.clicked.connect(lambda _: on_run())
@@ -272,3 +273,9 @@ def add_layer(viewer: Viewer, layer_data: LayerData) -> Layer:
     layer = Layer.create(*layer_data)
     viewer.add_layer(layer)
     return layer
+
+
+def show(notes: Iterable[Note]) -> None:
+    """Show notes as napari's notifications, each at its own level."""
+    for note in notes:
+        (show_warning if note.level == "warning" else show_info)(note.text)

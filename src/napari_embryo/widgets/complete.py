@@ -11,16 +11,15 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_embryo import measure
+from napari_embryo.families import shape_code_families
 from napari_embryo.image import Progress
 from napari_embryo.io.layers import NAMESPACE
+from napari_embryo.results import Index
 from napari_embryo.widgets._editors import BUNDLED, LayerChoice, WeightsEditor
-from napari_embryo.widgets._form import Note, Scrolled, form_layout
-from napari_embryo.widgets._layers import Index
+from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import RunPanel, Steps
 
-FAMILIES = ("vqamodal", "shapecode")
-"""Those with a shape code."""
 RESEARCH_USE = "Research use only. A completed outline is a guess by the shapes of other cells: look at it."
 HELP = (
     "Paint what you see of one cell, roughly or only its free part, and press Complete. Undo (Ctrl+Z) brings back what "
@@ -136,8 +135,8 @@ class CompleteWidget(QWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self.labels, self.about = LayerChoice(napari_viewer, Labels), Note()
-        self.weights = WeightsEditor(BUNDLED, FAMILIES)
+        self.labels, self.about = LayerChoice(napari_viewer, Labels), NoteLabel()
+        self.weights = WeightsEditor(BUNDLED, shape_code_families())
         self.keep = QCheckBox("Keep every painted pixel")
         self.keep.setToolTip("Only add to what is painted; else the outline is smoothed everywhere.")
         self.panel = RunPanel("Completing", self.run)
@@ -162,18 +161,18 @@ class CompleteWidget(QWidget):
             ("", self.keep),
         ):
             rows.addRow(label, widget)
-        for part in (Note(HELP), fields):
+        for part in (NoteLabel(HELP), fields):
             column.addWidget(part)
         column.addStretch(1)
         whole = QVBoxLayout(self)
         whole.addWidget(Scrolled(content), stretch=1)
         whole.addWidget(self.panel)
-        whole.addWidget(Note(RESEARCH_USE))
+        whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def use(self, family: str, weights: str) -> None:
         """Choose weights of one of the families with a shape code."""
-        if family in FAMILIES:
+        if family in shape_code_families():
             self.weights.value = weights
 
     def reset_choices(self, _: Any = None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from magicgui.widgets import ComboBox
@@ -12,59 +12,27 @@ from napari.settings import get_plugin_settings
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_embryo.image import EmbryoImage, Progress
+from napari_embryo.cells import CellFrame, follow
+from napari_embryo.families import DEFAULT, FAMILIES, segmenting_families
+from napari_embryo.image import Cells, EmbryoImage, Progress, as_parts
+from napari_embryo.notes import Failure
+from napari_embryo.results import Index, PlaneResult
 from napari_embryo.settings import SegmentSettings
-from napari_embryo.widgets._cells import CellFrame, arranged
 from napari_embryo.widgets._cells_layers import CellResults
 from napari_embryo.widgets._cells_readout import CellsLine
-from napari_embryo.widgets._editors import BUNDLED, FAMILIES, DeviceEditor, LayerChoice, WeightsEditor, ships
-from napari_embryo.widgets._form import CheckList, Note, Scrolled, SettingsForm, guard_wheel
-from napari_embryo.widgets._layers import Frame, Index, Missed, described, index_at, source_of
+from napari_embryo.widgets._editors import BUNDLED, DeviceEditor, LayerChoice, WeightsEditor
+from napari_embryo.widgets._form import CheckList, NoteLabel, Scrolled, SettingsForm, guard_wheel
+from napari_embryo.widgets._layers import described, index_at, source_of
 from napari_embryo.widgets._parts_layers import Found, Results, Started
 from napari_embryo.widgets._parts_readout import MeasuredLine
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import Job, RunPanel, Steps, tell
 
-if TYPE_CHECKING:
-    from napari_embryo.pipeline import PlaneFailure, PlaneResult
-
 PLUGIN = "napari-embryo"
 RESEARCH_USE = "Research use only: not for diagnosis, not for choosing embryos."
 
-WHAT = {"resanet": "blastocyst", "regdeeplab": "fragments", "vqamodal": "cells", "unet": "blastocyst"}
-"""What each family finds; the end of its layers' names."""
-
-MAPS: dict[str, dict[str, str]] = {
-    "resanet": {
-        **{
-            f"SA{i}": "spatial attention: where the network looks" for i in ("1", "2", "2a", "2b", "3", "3a", "3b", "4")
-        },
-        **{f"CA{i}": "channel attention: above 0, what was found here was amplified" for i in range(1, 5)},
-        "LA": "scale attention: mean weight over the four scales",
-        **{f"LA{i}": f"scale attention: weight of the features at 1/{2**i} of the size" for i in range(1, 5)},
-    },
-    "unet": {},
-    "regdeeplab": {"AG": "attention gate: how much of the fine detail is let through"},
-    "vqamodal": {"occlusion": "how sure the network is that cells lie over each other here"},
-}
-"""The names in ``models.MAPS``, which cannot be asked without importing torch; a test compares them."""
-
-CAM_LAYERS = {
-    "resanet": ("encoder 1/32", "encoder 1/16", "decoder 1/16", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
-    "unet": ("bottleneck", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
-    "regdeeplab": ("encoder 1/16", "ASPP", "decoder 1/4", "last"),
-    "vqamodal": (),
-}
-"""Where Grad-CAM can look, from the deepest; as ``cam_layers()`` of the network, which needs torch."""
-
-
-SHIPPED = tuple(family for family in WHAT if ships(family))
-"""Families whose weights come with the program."""
 NONE_SHIPS = {"bundled": "none ship: train one, or browse"}
 SAME_WEIGHTS = {"": "the same weights"}
-TELLS_A_RATIO = "regdeeplab"
-OF_CELLS = "vqamodal"
-"""The family that finds single cells."""
 
 
 # --- in the worker: the only part that imports torch ----------------------------------------------------------------
@@ -96,23 +64,24 @@ def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Ind
 
 
 def arranging(frames: Sequence[CellFrame], image: EmbryoImage) -> Steps[None]:
-    """The cells of the pictures that are done, as the item of the last step: :class:`Cells`."""
+    """The cells of the pictures that are done, as the item of the last step: :class:`ImageCells`."""
     done = len(frames)
     if done > 1:
         yield Progress(done, done, "Following the cells …")
-    yield Progress(done, done, "Drawing the cells …", arranged(frames, image))
+    cells = follow(frames, image)
+    if cells.cells:  # their pixels are made here, not in the window's thread
+        yield Progress(done, done, "Drawing the cells …", cells)
+    else:
+        yield Progress(done, done, "No cell was found", cells)
 
 
-def _as_item(item: "PlaneResult | PlaneFailure") -> Frame | CellFrame | Missed:
-    from napari_embryo.pipeline import PlaneFailure
-
-    if isinstance(item, PlaneFailure):
-        return Missed(item.index, item.reason)
+def _as_item(item: PlaneResult | Failure) -> PlaneResult | CellFrame | Failure:
+    """What the window keeps of a picture."""
+    if isinstance(item, Failure):
+        return item
     # Half precision is a thousandth of the display range, and halves what a long time-lapse holds.
     maps = tuple(replace(m, grid=m.grid.astype(np.float16)) if item.index else m for m in item.maps)
-    if item.segmentation.scores is not None:
-        return CellFrame.of(item.index, item.segmentation, maps, item.rows)
-    return Frame(item.index, item.segmentation.labels(), maps, item.rows)
+    return CellFrame.of(item, maps) if isinstance(item.finding, Cells) else replace(item, maps=maps)
 
 
 def look_for_devices() -> Steps[dict[str, str | None]]:
@@ -137,8 +106,13 @@ def preferred() -> SegmentSettings:
     return SegmentSettings.model_validate({name: getattr(preferences, name) for name in named})
 
 
+def meanings(family: str) -> dict[str, str]:
+    """What each attention map of a family shows."""
+    return {name: info.meaning for name, info in FAMILIES[family].maps.items()}
+
+
 def _cam_choices(family: str) -> list[tuple[str, str]]:
-    return [("none", ""), *((name, name) for name in CAM_LAYERS[family])]
+    return [("none", ""), *((name, name) for name in FAMILIES[family].cam_layers)]
 
 
 class SegmentWidget(QWidget):
@@ -155,12 +129,12 @@ class SegmentWidget(QWidget):
         self._viewer = napari_viewer
         self._looking: Job[dict[str, str | None]] | None = None
         self.image = LayerChoice(napari_viewer)
-        self.about, self.frames = Note(), QComboBox()
+        self.about, self.frames = NoteLabel(), QComboBox()
         self.frames.addItems(["current frame", "all frames"])
-        self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(MAPS["resanet"])
-        self.weights, self.grad_cam = WeightsEditor(families=("resanet",)), ComboBox(choices=_cam_choices("resanet"))
-        self.family: Any = ComboBox(choices=[(FAMILIES[family], family) for family in WHAT])
-        self.ratio_weights = WeightsEditor(SAME_WEIGHTS, (TELLS_A_RATIO,))
+        self.device, self.maps = DeviceEditor(self._look_for_devices), CheckList(meanings(DEFAULT))
+        self.weights, self.grad_cam = WeightsEditor(families=(DEFAULT,)), ComboBox(choices=_cam_choices(DEFAULT))
+        self.family: Any = ComboBox(choices=[(FAMILIES[name].title, name) for name in segmenting_families()])
+        self.ratio_weights = WeightsEditor(SAME_WEIGHTS, (DEFAULT,))
         self.form = SettingsForm(
             SegmentSettings,
             advanced=("grad_cam", "views", "one_embryo", "precision", "threshold", "batch_size"),
@@ -208,29 +182,30 @@ class SegmentWidget(QWidget):
         whole.addWidget(self.panel)
         whole.addWidget(self.measured)
         whole.addWidget(self.cells)
-        whole.addWidget(Note(RESEARCH_USE))
+        whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def use(self, family: str, weights: str) -> None:
         """Choose weights, and the family that they are of."""
-        if family in WHAT:
+        if family in segmenting_families():
             self.family.value = family
         self.weights.value = weights
 
     def _follow_family(self, family: str) -> None:
         """Each family has weights, maps and layers of its own."""
-        self.weights.box.offer(BUNDLED if family in SHIPPED else NONE_SHIPS, (family,))
-        self.maps.offer(MAPS[family])
-        self.maps.value = SegmentSettings(family=family).maps
+        self.weights.box.offer(BUNDLED if FAMILIES[family].ships else NONE_SHIPS, (family,))
+        self.maps.offer(meanings(family))
+        self.maps.value = FAMILIES[family].usual_maps
         self.grad_cam.choices = _cam_choices(family)
-        self._offer_ratio_weights(family == TELLS_A_RATIO)
+        self._offer_ratio_weights(family)
 
-    def _offer_ratio_weights(self, offered: bool) -> None:
-        """Only what tells a ratio can have it told by other weights."""
+    def _offer_ratio_weights(self, family: str) -> None:
+        """Only a family that estimates a ratio can use other weights for it."""
+        offered = FAMILIES[family].tells_a_ratio
         if not offered:
             self.ratio_weights.value = ""
-        bundled = BUNDLED if TELLS_A_RATIO in SHIPPED else {}
-        self.ratio_weights.box.offer({**SAME_WEIGHTS, **bundled}, (TELLS_A_RATIO,))
+        bundled = BUNDLED if FAMILIES[family].ships else {}
+        self.ratio_weights.box.offer({**SAME_WEIGHTS, **bundled}, (family,))
         field = self.ratio_weights.native
         for part in filter(None, (field, self.form.rows.labelForField(field))):
             part.setVisible(offered)
@@ -268,10 +243,10 @@ class SegmentWidget(QWidget):
             self.panel.refuse(error)
             return
         work = partial(segment, source.image, settings, self._indices(layer, source.image))
-        if settings.family == OF_CELLS:
+        if FAMILIES[settings.family].finds_cells:
             self._start_cells(work, CellResults(self._viewer, source))
             return
-        results = Results(self._viewer, source, WHAT[settings.family])
+        results = Results(self._viewer, source, FAMILIES[settings.family].finds)
         self.panel.start(work, partial(self._take, results), results.outcome)
 
     def _start_cells(self, work: Callable[[], Steps[str]], results: CellResults) -> None:
@@ -298,8 +273,8 @@ class SegmentWidget(QWidget):
             self.device.describe(progress.item.devices)
         results.take(progress.item)
         match progress.item, results:
-            case Found(item=Frame(index=index, labels=labels)), Results(labels=Labels() as layer):
-                self.measured.trust(layer, index, labels)
+            case Found(item=PlaneResult() as result), Results(labels=Labels() as layer):
+                self.measured.trust(layer, result.index, as_parts(result.finding).labels())
 
     def _look_for_devices(self) -> None:
         self._looking = Job(

@@ -22,15 +22,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_embryo import recipes, render, stream
+from napari_embryo import library, recipes, render, stream
 from napari_embryo.data.report import counted
+from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
 from napari_embryo.io.cells import RESULT
 from napari_embryo.settings import Recipe
 from napari_embryo.widgets._cells import colormap as cell_colors
 from napari_embryo.widgets._curves import Curves, Point, scores_said
-from napari_embryo.widgets._editors import PathEditor, family_of, refresh_models
-from napari_embryo.widgets._form import Note, Scrolled, form_layout
+from napari_embryo.widgets._editors import PathEditor, refresh_models
+from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout
 from napari_embryo.widgets._layers import colormap
 from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import SampleMaker, user_folder
@@ -43,9 +44,6 @@ from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_
 
 DOCK = "Train (napari-embryo)"
 """What napari calls the dock when it opens it from the menu."""
-SHAPE_CODE = "shapecode"
-RATIO_ALONE = ("inception",)
-"""Families that Segment cannot use."""
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -116,7 +114,7 @@ class TrainWidget(QWidget):
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
-        self.about_best = Note("The curves appear with the first steps.")
+        self.about_best = NoteLabel("The curves appear with the first steps.")
         self.runs = PathEditor("Folder for training runs")
         self.runs.value = str(user_folder("runs"))
         self.check_panel = _side_panel("Check data", "Checking the data", self.check)
@@ -145,7 +143,7 @@ class TrainWidget(QWidget):
         whole = QVBoxLayout(self)
         whole.addWidget(self.tabs, stretch=1)
         whole.addWidget(self.panel)
-        whole.addWidget(Note(RESEARCH_USE))
+        whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
 
     def _pictures(self) -> Sequence[QWidget]:
@@ -156,7 +154,7 @@ class TrainWidget(QWidget):
         self.report.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.report.setPlaceholderText("Check data says what is found, what is left out and how it is split.")
         self.report.setMinimumHeight(130)
-        heading = Note("<b>From layers open in napari</b>")
+        heading = NoteLabel("<b>From layers open in napari</b>")
         return self.form.data, heading, self.samples, self.check_panel, self.report
 
     def _network(self) -> Sequence[QWidget]:
@@ -390,14 +388,15 @@ class TrainWidget(QWidget):
 
     def use_model(self) -> None:
         """Choose the new model in every open widget that can use it."""
-        name, family = Path(self._model).stem, family_of(Path(self._model))
-        if family == SHAPE_CODE:
-            said = self._choose_in(CompleteWidget, "Complete cell", family)
-        elif family in RATIO_ALONE:
-            said = "of a family that tells a ratio alone: it judges by evaluate, and cannot be chosen in Segment"
+        path = Path(self._model)
+        name, family = path.stem, FAMILIES[library.family_of(path) or self._recipe.model.family]
+        if family.draws:
+            said = f"is {self._choose_in(SegmentWidget, 'Segment', family.name)}"
+        elif family.has_shape_code:
+            said = f"is {self._choose_in(CompleteWidget, 'Complete cell', family.name)}"
         else:
-            said = self._choose_in(SegmentWidget, "Segment", family)
-        self.panel.status.setText(f"{name!r} is {said}.")
+            said = f"cannot be used in another widget: {family.caveat}"
+        self.panel.status.setText(f"{name!r} {said}.")
 
     def _choose_in(self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str) -> str:
         found = [widget for widget in self._viewer.window.dock_widgets.values() if isinstance(widget, kind)]

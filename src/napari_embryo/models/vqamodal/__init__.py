@@ -5,8 +5,20 @@ decodes, and a refinement, after Jang et al., "Learning Vector Quantized Shape C
 Segmentation". The paper gives no code; sizes, samplings and means instead of sums are our decisions.
 """
 
+from napari_embryo.models.network import NetworkFunctions
 from napari_embryo.models.vqamodal.losses import counts, loss
-from napari_embryo.models.vqamodal.network import MAPS, VQAmodal, build
-from napari_embryo.models.vqamodal.postprocess import score, to_segmentation
+from napari_embryo.models.vqamodal.network import VQAmodal, build
+from napari_embryo.models.vqamodal.postprocess import score, to_cells
+from napari_embryo.models.vqamodal.views import merge_views
 
-__all__ = ["MAPS", "VQAmodal", "build", "counts", "loss", "score", "to_segmentation"]
+__all__ = ["NETWORK", "VQAmodal", "build", "counts", "loss", "score", "to_cells"]
+
+NETWORK = NetworkFunctions(
+    build=build,
+    loss=loss,
+    counts=counts,
+    score=score,
+    decode=to_cells,
+    merge_views=merge_views,
+    guided=True,
+)

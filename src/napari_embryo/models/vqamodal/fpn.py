@@ -19,7 +19,7 @@ STRIDES = (4, 8, 16, 32, 64)
 """Of the levels; the last one only proposes."""
 OCCLUSION_WIDTH = 64
 OCCLUSION_WEIGHT = 0.01
-"""The paper's beta, of its literal sum; as a mean the loss counts as much as the others (MODELS 4.3)."""
+"""The paper's beta, of its literal sum; as a mean the loss counts as much as the others."""
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 2
 """A box of this side is looked at on this level (stride 16), as in Lin et al. 2017."""
 

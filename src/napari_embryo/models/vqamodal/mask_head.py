@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
+from napari_embryo.families import VQAmodalSettings
 from napari_embryo.models.blocks import resize_to
 from napari_embryo.models.shapecode import FrozenShapeCode, ShapeCode
 from napari_embryo.models.vqamodal.fpn import WIDTH
-from napari_embryo.settings import VQAmodalSettings
 
 CODED_SIDE, FCN_SIDE = 16, 14
 """Of the features of a box that the mask heads look at."""

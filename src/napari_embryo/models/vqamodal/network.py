@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from napari_embryo.models.blocks import MapInfo
+from napari_embryo.families.vqamodal import MAPS, VQAmodalSettings
 from napari_embryo.models.boxes import crop_masks
 from napari_embryo.models.encoder import Encoder
+from napari_embryo.models.network import Network
 from napari_embryo.models.shapecode import FrozenShapeCode
 from napari_embryo.models.vqamodal import roi_head
 from napari_embryo.models.vqamodal.fpn import Occlusion, Pyramid, occlusion_loss, pool
@@ -16,14 +17,9 @@ from napari_embryo.models.vqamodal.postprocess import rescored
 from napari_embryo.models.vqamodal.roi_head import ASN, BoxHead, Chosen, choose
 from napari_embryo.models.vqamodal.rpn import Proposals
 from napari_embryo.models.vqamodal.targets import Cells, cells_of, per_picture
-from napari_embryo.settings import VQAmodalSettings
-
-MAPS: dict[str, MapInfo] = {
-    "occlusion": MapInfo("occlusion_probability", None, (0, 1), "how likely cells overlap here, as the branch tells"),
-}
 
 
-class VQAmodal(nn.Module):
+class VQAmodal(Network):
     """Find the cells of normalized gray images (B, 1, h, w) of any size from 32 pixels, each with its whole outline.
 
     ``forward(images)``, in eval mode, returns D = ``settings.detections`` cells a picture, highest score first, those
@@ -38,6 +34,8 @@ class VQAmodal(nn.Module):
 
     All cells are of one kind, whatever ``settings.classes``. The shape code, ``shape``, stays as it is.
     """
+
+    settings: VQAmodalSettings
 
     def __init__(self, settings: VQAmodalSettings) -> None:
         super().__init__()
@@ -55,14 +53,14 @@ class VQAmodal(nn.Module):
         """The maps this network has."""
         return tuple(MAPS) if self.occlusion is not None else ()
 
-    def cam_layers(self) -> dict[str, nn.Module]:
-        """None: a Grad-CAM looks at the logits of a class in every pixel, which there are not."""
-        return {}
+    def shape_code(self) -> FrozenShapeCode | None:
+        """That of the head that draws with one."""
+        return self.shape
 
     def forward(self, images: Tensor, targets: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """See the class."""
         if self.training and targets is None:
-            raise ValueError("the network learns, but no targets came; give those of the batch, or call eval() before")
+            raise ValueError("no targets were given in training mode; give those of the batch, or call eval() first")
         hw = int(images.shape[-2]), int(images.shape[-1])
         levels = self.pyramid(self.encoder(images)[1:])
         overlap: list[Tensor] = []

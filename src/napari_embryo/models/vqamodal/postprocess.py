@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from napari_embryo.geometry import Geometry
-from napari_embryo.image import Segmentation
+from napari_embryo.image import Cells
 from napari_embryo.models.boxes import paste
 from napari_embryo.models.vqamodal.targets import cells_of
 
@@ -124,14 +124,14 @@ def _precision(hits: Tensor, true: int) -> float:
     return float(padded[at].mean())
 
 
-def to_segmentation(
+def to_cells(
     outputs: dict[str, Tensor],
     geometry: Geometry,
     classes: Sequence[str],
     threshold: float,
     *,
     least_score: float = SURE,
-) -> Segmentation:
+) -> Cells:
     """One picture's cells, each pasted at its exact box into the picture's own pixels; they may overlap.
 
     Parameters
@@ -139,7 +139,7 @@ def to_segmentation(
     outputs
         ``boxes`` (D, 4), ``scores`` (D,) and ``cell_logits`` (D, S, S).
     classes
-        What a cell is called; "cell 1" has the highest score.
+        Not needed here: "cell 1" is the cell of the highest score.
     threshold
         Probability from which a pixel belongs to a cell.
     least_score
@@ -150,9 +150,8 @@ def to_segmentation(
     pasted = paste(torch.sigmoid(outputs["cell_logits"][sure].float()), boxes, geometry.image_hw).cpu().numpy()
     masks = pasted >= threshold
     there = masks.any((1, 2))
-    names = tuple(f"{classes[0]} {i + 1}" for i in range(int(there.sum())))
     scores = outputs["scores"][sure].float().cpu().numpy()
-    return Segmentation(names, masks[there], pasted[there], scores=scores[there])
+    return Cells(masks[there], pasted[there], scores[there])
 
 
 def in_image(boxes: Tensor, geometry: Geometry) -> Tensor:

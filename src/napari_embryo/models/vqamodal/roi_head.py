@@ -10,11 +10,11 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
+from napari_embryo.families import VQAmodalSettings
 from napari_embryo.models.blocks import resize_to
 from napari_embryo.models.vqamodal.fpn import WIDTH
 from napari_embryo.models.vqamodal.rpn import BETA, matched, sampled
 from napari_embryo.models.vqamodal.targets import Cells, per_picture
-from napari_embryo.settings import VQAmodalSettings
 
 SIDE = 7
 """Of the features of a box."""

@@ -1,11 +1,13 @@
 """Cells that were found in mirrored and turned views of one picture, brought together (our decision)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from napari_embryo.families.vqamodal import VQAmodalSettings
 from napari_embryo.models.boxes import crop_areas, grown, paste
+from napari_embryo.models.network import View
 from napari_embryo.models.vqamodal.postprocess import overlaps_of, softened
 
 LEAST_SCORE = 0.02
@@ -17,6 +19,21 @@ _ROOM = 0.1
 
 Found = tuple[Tensor, Tensor, Tensor]
 """Boxes (n, 4), scores (n,) and mask logits (n, S, S)."""
+
+
+def merge_views(views: Iterable[View], hw: tuple[int, int], settings: VQAmodalSettings) -> dict[str, Tensor]:
+    """The cells of every picture of a batch that its views agree on, as the network itself tells them."""
+    seen = list(views)
+    batch, most = seen[0].outputs["scores"].shape[:2]
+    pictures = [
+        merged(
+            [turned_back(_of_picture(view.outputs, i), view.turns, view.mirrored, hw) for view in seen],
+            hw,
+            settings.mask_nms,
+        )
+        for i in range(batch)
+    ]
+    return _stacked(pictures, most)
 
 
 def turned_back(found: Found, turns: int, mirrored: bool, hw: tuple[int, int]) -> Found:
@@ -106,12 +123,11 @@ def _mean(squares: Tensor, boxes: Tensor, scores: Tensor, hw: tuple[int, int]) -
     return box, crop_areas(mask, box, squares.shape[-1])
 
 
-def of_picture(outputs: Mapping[str, Tensor], i: int) -> Found:
-    """Of one picture of a network's outputs."""
+def _of_picture(outputs: Mapping[str, Tensor], i: int) -> Found:
     return outputs["boxes"][i], outputs["scores"][i], outputs["cell_logits"][i]
 
 
-def stacked(pictures: Sequence[Found], count: int) -> dict[str, Tensor]:
+def _stacked(pictures: Sequence[Found], count: int) -> dict[str, Tensor]:
     """As the network tells them: ``boxes`` (B, count, 4), ``scores`` and ``cell_logits``, zeros behind the last."""
     named = zip(("boxes", "scores", "cell_logits"), zip(*pictures, strict=True), strict=True)
     return {name: torch.stack([_filled(each[:count], count) for each in of]) for name, of in named}
