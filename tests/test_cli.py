@@ -309,13 +309,13 @@ def test_ratio_weights_that_tell_no_ratio_are_refused(
     weights: Path, fragments: Path, embryos: Path, tmp_path: Path
 ) -> None:
     mute = fragment_weights(tmp_path / "mute.safetensors", regression=False)
-    for given, says in ((mute, "no regression head"), (weights, "but 'regdeeplab' was asked for")):
+    for given, says in ((mute, "no regression head"), (weights, "but 'regdeeplab' was requested")):
         done = segment(fragments, tmp_path / "out", embryos, "--ratio-weights", given)
         assert done.exit_code == 2
         assert says in " ".join(done.output.split())
     done = segment(weights, tmp_path / "out", embryos, "--ratio-weights", fragments)
     assert done.exit_code == 2
-    assert "tells no ratio" in " ".join(done.output.split())
+    assert "estimates no ratio" in " ".join(done.output.split())
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def unet(path: Path) -> Path:
     [
         (foreign, "another program"),
         (pickled, "pickle"),
-        (cut_short, "cut off"),
+        (cut_short, "invalid safetensors file"),
         (lambda path: path / "gone.safetensors", "no such checkpoint"),
     ],
     ids=["foreign", "pickle", "cut", "missing"],
@@ -457,7 +457,7 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
     done = segment(unet(tmp_path), tmp_path / "out", embryos, *words)
     assert done.exit_code == code
     if code:
-        assert "these are weights of 'unet', but 'resanet' was asked for" in done.output
+        assert "these are weights of 'unet', but 'resanet' was requested" in done.output
 
 
 @pytest.mark.parametrize(
@@ -473,7 +473,9 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
         (("--grouping", "pairs"), ("pairs", "separate")),
         (
             ("--family", "vqamodal", "--ratio-weights", "bundled"),
-            ("error: ratio_weights were given, but the family vqamodal tells no ratio; leave ratio_weights empty\n",),
+            (
+                "error: ratio_weights were given, but the family vqamodal estimates no ratio; leave ratio_weights empty\n",
+            ),
         ),
     ],
 )

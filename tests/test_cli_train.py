@@ -113,7 +113,7 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     assert run(*words).exit_code == 0
     refused = run(*words)
     assert refused.exit_code == 2
-    assert "holds a training already" in refused.output
+    assert "already holds a training run" in refused.output
     assert "--resume" in refused.output
     again = run(*words, "--resume")
     assert again.exit_code == 0
@@ -210,7 +210,7 @@ def test_weights_of_another_family_are_said_to_be_what_is_trained(recipe: Path, 
     words = ("--data", drawn, "--start", best, "--epochs", 1, "--device", "cpu", "--out", tmp_path / "second")
     done = run("train", "blastocyst-finetune", *words)
     assert done.exit_code == 0, done.output
-    assert "these weights are of the family unet: that is trained, not the recipe's resanet" in done.output
+    assert "the starting weights are of the family unet: that is trained, not resanet as in the recipe" in done.output
     assert recipes.read(tmp_path / "second" / "recipe.yaml").model.family == "unet"
 
 

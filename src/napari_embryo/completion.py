@@ -39,8 +39,8 @@ def complete(mask: npt.NDArray[np.bool_], weights: str = library.BUNDLED) -> npt
     """
     if mask.ndim != 2 or not mask.any():
         raise ValueError(
-            f"a mask of shape {mask.shape} with {int(mask.sum())} painted pixels was given; the mask of one cell is needed, "
-            "(height, width), with at least part of the cell painted"
+            f"a mask of shape {mask.shape} with {int(mask.sum())} painted pixels was given; the mask of one cell is "
+            "needed, (height, width), with at least part of the cell painted"
         )
     path = library.find(weights, next(name for name in shape_code_families() if FAMILIES[name].ships))
     about = path.stat()

@@ -186,7 +186,7 @@ PICKLES: dict[str, Callable[[Path], None]] = {
 def test_a_pickle_is_refused_unopened(tmp_path: Path, make: Callable[[Path], None]) -> None:
     file = tmp_path / "model.safetensors"
     make(file)
-    with pytest.raises(CheckpointError, match="PyTorch pickle, which can run any code") as refusal:
+    with pytest.raises(CheckpointError, match="PyTorch pickle, which can run arbitrary code") as refusal:
         load(file)
     assert "model.safetensors" in str(refusal.value)
     assert not (tmp_path / "exploded").exists()
@@ -195,7 +195,7 @@ def test_a_pickle_is_refused_unopened(tmp_path: Path, make: Callable[[Path], Non
 def test_a_text_pickle_is_refused_unopened(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     raw_pickle(file, 0)
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="incomplete or invalid safetensors file"):
         load(file)
     assert not (tmp_path / "exploded").exists()
 
@@ -246,38 +246,38 @@ def forget(header: dict[str, Any]) -> None:
 
 
 BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "first weight changed": (lambda c: flipped(c, header_length(c)), "was changed after it was written"),
-    "last weight changed": (lambda c: flipped(c, len(c) - 1), "was changed after it was written"),
-    "weights swapped": (lambda c: with_header(c, rename), "was changed after it was written"),
-    "no digest": (lambda c: with_header(c, saying(content_sha256="")), "was changed after it was written"),
-    "last byte missing": (lambda c: c[:-1], "cut off - copy or download it again"),
-    "cut in the weights": (lambda c: c[: len(c) // 2], "cut off - copy or download it again"),
-    "cut in the header": (lambda c: c[:100], "cut off - copy or download it again"),
-    "cut in the first number": (lambda c: c[:5], "cut off - copy or download it again"),
-    "bytes behind the end": (lambda c: c + b"more", "not a whole safetensors file"),
-    "empty": (lambda _: b"", "not a whole safetensors file"),
-    "text": (lambda _: b"these are no weights, these are words\n" * 9, "not a whole safetensors file"),
-    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "not a whole safetensors file"),
+    "first weight changed": (lambda c: flipped(c, header_length(c)), "was altered after it was written"),
+    "last weight changed": (lambda c: flipped(c, len(c) - 1), "was altered after it was written"),
+    "weights swapped": (lambda c: with_header(c, rename), "was altered after it was written"),
+    "no digest": (lambda c: with_header(c, saying(content_sha256="")), "was altered after it was written"),
+    "last byte missing": (lambda c: c[:-1], "copy or download it again"),
+    "cut in the weights": (lambda c: c[: len(c) // 2], "copy or download it again"),
+    "cut in the header": (lambda c: c[:100], "copy or download it again"),
+    "cut in the first number": (lambda c: c[:5], "copy or download it again"),
+    "bytes behind the end": (lambda c: c + b"more", "incomplete or invalid safetensors file"),
+    "empty": (lambda _: b"", "incomplete or invalid safetensors file"),
+    "text": (lambda _: b"these are no weights, these are words\n" * 9, "incomplete or invalid safetensors file"),
+    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "incomplete or invalid safetensors file"),
     "no settings": (lambda c: with_header(c, forget), "a safetensors file of another program"),
     "unknown family": (
         lambda c: with_header(c, saying(model={"family": "attnreg"})),
-        "settings are not understood by this version",
+        "this version does not understand its settings",
     ),
     "unknown setting": (
         lambda c: with_header(c, saying(model={"family": "unet", "depth": 9})),
-        "settings are not understood by this version",
+        "this version does not understand its settings",
     ),
     "impossible setting": (
         lambda c: with_header(c, saying(preprocessing={"height": -1})),
-        "settings are not understood by this version",
+        "this version does not understand its settings",
     ),
     "another percentile": (
         lambda c: with_header(c, saying(preprocessing={"low_percentile": 1.0})),
-        "was changed after it was written",
+        "was altered after it was written",
     ),
     "another number of classes": (
         lambda c: with_header(c, saying(model={"family": "unet", "base_channels": 4, "classes": ["ZP"]})),
-        "was changed after it was written",
+        "was altered after it was written",
     ),
 }
 
@@ -317,7 +317,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_family_without_bundled_weights_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match="no weights of 'unet' ship with this version; name a checkpoint file"):
+    with pytest.raises(
+        FileNotFoundError, match="this version has no bundled weights of 'unet'; name a checkpoint file"
+    ):
         load(family="unet")
 
 

@@ -324,8 +324,8 @@ def test_running_out_of_memory_falls_back_and_says_so(
     widget.form.set_value(widget.form.value().model_copy(update={"batch_size": 4}))
     run(qtbot, widget)
     assert viewer.layers["film blastocyst"].data.any(axis=(1, 2)).all()
-    assert "going on with 2 pictures at a time" in shown()
-    assert "going on with 1 pictures at a time" in shown()
+    assert "continuing with batches of 2" in shown()
+    assert "continuing with batches of 1" in shown()
 
 
 # --- the window -------------------------------------------------------------------------------------------------------
