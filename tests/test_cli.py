@@ -213,7 +213,7 @@ def test_the_table_keeps_the_rows_of_other_images(weights: Path, embryos: Path, 
 def test_a_table_that_is_not_ours(weights: Path, embryos: Path, tmp_path: Path, text: str, is_said: bool) -> None:
     (tmp_path / "measurements.csv").write_text(text, encoding="latin-1")
     done = segment(weights, tmp_path, embryos / "late.png")
-    assert ("was no table of images; it is replaced" in done.output) == is_said
+    assert ("is not a table of images; it is replaced" in done.output) == is_said
     assert {row["image"] for row in table(tmp_path)} == {"late"}
 
 
@@ -293,7 +293,7 @@ def test_a_film_has_a_ratio_per_frame(fragments: Path, tmp_path: Path) -> None:
     done = segment(fragments, tmp_path / "out", incubator(tmp_path / "in", 3))
     rows = [row for row in table(tmp_path / "out") if row["class"] == "fragment"]
     assert [(row["frame"], row["grade"]) for row in rows] == [(str(frame), "B") for frame in range(3)]
-    assert "in 3 of 3 pictures: frame 0, frame 1, frame 2" in " ".join(done.output.split())
+    assert "in 3 of 3 images: frame 0, frame 1, frame 2" in " ".join(done.output.split())
 
 
 def test_other_weights_can_tell_the_ratio(fragments: Path, embryos: Path, tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def empty_folder(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (too_small, ("speck", "8 x 9 pixels; at least 16 x 16")),
+        (too_small, ("speck", "8 x 9 pixels, but needs at least 16 x 16")),
         (with_nan, ("hole", "NaN or infinite")),
         (empty_file, ("void.png",)),
         (empty_folder, ("bare", "no image in this folder")),
@@ -474,7 +474,8 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
         (
             ("--family", "vqamodal", "--ratio-weights", "bundled"),
             (
-                "error: ratio_weights were given, but the family vqamodal estimates no ratio; leave ratio_weights empty\n",
+                "error: ratio_weights were given, but the family vqamodal estimates no ratio; leave ratio_weights "
+                "empty\n",
             ),
         ),
     ],
@@ -507,7 +508,7 @@ def test_a_file_stands_where_the_results_should_go(weights: Path, embryos: Path,
     (tmp_path / "out").write_text("mine")
     done = segment(weights, tmp_path / "out", embryos)
     assert (done.exit_code, (tmp_path / "out").read_text()) == (2, "mine")
-    assert "out: this folder cannot be made (a file stands there)" in done.output
+    assert "out: this folder cannot be created (a file of that name exists)" in done.output
 
 
 def test_nothing_given() -> None:

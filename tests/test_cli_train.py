@@ -117,7 +117,7 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     assert "--resume" in refused.output
     again = run(*words, "--resume")
     assert again.exit_code == 0
-    assert "finished already" in again.output
+    assert "already finished" in again.output
     assert list(library.in_library()) == ["tiny"]
 
 
@@ -167,7 +167,7 @@ def test_resume_needs_no_more_than_the_folder(recipe: Path, tmp_path: Path, name
     done = run("train", *([recipe] if named else []), "--resume", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "epoch 3: loss" in done.output
-    assert ("note: to epoch 3, as told when this training began; the recipe says 2" in done.output) == named
+    assert ("note: training up to epoch 3, as when this run was started; the recipe says 2" in done.output) == named
 
 
 def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path, tmp_path: Path) -> None:
@@ -178,14 +178,14 @@ def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path
     assert "epoch 2: loss" not in longer.output
     assert "done after 3 epochs" in longer.output
     assert recipes.read(out / "recipe.yaml").training.epochs == 3
-    assert "finished already" in run("train", "--resume", "--out", out).output
+    assert "already finished" in run("train", "--resume", "--out", out).output
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "no recipe came; name a .yaml file"),
-        (("--resume",), "--resume came without a folder"),
+        ((), "no recipe was given; name a .yaml file"),
+        (("--resume",), "--resume was given without a folder"),
         (("--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
         (("unet-baseline", "--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
     ],
@@ -333,12 +333,12 @@ def test_a_preview_of_what_the_network_will_see(recipe: Path, tmp_path: Path) ->
     assert sheet[:100].std() > 10
     key, outlines = ({tuple(color) for color in part.reshape(-1, 3).tolist()} for part in (sheet[100:], sheet[:100]))
     assert {COLORS[name] for name in BLASTOCYST_CLASSES} <= key & outlines
-    assert "4 training pictures" in done.output
+    assert "4 training images" in done.output
 
 
 def test_a_preview_of_one(recipe: Path, tmp_path: Path) -> None:
     done = run("preview", recipe, "--out", tmp_path / "p.PNG", "--count", 1)
-    assert "1 training picture drawn in" in done.output, done.output
+    assert "1 training image drawn in" in done.output, done.output
 
 
 # --- where it is written --------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def test_a_preview_of_one(recipe: Path, tmp_path: Path) -> None:
 
 def a_file(place: Path) -> str:
     place.write_text("mine")
-    return "a file stands there"
+    return "a file of that name exists"
 
 
 def below_a_file(place: Path) -> str:
@@ -359,7 +359,7 @@ def read_only(place: Path) -> str:
     if os.name == "nt" or os.geteuid() == 0:
         pytest.skip("this user may write everywhere")
     place.chmod(0o555)
-    return "nothing can be written there"
+    return "cannot write there"
 
 
 @pytest.mark.parametrize("make", [a_file, below_a_file, read_only])

@@ -336,7 +336,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(error: RuntimeError, most: i
     assert len(predictor.notes) == notes
     if notes:
         assert "out of memory" in predictor.notes[-1].text
-        assert f"{predictor.batch_size} picture" in predictor.notes[-1].text
+        assert f"batches of {predictor.batch_size}" in predictor.notes[-1].text
 
 
 def test_not_even_one_picture_fits() -> None:
@@ -368,7 +368,7 @@ def test_the_processor_takes_over_from_a_full_card(monkeypatch: pytest.MonkeyPat
     found = list(predictor.predict([picture(t) for t in truths]))
     assert found_all(found, truths)
     assert predictor.device.type == "cpu"
-    assert ["1 picture" in predictor.notes[0].text, "processor" in predictor.notes[1].text] == [True, True]
+    assert ["batches of 1" in predictor.notes[0].text, "processor" in predictor.notes[1].text] == [True, True]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("bad"), KeyError("logits")])

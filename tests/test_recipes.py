@@ -300,8 +300,8 @@ def started_from(path: Path, embryos: Any, tiny: Recipe) -> recipes.Prepared:
         (
             range(6),
             (),
-            "validation embryos also held out from the starting weights: 0 of 3; these were trained on 3 of them, whose "
-            "scores are too good",
+            "validation embryos also held out from the starting weights: 0 of 3; these were trained on 3 of them, "
+            "whose scores are too good",
         ),
     ],
 )
@@ -407,7 +407,11 @@ def test_without_a_shape_code_it_is_told_how_to_train_one() -> None:
     [
         ("fcn", "random", "family vqamodal and has no shape code; train one"),
         ("unet", "random", "family unet and has no shape code; train one"),
-        ("code", "other", "2 x 2 of 16 codes on 32 x 32 pixels, the start 4 x 4 of 128 codes.*leave shape_code empty"),
+        (
+            "code",
+            "other",
+            "2 x 2 of 16 codes on 32 x 32 pixels, but the starting weights need 4 x 4 of 128 codes.*leave shape_code empty",
+        ),
     ],
 )
 def test_a_shape_code_that_does_not_fit_is_refused(

@@ -297,8 +297,8 @@ def test_a_bad_file_is_refused_with_the_reason(
     [
         (None, "another program"),
         ({"format": "pt"}, "another program"),
-        ({METADATA_KEY: "no json"}, "not understood"),
-        ({METADATA_KEY: "[]"}, "not understood"),
+        ({METADATA_KEY: "no json"}, "does not understand"),
+        ({METADATA_KEY: "[]"}, "does not understand"),
     ],
 )
 def test_weights_of_another_program_are_refused(tmp_path: Path, metadata: dict[str, str] | None, reason: str) -> None:

@@ -233,7 +233,7 @@ def test_pixels_of_other_labels_are_said(qtbot, docked) -> None:
     run(qtbot, widget)
     first, area = viewer.layers["day 2 cell 1"], f"cell 1 {TWO[0].sum():,} px (score 0.90)"
     first.data_setitem((np.array([0, 0, 1]), np.array([0, 1, 0])), 2)
-    says(qtbot, widget, area, "cell 1 has 3 pixels of other labels, not counted: paint with label 1.")
+    says(qtbot, widget, area, "cell 1 has 3 pixels of other labels, which do not count: paint with label 1.")
     first.undo()
     qtbot.waitUntil(lambda: "other labels" not in widget.cells.line.text(), timeout=10_000)
     says(qtbot, widget, area)

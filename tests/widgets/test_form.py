@@ -45,7 +45,7 @@ def test_a_check_list_keeps_its_order(qtbot) -> None:
     qtbot.addWidget(names.native)
     names.value = ("c", "a")
     assert names.value == ("a", "c")
-    with pytest.raises(ValueError, match="d came; the list has a, b, c"):
+    with pytest.raises(ValueError, match="d was given, but the list has a, b, c"):
         names.value = ("d",)
 
 
@@ -56,7 +56,7 @@ def test_settings_that_do_not_go_together_are_explained(qtbot) -> None:
     form = SettingsForm(Pair, editors={"names": CheckList({"a": "", "b": ""})})
     qtbot.addWidget(form)
     form.editors["names"].value = ()
-    with pytest.raises(ValueError, match=r"names: \(\) came; .*at least 1") as caught:
+    with pytest.raises(ValueError, match=r"names: \(\) was given; .*at least 1") as caught:
         form.value()
     assert not isinstance(caught.value, ValidationError)
 

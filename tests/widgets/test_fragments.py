@@ -326,7 +326,7 @@ def test_bundled_weights_are_offered_where_they_ship(docked, monkeypatch: pytest
     widget.family.value = "resanet"
     widget.family.value = "regdeeplab"
     weights, ratio = widget.weights.box, widget.ratio_weights.box
-    assert weights.itemText(0) == ("bundled" if ships else "none ship: train one, or browse")
+    assert weights.itemText(0) == ("bundled" if ships else "none bundled: train a model, or choose a file")
     assert [ratio.itemText(place) for place in range(2)] == ["the same weights", "bundled" if ships else ""]
     assert widget.form.value().ratio_weights == ""
 

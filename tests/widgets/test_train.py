@@ -210,7 +210,7 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
 
 @pytest.mark.parametrize(
     ("best", "said"),
-    [("/r/best.safetensors", "No epoch is done yet. The lists of models are as they were"), ("", "Nothing was kept")],
+    [("/r/best.safetensors", "No epoch is finished yet. The lists of models are unchanged"), ("", "Nothing was kept")],
 )
 def test_stopped_in_the_first_epoch_nothing_is_in_the_lists(
     qtbot, docked, tmp_path: Path, teller, best: str, said: str
@@ -311,7 +311,7 @@ def test_one_training_at_a_time(qtbot, docked, tmp_path: Path, teller) -> None:
     begin(qtbot, widget, tmp_path, ENDLESS, teller)
     child = widget.panel.child
     widget.run()
-    assert "running already" in shown()
+    assert "already running" in shown()
     assert widget.panel.child is child
     widget.panel.cancel_button.click()
     finish(qtbot, widget)
@@ -472,7 +472,7 @@ def test_labels_of_another_size_are_refused(docked, pixels) -> None:
     other = viewer.add_labels(np.ones((32, 32), np.uint8), name="other")
     widget.samples.labels.value, widget.samples.image.value = other, image
     widget.samples.add_button.click()
-    assert "other: labels of 32 x 32 came; the image day 5 has 48 x 64" in widget.samples.about.text()
+    assert "other: the labels have 32 x 32, but the image day 5 has 48 x 64" in widget.samples.about.text()
     assert "32 x 32" in shown()
 
 
@@ -554,7 +554,7 @@ def test_cells_of_another_size_are_refused(docked, pixels) -> None:
     image = viewer.add_image(pixels[0], name="day 2")
     layers = cell_layers(viewer, pixels[0].shape)
     layers[1].data = np.ones((8, 8), np.uint8)
-    with pytest.raises(ValueError, match="day 2 cell 2: labels of 8 x 8 came; the image day 2 has 48 x 64"):
+    with pytest.raises(ValueError, match="day 2 cell 2: the labels have 8 x 8, but the image day 2 has 48 x 64"):
         pair_of(image, layers[0], viewer.dims.point, viewer.layers)
 
 
@@ -741,7 +741,7 @@ def test_a_new_model_is_in_every_list_at_once(qtbot, docked, tmp_path: Path, tel
     assert segment.form.value().weights == "bundled"
     widget.use_button.click()
     assert segment.form.value().weights == str(path)
-    assert "chosen in Segment" in widget.panel.status.text()
+    assert "selected in Segment" in widget.panel.status.text()
 
 
 def test_using_a_model_without_a_segment_widget_says_where_it_is(qtbot, docked, tmp_path: Path, teller) -> None:
@@ -770,7 +770,7 @@ def test_a_baseline_is_used_with_its_family(qtbot, docked, tmp_path: Path, telle
     ("family", "said"),
     [
         ("shapecode", "'tiny' is chosen in Complete cell."),
-        ("inception", "'tiny' cannot be used in another widget: an Inception estimates a ratio"),
+        ("inception", "'tiny' cannot be used in another widget: Inception estimates a ratio"),
     ],
 )
 def test_a_model_that_finds_nothing_is_not_chosen_in_segment(
@@ -962,7 +962,7 @@ def test_a_real_training_from_the_widget(qtbot, docked, pictures: Path, tmp_path
     names = viewer.layers["tiny worst"].metadata["names"]
     assert set(names) <= {f"annotated/embryo{number}" for number in range(6)}
     assert viewer.layers["tiny worst"].data.shape == (len(names), *HW)
-    assert set(np.unique(viewer.layers["tiny worst drawn"].data)) == {0, 1, 2, 3}
+    assert set(np.unique(viewer.layers["tiny worst annotated"].data)) == {0, 1, 2, 3}
 
     for kind in (".png", ".json"):  # another split than that of the run
         for number in range(6, 12):
@@ -972,7 +972,7 @@ def test_a_real_training_from_the_widget(qtbot, docked, pictures: Path, tmp_path
     assert worst.names == names
     gone = names[0].partition("/")[2]
     (pictures / f"{gone}.json").unlink()
-    with pytest.raises(ValueError, match=f"annotated/{gone}: in the folders of annotated pictures no more"):
+    with pytest.raises(ValueError, match=f"annotated/{gone}: no longer in the folders of annotated images"):
         finished_work(_train_work.predict_worst(widget._recipe, names, out / "best.safetensors"))
 
 

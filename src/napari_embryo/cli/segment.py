@@ -1,4 +1,4 @@
-"""``segment`` and ``demo``: from images to masks, maps and a table."""
+"""``segment``: from images to masks, maps and a table."""
 
 import csv
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -43,12 +43,12 @@ from napari_embryo.settings import FAMILIES_SAID, Precision, SegmentSettings
 if TYPE_CHECKING:
     from napari_embryo.pipeline import ImageResult, Row
 
-RESEARCH_ONLY = "Research use only: not a medical device; look at every result before you use it."
+RESEARCH_ONLY = "Research use only: not a medical device; check every result before you use it."
 DEFAULTS = SegmentSettings()
 RESULTS = Path("napari-embryo-results")
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; created if needed.")]
 FamilyOption = Annotated[
     str | None,
     typer.Option(
@@ -69,16 +69,15 @@ Maps = Annotated[
     str | None,
     typer.Option(help=f"Attention maps to write, such as SA1,LA1; '' for none. Default: {_USUAL_MAPS}."),
 ]
-GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
+GradCam = Annotated[str, typer.Option(help="Layer for additional Grad-CAMs, such as 'encoder 1/32'; empty for none.")]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")]
-BatchSize = Annotated[int, typer.Option(help="Frames computed together.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 where it is computed natively.")]
+BatchSize = Annotated[int, typer.Option(help="Number of frames computed together.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 if the device computes it natively.")]
 Views = Annotated[
-    int, typer.Option(help="Average over 2, 4 or 8 mirrored and turned views: as many times slower, somewhat better.")
+    int,
+    typer.Option(help="Average over 2, 4 or 8 mirrored and rotated views: that many times slower, somewhat better."),
 ]
-AllEmbryos = Annotated[
-    bool, typer.Option("--all-embryos", help="Keep a neighbor's parts too, not only the largest embryo.")
-]
+AllEmbryos = Annotated[bool, typer.Option("--all-embryos", help="Keep all embryos, not only the largest one.")]
 
 
 def segment(
@@ -104,11 +103,12 @@ def segment(
     views: Views = DEFAULTS.views,
     all_embryos: AllEmbryos = False,
 ) -> None:
-    """Segment images; write masks, attention maps, an overlay picture each and one table of measurements.
+    """Segment images; write masks, attention maps and an overlay for each, and one table of measurements.
 
-    Single cells come as complete masks and COCO JSON; in a time-lapse they keep their number, and divisions are told.
+    Single cells are written as complete masks and COCO JSON; in a time-lapse they keep their number, and divisions are
+    recorded.
 
-    Results of images of the same name are replaced; measurements.csv keeps its rows of all other images.
+    Results of images of the same name are replaced; measurements.csv keeps the rows of all other images.
     """
     asked: dict[str, Any] = {} if family is None else {"family": family}
     if maps is not None:
@@ -144,7 +144,7 @@ def segment(
 def segment_all(
     paths: Sequence[Path], settings: SegmentSettings, out: Path, grouping: Grouping, choices: OpenChoices
 ) -> list[str]:
-    """Every image of every path; returns what failed. The table is written even when the run is stopped."""
+    """Segment every image of every path; return failures. The table is written even if the run is stopped."""
     from napari_embryo.pipeline import load_predictor, segment_all_to_files
 
     with readable_errors():
@@ -170,7 +170,7 @@ def segment_all(
 
 
 def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tuple[Note, ...]:
-    """Of what was measured, below what it had of other images; where that fails, it is named like any other failure."""
+    """Write the table, keeping rows of other images; a failure is reported like any other."""
     if not rows:
         return ()
     try:
@@ -184,7 +184,7 @@ def _write_table(path: Path, rows: "Sequence[Row]", failures: list[str]) -> tupl
 
 
 def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, str]], tuple[Note, ...]]:
-    """What a table that lies there has of images of other names, and a line to say so."""
+    """Rows of an existing table about other images, and a line about them."""
     if not path.exists():
         return [], ()
     try:
@@ -194,7 +194,7 @@ def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, s
     except (UnicodeDecodeError, csv.Error):
         columns, rows = (), []
     if "image" not in columns:
-        return [], (Note("warning", f"the {path.name} there was no table of images; it is replaced"),)
+        return [], (Note("warning", f"the existing {path.name} is not a table of images; it is replaced"),)
     kept = [{name: row[name] for name in columns} for row in rows if row["image"] not in names]
     count = len({row["image"] for row in kept})
     said = f"{path.name} keeps the rows of {counted(count, 'other image')} measured before"
@@ -202,12 +202,12 @@ def _rows_of_others(path: Path, names: Container[str]) -> tuple[list[dict[str, s
 
 
 def _rounded(row: "Row") -> "Row":
-    """Six digits of what is no count; no measurement has more."""
+    """Round numbers other than counts to six digits; no measurement is more precise."""
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 class _Names:
-    """Names for results: the image's own, numbered where two images share one, also on Windows and macOS."""
+    """Names for results: those of the images, numbered if two would be the same, even ignoring case."""
 
     def __init__(self) -> None:
         self.taken: set[str] = set()
@@ -222,7 +222,7 @@ class _Names:
 def _images(
     paths: Sequence[Path], grouping: Grouping, choices: OpenChoices, failures: list[str], names: _Names, bar: Bar
 ) -> Iterator[EmbryoImage]:
-    """Every image that can be opened; the others are named in ``failures``."""
+    """Every image that can be opened; the others are recorded in ``failures``."""
     from napari_embryo.pipeline import with_files
 
     task = bar.add_task("images", total=None)
@@ -254,7 +254,7 @@ def _named(name: str, reason: str) -> str:
 def _follow(
     steps: "Iterator[tuple[EmbryoImage, Progress]]", done: "list[ImageResult]", failures: list[str], bar: Bar
 ) -> None:
-    """Take in what comes: images that are done, failures, a bar for every stack."""
+    """Process the stream: finished images, failures, and a progress bar for every stack."""
     from napari_embryo.pipeline import Failure, ImageResult
 
     for image, progress in steps:
@@ -270,13 +270,13 @@ def _follow(
 
 
 def _reason(result: "ImageResult", failures: Sequence[str]) -> list[str]:
-    """Why an image failed, unless its only picture has said so."""
+    """Why an image failed, unless already reported for its only plane."""
     said = result.reason is None or (failures and result.reason in failures[-1])
     return [] if said else [_named(result.image.name, str(result.reason))]
 
 
 def _stack_bar(bar: Bar, image: EmbryoImage, done: int) -> None:
-    """A bar of its own for a stack, below that of the images."""
+    """A separate progress bar for a stack, below that of the images."""
     stacks = bar.tasks[1:]
     task = stacks[0].id if stacks else bar.add_task(image.name, total=image.n_planes)
     bar.update(task, completed=done)
@@ -300,20 +300,20 @@ def _report(out: Path, done: int, rows: "Sequence[Row]", failures: Sequence[str]
 
 
 def print_notes(notes: Iterable[Note]) -> None:
-    """Print what a user should know beside the result."""
+    """Print a note."""
     for note in notes:
         console.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def _cells_said(rows: "Sequence[Row]") -> Iterator[str]:
-    """A line for every image in which single cells were looked for: how many there are."""
+    """Print the number of cells of every image that was searched for cells."""
     for name, own in groupby(rows, key=itemgetter("image")):
         if line := measure.cells_said(own):
             yield f"{name}: {line}"
 
 
 def _far_apart(rows: "Sequence[Row]") -> Iterator[Note]:
-    """A line for every image in which mask and regression disagree by more than one grade."""
+    """Print a line for every image in which mask and regression differ by more than one grade."""
     for name, own in groupby(rows, key=itemgetter("image")):
         if line := measure.far_apart_said(own):
             yield Note("warning", f"{name}: {line}")

@@ -1,4 +1,4 @@
-"""``train --stream``: a training told in JSON lines, that listens to pause, resume and stop."""
+"""``train --stream``: training with JSON lines as output, controlled by pause, resume and stop."""
 
 import os
 import signal
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from napari_embryo.train import Outcome
 
 Say = Callable[[stream.Event], None]
-FINISHED_ALREADY = "this training was finished already; nothing is left to learn"
+FINISHED_ALREADY = "this training run is already finished"
 FAILURES = (OSError, ValueError, ArithmeticError, MemoryError)
-"""What a training ends with that a user can mend: files, settings, a loss that is no number, memory."""
+"""Errors of a training run that a user can fix: files, settings, a non-finite loss, memory."""
 
 
 def follow(
@@ -29,7 +29,7 @@ def follow(
     is_stopped: Callable[[], bool],
     tell: Callable[[Progress], None],
 ) -> "Outcome":
-    """Run to the end, or until ``is_stopped``, which is asked before every step and may wait."""
+    """Run to the end, or until ``is_stopped``, which is called before every step and may wait."""
     has_learned = False
     try:
         while not is_stopped():
@@ -49,17 +49,17 @@ def follow(
 
 
 def add_best(outcome: "Outcome", name: str) -> Path | None:
-    """Put the best weights among the user's models, where they are not there since an earlier part of the training.
+    """Add the best weights to the user's models, unless an earlier part of the run has already done so.
 
     Returns
     -------
     Path or None
-        The model; None where no epoch was finished, so that none was judged.
+        The model; None if no epoch was finished and validated.
 
     Raises
     ------
     OSError
-        When they cannot be put there; says where they are.
+        If they cannot be added; the message says where they are.
     """
     if not outcome.best_epoch:
         return None
@@ -67,19 +67,19 @@ def add_best(outcome: "Outcome", name: str) -> Path | None:
         return library.copy_of(outcome.best) or library.add_to_library(outcome.best, name)
     except (OSError, ValueError) as error:
         raise OSError(
-            f"the best weights could not be put among your models ({error}); they are in {outcome.best.resolve()}"
+            f"the best weights could not be added to your models ({error}); they are in {outcome.best.resolve()}"
         ) from error
 
 
 def train(order: Callable[[], tuple[Recipe, Path]], resume: bool) -> int:
-    """Train and tell; returns the exit code.
+    """Train and write events; return the exit code.
 
     Parameters
     ----------
     order
-        Gives the recipe and the folder; what is wrong with them is told like every other error.
+        Returns the recipe and the folder; its errors are reported like all others.
     resume
-        Go on with the training there.
+        Resume the run there.
     """
     with _lines() as (write, is_read):
         orders = Orders()
@@ -109,7 +109,7 @@ def _train(
 
 
 def _added(outcome: "Outcome", name: str, say: Say) -> Path | None:
-    """The training is no less done where its weights find no place among the models."""
+    """Add the weights to the models; a failure does not make the training fail."""
     try:
         return add_best(outcome, name)
     except OSError as error:
@@ -118,7 +118,7 @@ def _added(outcome: "Outcome", name: str, say: Say) -> Path | None:
 
 
 def told(progress: Progress) -> stream.Event:
-    """What a training yields, as an event."""
+    """Convert what training yields to an event."""
     from napari_embryo.train import Epoch, Step
 
     match progress.item:
@@ -130,7 +130,7 @@ def told(progress: Progress) -> stream.Event:
 
 
 def finished(outcome: "Outcome", added: Path | None) -> stream.Finished:
-    """How a training ended, as an event."""
+    """Convert the result of training to an event."""
     return stream.Finished(
         epochs=outcome.epochs,
         best_epoch=outcome.best_epoch,
@@ -147,14 +147,14 @@ def _if_there(path: Path) -> str:
 
 
 class Orders:
-    """What the watcher asks for on standard input; its end, or Ctrl-C, asks to stop."""
+    """Commands from standard input; its end, or Ctrl-C, means stop."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._paused = self._stopped = False
 
     def listen(self) -> None:
-        """Begin to listen, in a thread that ends with the program."""
+        """Start listening in a thread that ends with the program."""
         signal.signal(signal.SIGINT, lambda *_: self.take("stop"))
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
@@ -164,14 +164,14 @@ class Orders:
         self.take("stop")
 
     def take(self, order: str) -> None:
-        """Take one order; others than pause, resume and stop are passed over."""
+        """Handle one command; unknown ones are ignored."""
         with self._changed:
             self._paused = order == "pause" if order in ("pause", "resume") else self._paused
             self._stopped = self._stopped or order == "stop"
             self._changed.notify_all()
 
     def is_stopped(self, say: Say) -> bool:
-        """Whether to stop; waits while paused, and says so."""
+        """Whether to stop; waits while paused and reports it."""
         with self._changed:
             if self._paused and not self._stopped:
                 say(stream.Paused())
@@ -182,7 +182,7 @@ class Orders:
 
 
 def _raw_lines(descriptor: int) -> Iterator[str]:
-    """Lines of a file descriptor; Python's own reader would hold a lock that ends the program with an error."""
+    """Lines of a file descriptor; Python's own reader would hold a lock that makes the program end with an error."""
     waiting = b""
     while chunk := _read(descriptor):
         *lines, waiting = (waiting + chunk).split(b"\n")
@@ -192,15 +192,15 @@ def _raw_lines(descriptor: int) -> Iterator[str]:
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 4096)
-    except OSError:  # closed from the other side
+    except OSError:  # closed by the other side
         return b""
 
 
 @contextmanager
 def _lines() -> Iterator[tuple[Callable[[str], None], Callable[[], bool]]]:
-    """Standard output for our lines alone: what libraries print goes to standard error.
+    """Reserve standard output for our lines; output of libraries goes to standard error.
 
-    Yields what writes a line, and what tells whether anybody still reads them.
+    Yields a function that writes a line and one that tells whether anybody still reads.
     """
     sys.stdout.flush()
     own = os.dup(1)
@@ -210,7 +210,7 @@ def _lines() -> Iterator[tuple[Callable[[str], None], Callable[[], bool]]]:
     def write(line: str) -> None:
         try:
             _write_all(own, f"{line}\n".encode())
-        except OSError:  # the watcher is gone; the end of its orders stops the training
+        except OSError:  # the observer is gone; the end of its input stops the training
             gone.set()
 
     try:
