@@ -101,7 +101,7 @@ def load(weights: str, device: str) -> Predictor:
 def segment_folder(folder: Path, out: Path, predictor: Predictor, limit: int) -> None:
     """Segment as the command line does."""
     images = map(io.open_image, io.plan_path(folder, "separate").images[:limit])
-    steps = pipeline.segment_all_to_files(images, predictor, out)
+    steps = pipeline.segment_all_to_files(((image, out / image.name) for image in images), predictor)
     results = [p.item for _, p in steps if isinstance(p.item, pipeline.ImageResult)]
     rows = [row for result in results for row in result.rows]
     io.write_csv_atomic(out / "measurements.csv", rows)

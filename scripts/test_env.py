@@ -1,9 +1,8 @@
-"""Make the environment of ``tox run``, or run a command in it.
+"""Run a command in the environment of ``tox run``, which is made where it is missing.
 
-    python scripts/test_env.py make
-    python scripts/test_env.py run COMMAND [ARGUMENT ...]
+    python scripts/test_env.py COMMAND [ARGUMENT ...]
 
-For the other environments of tox.ini: tox never shares one between two names, and a second copy of torch is several GB.
+For lint and bench of tox.ini: tox never shares an environment between two names, and torch is several GB.
 """
 
 import os
@@ -29,16 +28,11 @@ def find_tox() -> list[str]:
     sys.exit("tox is not on the PATH; activate the environment that it was installed in, then try again")
 
 
-def main(arguments: list[str]) -> int:
-    match arguments:
-        case ["make"]:
-            print("The environment is made or brought up to date; the first time, PyTorch takes minutes.", flush=True)
-            command = ["run", "-e", NAME, "--notest"]
-        case ["run", _, *_]:
-            command = ["exec", "-qq", "-e", NAME, "--", *arguments[1:]]
-        case _:
-            sys.exit("usage: test_env.py make | run COMMAND [ARGUMENT ...]")
-    return subprocess.run([*find_tox(), *command], env=outer_environ(), check=False).returncode
+def main(command: list[str]) -> int:
+    if not command:
+        sys.exit("usage: test_env.py COMMAND [ARGUMENT ...]")
+    inner = [*find_tox(), "exec", "-qq", "-e", NAME, "--", *command]
+    return subprocess.run(inner, env=outer_environ(), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ A ResA-Net of random weights, its head set so that it finds something in every p
 
 import csv
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from napari_embryo import __version__, cli, geometry, io, measure, models, pipeline
+from napari_embryo import __version__, cli, geometry, io, library, measure, models
 from napari_embryo.families import BLASTOCYST_CLASSES, RegDeepLabSettings, ResANetSettings, UNetSettings
 from napari_embryo.geometry import network_input
 from napari_embryo.models import checkpoint
@@ -100,9 +101,12 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def results(*names: str) -> list[str]:
-    endings = ("attention.ome.tif", "labels.ome.tif", "overlay.png")
-    return sorted([*(f"{name}_{ending}" for name in names for ending in endings), "measurements.csv"])
+ABOUT_ALL = (".napari-embryo", "contact_sheet.html", "measurements.csv", "measurements.xlsx", "run.json")
+
+
+def results(*names: str, maps: bool = False) -> list[str]:
+    endings = ("labels.ome.tif", "overlay.png", *(("attention.ome.tif",) if maps else ()))
+    return sorted([*(f"{name}_{ending}" for name in names for ending in endings), *ABOUT_ALL])
 
 
 # --- what comes out -------------------------------------------------------------------------------------------------
@@ -115,7 +119,7 @@ def test_a_folder(weights: Path, embryos: Path, tmp_path: Path) -> None:
     assert "2 images done, 0 failed" in done.output
     assert "Research use only" in done.output
     rows = table(tmp_path / "out")
-    assert list(rows[0]) == ["image", "file", *measure.COLUMNS]
+    assert list(rows[0]) == ["image", "file", *measure.COLUMNS, "weights", "date"]
     assert [(r["image"], r["class"], r["label"]) for r in rows] == [
         (name, kind, str(i + 1)) for name in ("early", "late") for i, kind in enumerate(BLASTOCYST_CLASSES)
     ]
@@ -191,29 +195,35 @@ def test_a_broken_frame_is_named_and_the_others_are_done(weights: Path, tmp_path
 
 
 def test_maps_of_a_run_before_do_not_stay_beside_other_masks(weights: Path, embryos: Path, tmp_path: Path) -> None:
-    assert segment(weights, tmp_path, embryos).exit_code == 0
-    assert segment(weights, tmp_path, embryos / "late.png", "--maps", "").exit_code == 0
-    assert files(tmp_path) == [name for name in results("early", "late") if name != "late_attention.ome.tif"]
+    assert segment(weights, tmp_path, embryos, "--maps", "usual").exit_code == 0
+    assert files(tmp_path) == results("early", "late", maps=True)
+    assert segment(weights, tmp_path, embryos / "late.png").exit_code == 0
+    assert files(tmp_path) == [name for name in results("early", "late", maps=True) if name != "late_attention.ome.tif"]
 
 
 def test_the_table_keeps_the_rows_of_other_images(weights: Path, embryos: Path, tmp_path: Path) -> None:
     """Also of a time-lapse, which has columns of its own; measured again, an image's rows are replaced."""
-    done = segment(weights, tmp_path / "out", embryos / "early.png", incubator(tmp_path / "in", 2))
-    assert "keeps the rows" not in done.output
+    segment(weights, tmp_path / "out", embryos / "early.png", incubator(tmp_path / "in", 2))
     before = table(tmp_path / "out")
-    done = segment(weights, tmp_path / "out", embryos)
-    assert "measurements.csv keeps the rows of 1 other image measured before" in done.output
+    done = segment(weights, tmp_path / "out", embryos, "--threshold", "0.4")
+    assert "2 images done, 0 failed" in done.output
     rows = table(tmp_path / "out")
     film = [row for row in before if row["frame"]]
     assert [row for row in rows if row["frame"]] == film != []
-    assert [row["image"] for row in rows[len(film) :]] == ["early"] * 3 + ["late"] * 3
+    assert [row["image"] for row in rows if not row["frame"]] == ["early"] * 3 + ["late"] * 3
 
 
-@pytest.mark.parametrize(("text", "is_said"), [("name;area\n", True), ("\xff", True), ("image,class\n", False)])
-def test_a_table_that_is_not_ours(weights: Path, embryos: Path, tmp_path: Path, text: str, is_said: bool) -> None:
-    (tmp_path / "measurements.csv").write_text(text, encoding="latin-1")
+def test_what_is_done_is_not_done_again(weights: Path, embryos: Path, tmp_path: Path) -> None:
+    assert segment(weights, tmp_path, embryos).exit_code == 0
+    done = segment(weights, tmp_path, embryos)
+    assert (done.exit_code, "2 images done (2 of them before, unchanged)" in done.output) == (0, True)
+
+
+def test_a_table_of_another_origin_is_kept(weights: Path, embryos: Path, tmp_path: Path) -> None:
+    (tmp_path / "measurements.csv").write_text("name;area\n")
     done = segment(weights, tmp_path, embryos / "late.png")
-    assert ("is not a table of images; it is replaced" in done.output) == is_said
+    assert "note: a measurements.csv of another origin was there; it is now called measurements_before" in done.output
+    assert (tmp_path / "measurements_before.csv").read_text() == "name;area\n"
     assert {row["image"] for row in table(tmp_path)} == {"late"}
 
 
@@ -229,14 +239,20 @@ def test_images_of_one_name_do_not_overwrite_each_other(weights: Path, tmp_path:
     """Nor where the system does not tell capital letters apart."""
     first, second = (png(tmp_path / folder / name, i) for i, (folder, name) in enumerate(zip("ab", names, strict=True)))
     assert segment(weights, tmp_path / "out", first, second).exit_code == 0
-    assert len({name.casefold() for name in files(tmp_path / "out")}) == 7
+    assert len({name.casefold() for name in files(tmp_path / "out")} - set(ABOUT_ALL)) == 4
     assert len({row["image"].casefold() for row in table(tmp_path / "out")}) == 2
 
 
 def test_two_folders(weights: Path, embryos: Path, tmp_path: Path) -> None:
     png(tmp_path / "other" / "early.png", 5)
     done = segment(weights, tmp_path / "out", embryos, tmp_path / "other")
-    assert (done.exit_code, files(tmp_path / "out")) == (0, results("early", "late", "early_2"))
+    assert done.exit_code == 0
+    assert {row["image"] for row in table(tmp_path / "out")} == {
+        f"{embryos.name}/early",
+        f"{embryos.name}/late",
+        "other/early",
+    }
+    assert files(tmp_path / "out" / "other") == ["early_labels.ome.tif", "early_overlay.png"]
 
 
 # --- fragments ------------------------------------------------------------------------------------------------------
@@ -263,12 +279,12 @@ def fragments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_fragments_with_ratio_and_grade(fragments: Path, embryos: Path, tmp_path: Path) -> None:
-    done = segment(fragments, tmp_path, embryos, "--family", "regdeeplab")
+    done = segment(fragments, tmp_path, embryos, "--family", "regdeeplab", "--maps", "usual")
     assert done.exit_code == 0, done.output
-    assert files(tmp_path) == results("early", "late")
+    assert files(tmp_path) == results("early", "late", maps=True)
     rows = [row for row in table(tmp_path) if row["class"] == "fragment"]
     assert [row["label"] for row in rows] == ["1", "1"]
-    assert list(rows[0]) == ["image", "file", *measure.COLUMNS, *measure.RATIO_COLUMNS]
+    assert list(rows[0]) == ["image", "file", *measure.COLUMNS, *measure.RATIO_COLUMNS, "weights", "date"]
     for row in rows:
         labels = tifffile.imread(tmp_path / f"{row['image']}_labels.ome.tif")
         assert int(row["area_px"]) == (labels == 1).sum()
@@ -390,19 +406,18 @@ def test_what_cannot_be_done_is_named_once(
 def test_a_folder_that_may_not_be_read(
     weights: Path, embryos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked, listed = tmp_path / "locked", Path.iterdir
+    locked, listed = tmp_path / "locked", os.scandir
     locked.mkdir()
 
-    def iterdir(path: Path) -> Iterator[Path]:
-        if path == locked:
-            raise PermissionError(13, "Permission denied", str(path))
+    def scandir(path: str) -> object:
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", path)
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    done = segment(weights, tmp_path / "out", locked, embryos / "early.png", "--maps", "")
+    monkeypatch.setattr(os, "scandir", scandir)
+    done = segment(weights, tmp_path / "out", locked, embryos / "early.png")
     assert done.exit_code == 1
-    assert "locked" in done.output
-    assert "does not allow reading" in done.output
+    assert "locked: this folder cannot be read (Permission denied)" in done.output
     assert len(table(tmp_path / "out")) == 3
 
 
@@ -530,12 +545,14 @@ def test_ctrl_c_keeps_what_is_done(
             raise KeyboardInterrupt
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline.measure.rows, "measure_masks", interrupted)
+    monkeypatch.setattr(measure.rows, "measure_masks", interrupted)
     done = segment(weights, tmp_path, embryos)
-    assert done.exit_code != 0
-    assert files(tmp_path) == results("early")
+    assert done.exit_code == 130
     assert {row["image"] for row in table(tmp_path)} == {"early"}
-    assert "1 image done" in done.output
+    assert "Interrupted: 1 image left. The same command goes on with them." in done.output
+    assert not list(tmp_path.glob("late*"))
+    assert segment(weights, tmp_path, embryos).exit_code == 0
+    assert {row["image"] for row in table(tmp_path)} == {"early", "late"}
 
 
 # --- the other commands ---------------------------------------------------------------------------------------------
@@ -564,12 +581,13 @@ def test_version() -> None:
 def test_demo_draws_segments_and_says_where(
     weights: Path, embryos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(library, "bundled", lambda _: weights)
     monkeypatch.setattr(checkpoint, "bundled", lambda _: weights)
     monkeypatch.setattr(cli.demo, "SAMPLE_SEEDS", (2,))
     checkpoint.load.cache_clear()  # type: ignore[attr-defined]
     done = run("demo", embryos / "early.png", "--no-show", "--out", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert files(tmp_path) == sorted([*results("blastocyst_2", "early"), "samples"])
+    assert files(tmp_path) == sorted([*results("blastocyst_2", "early", maps=True), "samples"])
     assert str(tmp_path) in done.output
     sizes = {row["image"]: row["area_um2"] for row in table(tmp_path)}
     assert (sizes["early"], sizes["blastocyst_2"] != "") == ("", True)
@@ -584,7 +602,7 @@ def test_demo_with_the_weights_that_ship(tmp_path: Path, monkeypatch: pytest.Mon
     checkpoint.load.cache_clear()  # type: ignore[attr-defined]
     done = run("demo", "--no-show", "--out", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert files(tmp_path) == sorted([*results("blastocyst_2"), "samples"])
+    assert files(tmp_path) == sorted([*results("blastocyst_2", maps=True), "samples"])
     assert [row["class"] for row in table(tmp_path) if int(row["area_px"]) > 0] == list(BLASTOCYST_CLASSES)
 
 
@@ -618,7 +636,7 @@ def test_rows_carry_run_file_and_hours(weights: Path, tmp_path: Path) -> None:
 
 def test_axes_that_no_image_has(weights: Path, embryos: Path, tmp_path: Path) -> None:
     done = segment(weights, tmp_path, embryos, "--axes", "TYX")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "the axes 'TYX' were asked for" in done.output
 
 
@@ -628,5 +646,5 @@ def test_results_are_not_segmented_again(weights: Path, embryos: Path, tmp_path:
     segment(weights, tmp_path, tmp_path)
     before = files(tmp_path)
     done = segment(weights, tmp_path, tmp_path)
-    assert "results and label files are left out" in done.output
-    assert (done.exit_code, files(tmp_path)) == (0, before)
+    assert "left out: 4 files (a result of napari-embryo)" in done.output
+    assert (done.exit_code, files(tmp_path)) == (0, sorted([*before, "not_done.csv"]))

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from napari_embryo import cli, data, evaluate, io, models, pipeline
+from napari_embryo.batch import work
 from napari_embryo.data import coco, coco_writer, rle
 from napari_embryo.families import VQAmodalSettings
 from napari_embryo.geometry import GRAY_MEAN, GRAY_STD, Geometry
@@ -411,8 +412,11 @@ def run(*words: object) -> Result:
 
 
 @pytest.fixture
-def _fake_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fake_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    work.loaded.cache_clear()
     monkeypatch.setattr(checkpoint, "load", lambda *_: loaded())
+    yield
+    work.loaded.cache_clear()
 
 
 @pytest.mark.usefixtures("_fake_weights")
@@ -431,7 +435,14 @@ def test_segment_counts_the_cells_of_every_image(tmp_path: Path) -> None:
     assert "3 images done, 0 failed" in done.output
     with (tmp_path / "out" / "measurements.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["image", "file", *pipeline.measure.COLUMNS, *pipeline.measure.CELL_COLUMNS]
+    assert list(rows[0]) == [
+        "image",
+        "file",
+        *pipeline.measure.COLUMNS,
+        *pipeline.measure.CELL_COLUMNS,
+        "weights",
+        "date",
+    ]
     assert [(row["image"], row["class"], row["n_cells"]) for row in rows if row["n_cells"]] == [
         ("none", "cells", "0"),
         ("one", "cells", "1"),

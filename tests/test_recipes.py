@@ -410,7 +410,8 @@ def test_without_a_shape_code_it_is_told_how_to_train_one() -> None:
         (
             "code",
             "other",
-            "2 x 2 of 16 codes on 32 x 32 pixels, but the starting weights need 4 x 4 of 128 codes.*leave shape_code empty",
+            "2 x 2 of 16 codes on 32 x 32 pixels, but the starting weights need 4 x 4 of 128 codes.*leave shape_code "
+            "empty",
         ),
     ],
 )

@@ -986,7 +986,7 @@ def test_float16_is_refused_for_use_on_a_processor(samples: list[Sample], tmp_pa
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 def test_float16_is_refused_where_it_cannot_be_trained_in(device: str) -> None:
-    with pytest.raises(ValueError, match=r"'float16' .*use 'bfloat16' or 'float32'"):
+    with pytest.raises(ValueError, match=r"'float16'.*use 'bfloat16' or 'float32'"):
         engine.training_precision("float16", torch.device(device))
 
 

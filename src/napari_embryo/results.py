@@ -1,6 +1,7 @@
 """Results of one plane and of one image."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,11 +56,12 @@ class PlaneResult:
 
 @dataclass(frozen=True, eq=False)
 class ImageResult:
-    """Result of one image: the rows of its table, or why it could not be processed."""
+    """Result of one image: the rows of its table and the files written, or why it could not be processed."""
 
     image: EmbryoImage
     rows: list[Row]
     reason: str | None = None
+    files: tuple[Path, ...] = ()
 
 
 def picture_said(image: EmbryoImage, index: Index, total: int) -> str:

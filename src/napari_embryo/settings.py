@@ -6,7 +6,7 @@ The form, the command line, a checkpoint and a recipe all read these classes; th
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
 from napari_embryo.families import (
     DEFAULT,
@@ -128,6 +128,35 @@ class SegmentSettings(Settings):
                 f"ratio_weights were given, but the family {self.family} estimates no ratio; leave ratio_weights empty"
             )
         return self
+
+
+class BatchSettings(Settings):
+    """What one run over many images needs to know beside how each is segmented."""
+
+    segment: SegmentSettings = Field(
+        SegmentSettings(maps=()), description="How every image is segmented; attention maps are written on request."
+    )
+    include: tuple[str, ...] = Field(
+        (), description="Only files whose name or path matches one of these patterns, such as *.png or day5/*."
+    )
+    exclude: tuple[str, ...] = Field((), description="No files whose name or path matches one of these patterns.")
+    grouping: Literal["auto", "stack", "separate"] = Field(
+        "auto", description="Files of a folder: grouped by their names, all of them one stack, or each on its own."
+    )
+    focus: Literal["all", "best", "edf"] = Field(
+        "best", description="Of focal planes: the sharpest one, or one picture with extended depth of field."
+    )
+    pixel_size_um: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="Height and width of a pixel in micrometers; used instead of what the files say."
+    )
+    axes: str | None = Field(None, description="What the axes of stacks are, such as TYX or ZYX.")
+    hours_per_frame: float | None = Field(None, gt=0, description="Hours between two frames.")
+    first_hour: float | None = Field(None, description="Hours after insemination at the first frame.")
+    spacing_um: float | None = Field(None, gt=0, description="Micrometers between two focal planes.")
+    gaps: Literal["leave out", "empty"] = Field(
+        "leave out", description="Missing runs of a time-lapse: left out (hours keep the gap), or empty frames."
+    )
+    overlays: bool = Field(True, description="Write a picture of each image with what was found drawn over it.")
 
 
 class DataSettings(Settings):

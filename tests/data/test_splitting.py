@@ -191,7 +191,7 @@ def test_too_little_beside_a_source_that_only_judges_is_refused(settings: dict[s
 
 
 def test_a_source_cannot_both_learn_alone_and_judge_alone() -> None:
-    with pytest.raises(ValueError, match="only_train and only_validation both name b; a folder can be for one"):
+    with pytest.raises(ValueError, match="only_train and only_validation both name b; a folder can be in only one"):
         DataSettings(only_train=("a", "b"), only_validation=("b", "c"))
 
 

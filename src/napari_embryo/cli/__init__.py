@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from napari_embryo import __version__
-from napari_embryo.cli import demo, draw, evaluate, info, preview, reproduce, segment, train
+from napari_embryo.cli import batch, demo, draw, evaluate, info, preview, reproduce, segment, train
 from napari_embryo.cli.terminal import console
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
 
 for command in (
     segment.segment,
+    batch.batch,
     demo.demo,
     train.recipes,
     preview.preview,

@@ -11,8 +11,7 @@ import typer
 from napari_embryo import io
 from napari_embryo.cli.segment import DEFAULTS, Out, segment_all
 from napari_embryo.cli.terminal import DeviceOption, check_out_folder, console, make_folder, readable_errors
-from napari_embryo.io import OpenChoices
-from napari_embryo.settings import SegmentSettings
+from napari_embryo.settings import BatchSettings, SegmentSettings
 
 SAMPLE_SEEDS = (2, 5, 9)
 DEMO_RESULTS = Path("napari-embryo-demo")
@@ -32,14 +31,12 @@ def demo(
         check_out_folder(out)
         make_folder(samples)
         drawn = [_draw_sample(samples, seed) for seed in SAMPLE_SEEDS]
-    failures = segment_all(
-        [*drawn, *(paths or [])], SegmentSettings(device=device), out, "auto", OpenChoices(focus="best")
-    )
+    code = segment_all([*drawn, *(paths or [])], BatchSettings(segment=SegmentSettings(device=device)), out)
     if show and _has_screen():
         _show(out)
     elif show:
         console.print("There is no screen, so napari is not opened. Look at the _overlay.png files.")
-    raise typer.Exit(1 if failures else 0)
+    raise typer.Exit(code)
 
 
 def _draw_sample(folder: Path, seed: int) -> Path:

@@ -9,13 +9,13 @@ import typer
 
 from napari_embryo import io
 from napari_embryo.cli.evaluate_split import Part, choose
-from napari_embryo.cli.segment import print_notes
 from napari_embryo.cli.terminal import (
     DeviceOption,
     Weights,
     check_out_file,
     console,
     make_folder,
+    print_notes,
     print_table,
     readable_errors,
     writing,

@@ -1,13 +1,12 @@
 """The options that say how files are read, shared by the commands that open images."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from napari_embryo import io
-from napari_embryo.io import Gaps, Grouping, OpenChoices, OpenPlan
+from napari_embryo.io import Gaps, Grouping, OpenChoices
 
 GroupingOption = Annotated[
     Grouping,
@@ -80,14 +79,3 @@ def _focus(name: str) -> io.Focus:
     if name not in ("best", "edf"):
         raise ValueError(f"--focus {name!r} is not known; choose best or edf")
     return "best" if name == "best" else "edf"
-
-
-def plan(path: Path, grouping: Grouping, choices: OpenChoices) -> OpenPlan:
-    """The embryos of a file or folder, as chosen.
-
-    Raises
-    ------
-    ImageError
-        If there is none, or no image can have the axes.
-    """
-    return io.plan_path(path, grouping).embryos.edited(choices)

@@ -1,7 +1,7 @@
 """Output shared by all commands: console, one-line errors, progress bars, and common options."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from napari_embryo.notes import Note
 from napari_embryo.settings import Device
 
 if TYPE_CHECKING:
@@ -133,6 +134,12 @@ def writing(path: Path) -> Iterator[None]:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+def print_notes(notes: Iterable[Note]) -> None:
+    """Print what a user should know beside the result."""
+    for note in notes:
+        console.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def bar() -> Bar:

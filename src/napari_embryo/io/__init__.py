@@ -3,12 +3,13 @@
 from napari_embryo.io.atomic import replacing, write_csv_atomic, write_png
 from napari_embryo.io.cells import written_layers
 from napari_embryo.io.errors import ImageError, MissingImageError
-from napari_embryo.io.finding import list_images
+from napari_embryo.io.finding import Found, list_images, plane_homes
 from napari_embryo.io.focus import best_focus, embryo_focus, extended_depth_of_field, focus_image, sharpness
-from napari_embryo.io.folders import plan_files, plan_folder, plan_path
-from napari_embryo.io.grouping import Grouping
+from napari_embryo.io.folders import bare_numbers, plan_files, plan_folder, plan_group, plan_path
+from napari_embryo.io.grouping import Group, Grouping, group_files
 from napari_embryo.io.headers import SUFFIXES
 from napari_embryo.io.layers import LayerData, from_napari, to_napari, write_layer, written_layer
+from napari_embryo.io.names import Plane, image_stem, natural_key
 from napari_embryo.io.ome import OmeTiff, OmeTiffStackWriter, read_ome_tiff, write_ome_tiff
 from napari_embryo.io.opening import open_image, open_layers, open_plan, read_image
 from napari_embryo.io.pixels import to_gray
@@ -18,7 +19,9 @@ from napari_embryo.io.planned import Focus, Gaps, OpenChoices, PlannedImage
 __all__ = [
     "SUFFIXES",
     "Focus",
+    "Found",
     "Gaps",
+    "Group",
     "Grouping",
     "ImageError",
     "LayerData",
@@ -27,20 +30,27 @@ __all__ = [
     "OmeTiffStackWriter",
     "OpenChoices",
     "OpenPlan",
+    "Plane",
     "PlannedImage",
+    "bare_numbers",
     "best_focus",
     "embryo_focus",
     "extended_depth_of_field",
     "focus_image",
     "from_napari",
+    "group_files",
+    "image_stem",
     "list_images",
+    "natural_key",
     "open_image",
     "open_layers",
     "open_plan",
     "plan_file",
     "plan_files",
     "plan_folder",
+    "plan_group",
     "plan_path",
+    "plane_homes",
     "read_image",
     "read_ome_tiff",
     "replacing",

@@ -88,6 +88,19 @@ def _holds_images(folder: Path) -> bool:
         return False
 
 
+def plane_homes(folders: Iterable[str]) -> dict[str, tuple[str, Plane | None]]:
+    """For every folder with images, relative to one root: the folder of its embryos, and the plane it stands for."""
+    found = {folder: Found(Path(folder), Path(folder)) for folder in folders}
+    for folder, each in found.items():
+        if plane := plane_of_folder(each.home.name):
+            found[folder] = Found(each.path, each.home.parent, plane)
+    joined = _joined(list(found.values()), Path())
+    return {
+        folder: (str(each.home) if each.home.parts else "", each.plane)
+        for folder, each in zip(found, joined, strict=True)
+    }
+
+
 def _joined(found: list[Found], root: Path) -> list[Found]:
     """Files below ``data_F15`` and ``data_F-15`` belong to those below ``data``, if that is there as well."""
     names = {part for file in found for part in file.home.relative_to(root).parts}

@@ -71,6 +71,11 @@ def plan_files(paths: Sequence[Path | str], grouping: Grouping = "auto") -> Open
     return _plan(group_files([Found(file, home) for file in files], grouping), home)
 
 
+def plan_group(files: Sequence[Found], grouping: Grouping = "auto") -> OpenPlan:
+    """What the files of one `Group` will become, looked at once more."""
+    return _plan(group_files(files, grouping), files[0].home)
+
+
 def _plan(groups: Sequence[Group], path: Path) -> OpenPlan:
     parts = [_plan_group(group) for group in groups]
     images = sorted(
@@ -82,11 +87,13 @@ def _plan(groups: Sequence[Group], path: Path) -> OpenPlan:
         path,
         tuple(_named_apart(images)),
         problems=tuple(problem for part in parts for problem in part.problems),
-        notes=_bare_numbers(differ_in_numbers(single)),
+        notes=bare_numbers(single),
     )
 
 
-def _bare_numbers(count: int) -> tuple[str, ...]:
+def bare_numbers(single: Iterable[Path]) -> tuple[str, ...]:
+    """A note where files were not grouped that a reader may take for frames of one embryo."""
+    count = differ_in_numbers(single)
     if not count:
         return ()
     return (

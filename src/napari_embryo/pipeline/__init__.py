@@ -6,7 +6,7 @@ from napari_embryo.pipeline.analysis import SMALLEST, analyze
 from napari_embryo.pipeline.loading import load_predictor
 from napari_embryo.pipeline.parts_files import drawn
 from napari_embryo.pipeline.provenance import provenance_of
-from napari_embryo.pipeline.sources import with_files
+from napari_embryo.pipeline.sources import file_names, with_files
 from napari_embryo.pipeline.write import SHEET_FRAMES, segment_all_to_files, segment_to_files
 from napari_embryo.results import ImageResult, Index, PlaneResult, Row
 
@@ -21,6 +21,7 @@ __all__ = [
     "Row",
     "analyze",
     "drawn",
+    "file_names",
     "load_predictor",
     "measure",
     "provenance_of",

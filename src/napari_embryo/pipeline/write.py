@@ -1,7 +1,8 @@
 """Write the files of an image plane by plane and atomically."""
 
+import errno
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from itertools import groupby
 from operator import attrgetter
@@ -19,10 +20,19 @@ from napari_embryo.pipeline.cells_files import CellsFiles
 from napari_embryo.pipeline.parts_files import PartsFiles
 from napari_embryo.pipeline.provenance import provenance_of
 from napari_embryo.predict import Predictor
-from napari_embryo.results import ImageResult, PlaneResult, Row
+from napari_embryo.results import ImageResult, Index, PlaneResult, Row
 
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 """Characters that some systems forbid in file names, but channel names may contain."""
+
+OF_PARTS, OF_CELLS = ("labels.ome.tif",), ("cells.ome.tif", "cells.json")
+ENDINGS = (*OF_PARTS, *OF_CELLS, "attention.ome.tif", "overlay.png")
+"""Suffixes of the files of an image."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The disk is full: the files of the images that follow would not be written either."""
+
+Written = tuple[list[Row], tuple[Path, ...]]
 
 SHEET_FRAMES = 12
 """Number of planes of a stack shown in its overlay, evenly spaced."""
@@ -62,56 +72,86 @@ def segment_to_files(
     ValueError
         If no plane could be processed; the message is the reason for the first one.
     """
-    return (yield from _write(image, analyze(image, predictor), predictor, out, name or image.name))
+    stem = out / _NOT_IN_NAMES.sub("_", name or image.name)
+    return (yield from _write(image, analyze(image, predictor), predictor, stem))[0]
 
 
 def segment_all_to_files(
-    images: Iterable[EmbryoImage], predictor: Predictor, out: Path
+    images: Iterable[tuple[EmbryoImage, Path]], predictor: Predictor, overlays: bool = True
 ) -> Generator[tuple[EmbryoImage, Progress], None, None]:
     """:func:`segment_to_files` for many images, but faster: small images share batches, and writing overlaps computing.
 
     Yields a progress with its image for every plane, and after the last plane of an image one with an
     :class:`ImageResult`, which also reports an image that cannot be written; the others are still processed.
+
+    Parameters
+    ----------
+    images
+        Images, each with the folder and the first part of the names of its files.
+    predictor
+        From :func:`load_predictor`.
+    overlays
+        Whether to write overlays.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
     """
-    wanted = ((image, list(np.ndindex(image.shape[:-2]))) for image in images)
-    for image, steps in groupby(analyze_all(wanted, predictor), key=attrgetter("image")):
-        writing = _write(image, (step.progress for step in steps), predictor, out, image.name)
+    stems: dict[int, Path] = {}
+    for image, steps in groupby(analyze_all(_wanted(images, stems), predictor), key=attrgetter("image")):
+        writing = _write(image, (step.progress for step in steps), predictor, stems.pop(id(image)), overlays)
         result = yield from _with_image(image, writing)
         yield image, Progress(image.n_planes, image.n_planes, image.name, result)
 
 
+def _wanted(
+    images: Iterable[tuple[EmbryoImage, Path]], stems: dict[int, Path]
+) -> Iterator[tuple[EmbryoImage, list[Index]]]:
+    for image, stem in images:
+        stems[id(image)] = stem
+        yield image, list(np.ndindex(image.shape[:-2]))
+
+
 def _with_image(
-    image: EmbryoImage, writing: Generator[Progress, None, list[Row]]
+    image: EmbryoImage, writing: Generator[Progress, None, Written]
 ) -> Generator[tuple[EmbryoImage, Progress], None, ImageResult]:
     try:
         while True:
             yield image, next(writing)
     except StopIteration as finished:
-        return ImageResult(image, finished.value)
+        rows, files = finished.value
+        return ImageResult(image, rows, files=files)
     except (OSError, ValueError, ImportError) as error:
-        return ImageResult(image, [], str(error))
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
+        return ImageResult(image, [], reason=str(error))
     finally:
         writing.close()
 
 
 def _write(
-    image: EmbryoImage, steps: Iterable[Progress], predictor: Predictor, out: Path, name: str
-) -> Generator[Progress, None, list[Row]]:
+    image: EmbryoImage, steps: Iterable[Progress], predictor: Predictor, stem: Path, overlays: bool = True
+) -> Generator[Progress, None, Written]:
     with ExitStack() as open_files:
-        files = _Files(image, predictor, out / _NOT_IN_NAMES.sub("_", name), open_files)
+        files = _Files(image, predictor, stem, open_files, overlays)
         for progress in steps:
             files.write(progress.item)
             yield progress
             if progress.done == progress.total:  # do not keep its files waiting for the next image
                 break
-        return files.finish()
+        rows = files.finish()
+    return rows, files.written()
 
 
 class _Files:
     """All files of one image, written plane by plane."""
 
-    def __init__(self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack) -> None:
+    def __init__(
+        self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack, overlays: bool
+    ) -> None:
         self.image, self.stem, self.classes, self.open_files = image, stem, predictor.classes, open_files
+        self.overlays = overlays
         self.about: dict[str, Any] = {
             "pixel_size_um": image.pixel_size_um,
             "hours": image.hours,
@@ -144,7 +184,7 @@ class _Files:
             return
         found = self._files_of(item)
         place = int(np.ravel_multi_index(item.index, self.image.shape[:-2])) if item.index else 0
-        is_shown = place in self.sheet or not self.is_any_shown
+        is_shown = self.overlays and (place in self.sheet or not self.is_any_shown)
         self.is_any_shown = True
         found.write(item, is_shown)
         if self.attention:
@@ -176,10 +216,19 @@ class _Files:
         if self.found is None:
             return []
         rows, pictures = self.found.finish()
-        io.write_png(self._path("overlay.png"), render.tiled(pictures, columns=min(4, len(pictures))), is_result=True)
+        for ending in OF_CELLS if isinstance(self.found, PartsFiles) else OF_PARTS:  # from a run with another network
+            self._path(ending).unlink(missing_ok=True)
+        if pictures:
+            io.write_png(self._path("overlay.png"), render.tiled(pictures, min(4, len(pictures))), is_result=True)
+        else:
+            self._path("overlay.png").unlink(missing_ok=True)
         if self.attention is None:  # those of an earlier run would show other masks
             self._path("attention.ome.tif").unlink(missing_ok=True)
         return rows
+
+    def written(self) -> tuple[Path, ...]:
+        """The files that exist once all are closed."""
+        return tuple(path for ending in ENDINGS if (path := self._path(ending)).exists())
 
     def _path(self, ending: str) -> Path:
         return self.stem.with_name(f"{self.stem.name}_{ending}")

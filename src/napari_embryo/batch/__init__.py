@@ -1,0 +1,33 @@
+"""Many images, over night: planned, spread over processes, recorded, resumed; below the window and the command line."""
+
+from napari_embryo.batch.executors import Inline, Workers, local, on_dask
+from napari_embryo.batch.folder import BusyError
+from napari_embryo.batch.job import Job, LeftOut, Outcome, Output, Plan, Problem
+from napari_embryo.batch.plan import plan
+from napari_embryo.batch.pool import ProcessPool, WorkerError
+from napari_embryo.batch.resume import Again
+from napari_embryo.batch.run import StoppedError, Summary, run
+from napari_embryo.batch.work import Started, Work
+
+__all__ = [
+    "Again",
+    "BusyError",
+    "Inline",
+    "Job",
+    "LeftOut",
+    "Outcome",
+    "Output",
+    "Plan",
+    "Problem",
+    "ProcessPool",
+    "Started",
+    "StoppedError",
+    "Summary",
+    "Work",
+    "WorkerError",
+    "Workers",
+    "local",
+    "on_dask",
+    "plan",
+    "run",
+]

@@ -1,0 +1,173 @@
+"""What has been done in a folder of results: one SQLite file, written by the process that leads the run."""
+
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from napari_embryo.batch.job import Outcome, Output, Problem, Row, Status
+from napari_embryo.notes import Note
+
+COMMIT_EVERY = 0.5
+"""Seconds of results that a power cut or a kill can cost; they are computed again."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS job (
+    name TEXT PRIMARY KEY,
+    recipe TEXT NOT NULL,
+    stamp TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    status TEXT NOT NULL,
+    outputs TEXT NOT NULL,
+    failures TEXT NOT NULL,
+    notes TEXT NOT NULL,
+    rows TEXT NOT NULL,
+    doubt REAL,
+    seconds REAL NOT NULL,
+    finished TEXT NOT NULL
+) WITHOUT ROWID
+"""
+_INSERT = """
+INSERT OR REPLACE INTO job VALUES
+    (:name, :recipe, :stamp, :sha256, :status, :outputs, :failures, :notes, :rows, :doubt, :seconds, :finished)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the journal says of a job, as far as it takes to tell whether it is done."""
+
+    recipe: str
+    stamp: str
+    sha256: str
+    status: Status
+    outputs: tuple[str, ...]
+
+
+class Journal:
+    """The record of a folder of results; survives being killed at any moment.
+
+    Parameters
+    ----------
+    path
+        The SQLite file; made if it is not there.
+
+    Raises
+    ------
+    ValueError
+        When the file is no journal of ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # A worker thread of the window may close what another one has opened.
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"{path}: the journal of this folder of results cannot be used ({error}). Move it away to start anew."
+            ) from error
+        self._committed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(sqlite3.OperationalError):  # a full disk keeps what was written before
+            self.commit()
+        self._db.close()
+
+    def record(self, outcome: Outcome, recipe: str) -> None:
+        """Take down what became of a job; it is on the disk half a second later."""
+        self._begin()
+        self._db.execute(_INSERT, {**_as_columns(outcome), "recipe": recipe})
+        if time.monotonic() - self._committed > COMMIT_EVERY:
+            self.commit()
+
+    def _begin(self) -> None:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Write to the disk what was taken down."""
+        self._committed = time.monotonic()
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+    def known(self) -> dict[str, Known]:
+        """Every job by its name, without rows."""
+        found = self._db.execute("SELECT name, recipe, stamp, sha256, status, outputs FROM job")
+        shared: dict[str, str] = {}
+        return {
+            name: Known(shared.setdefault(recipe, recipe), stamp, digest, status, tuple(json.loads(outputs)))
+            for name, recipe, stamp, digest, status, outputs in found
+        }
+
+    def restamp(self, job: str, stamp: str) -> None:
+        """A file has a new date and its old content."""
+        self._begin()
+        self._db.execute("UPDATE job SET stamp = ? WHERE name = ?", (stamp, job))
+
+    def rows(self) -> Iterator[Row]:
+        """The table of measurements, image after image."""
+        for (rows,) in self._db.execute("SELECT rows FROM job WHERE rows != '[]' ORDER BY name"):
+            yield from json.loads(rows)
+
+    def failures(self) -> Iterator[tuple[str, Problem]]:
+        """Everything that could not be done, with the name of its job."""
+        for name, failures in self._db.execute("SELECT name, failures FROM job WHERE failures != '[]' ORDER BY name"):
+            for failure in json.loads(failures):
+                yield name, Problem(**failure)
+
+    def outcomes(self, most: int = -1) -> Iterator[Outcome]:
+        """What became of the jobs: what failed first, then in the order of doubt; rows are left out."""
+        query = (
+            "SELECT name, stamp, sha256, outputs, failures, notes, doubt, seconds FROM job "
+            "ORDER BY failures = '[]', doubt IS NULL, doubt DESC, name LIMIT ?"
+        )
+        for name, stamp, digest, outputs, failures, notes, doubt, seconds in self._db.execute(query, (most,)):
+            yield Outcome(
+                name,
+                stamp,
+                digest,
+                outputs=tuple(Output(*item) for item in json.loads(outputs).items()),
+                failures=tuple(Problem(**failure) for failure in json.loads(failures)),
+                notes=tuple(Note(**note) for note in json.loads(notes)),
+                doubt=doubt,
+                seconds=seconds,
+            )
+
+    def count(self, jobs: Iterable[str]) -> Counter[Status]:
+        """How many of these jobs ended how."""
+        status: dict[str, Status] = dict(self._db.execute("SELECT name, status FROM job").fetchall())
+        return Counter(status[name] for name in jobs if name in status)
+
+
+def _as_columns(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "name": outcome.job,
+        "stamp": outcome.stamp,
+        "sha256": outcome.sha256,
+        "status": outcome.status,
+        "outputs": json.dumps({output.name: output.sha256 for output in outcome.outputs}),
+        "failures": json.dumps([asdict(failure) for failure in outcome.failures]),
+        "notes": json.dumps([asdict(note) for note in outcome.notes]),
+        "rows": json.dumps([_plain(row) for row in outcome.rows]),
+        "doubt": outcome.doubt,
+        "seconds": outcome.seconds,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """Numbers of NumPy as Python's, and what is not a number as nothing."""
+    return {name: None if value != value else value for name, value in row.items()}

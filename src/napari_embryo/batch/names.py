@@ -1,0 +1,62 @@
+"""Names of results: each follows from its own input's path, so that no other file can change it."""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+LONGEST = 180
+"""Bytes of one part of a name; endings and a temporary name still fit into the 255 that file systems allow."""
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]|[. ]+$')
+"""What some system forbids in a file's name, and bytes that are no text."""
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names of devices on Windows."""
+
+
+def digest_of(path: str) -> str:
+    """Eight letters that tell one path from another."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+
+
+def safe_part(name: str, path: str | None = None) -> str:
+    """``name`` as any file system takes it; where something had to change, a digest of the path tells it apart.
+
+    Parameters
+    ----------
+    name
+        One part of a path, without its ending.
+    path
+        What the digest is of; ``name`` by default.
+    """
+    safe = _FORBIDDEN.sub("_", name)
+    safe = f"_{safe}" if _RESERVED.fullmatch(safe) or safe.startswith(".") else safe
+    safe = safe.encode()[:LONGEST].decode(errors="ignore")
+    return safe if safe == name else f"{safe}-{digest_of(name if path is None else path)}"
+
+
+def safe_name(folder: str, title: str, path: str) -> str:
+    """The name of a result: subfolders as in the input, then the title.
+
+    Parameters
+    ----------
+    folder
+        Of the input, relative to the batch's folder; empty for that folder itself.
+    title
+        The input's name without its ending.
+    path
+        The input's path, relative to the batch's folder.
+    """
+    parts = [safe_part(part) for part in folder.replace(os.sep, "/").split("/") if part not in ("", ".")]
+    return "/".join([*parts, safe_part(title, path)])
+
+
+def told_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """The same names; all that would be one file, also where capitals do not count, get a digest of their path."""
+    counts = Counter(map(str.casefold, names))
+    return [
+        name if counts[name.casefold()] == 1 else f"{name}-{digest_of(path)}"
+        for name, path in zip(names, paths, strict=True)
+    ]
