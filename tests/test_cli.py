@@ -480,7 +480,7 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
     [
         (("--maps", "SA1,SA9"), ("SA9", "SA1, SA2")),
         (("--threshold", "2"), ("threshold", "less than 1")),
-        (("--batch-size", "0"), ("--batch-size: 0 came", "greater than or equal to 1")),
+        (("--batch-size", "0"), ("--batch-size: 0 was given", "greater than or equal to 1")),
         (("--focus", "worst"), ("worst", "best or edf")),
         (("--family", "vgg"), ("family", "resanet")),
         (("--device", "toaster"), ("toaster", "cuda")),
@@ -637,7 +637,7 @@ def test_rows_carry_run_file_and_hours(weights: Path, tmp_path: Path) -> None:
 def test_axes_that_no_image_has(weights: Path, embryos: Path, tmp_path: Path) -> None:
     done = segment(weights, tmp_path, embryos, "--axes", "TYX")
     assert done.exit_code == 2
-    assert "the axes 'TYX' were asked for" in done.output
+    assert "the axes 'TYX' were requested" in done.output
 
 
 def test_results_are_not_segmented_again(weights: Path, embryos: Path, tmp_path: Path) -> None:

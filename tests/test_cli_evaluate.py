@@ -259,7 +259,7 @@ def test_one_picture_is_no_pictures(trained: Path, other: Path, tmp_path: Path) 
     for path in folder.rglob("drawn[12]*"):
         path.unlink()
     done = run("evaluate", "--weights", trained, "--data", folder, "--device", "cpu")
-    assert "all: 1 of 1 picture (" in done.output, done.output
+    assert "all: 1 of 1 image (" in done.output, done.output
 
 
 def test_where_nothing_can_be_written_is_said_before_the_network_is_loaded(

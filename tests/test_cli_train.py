@@ -240,7 +240,7 @@ def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path
         (("--name", "a b"), "name: 'a b' was given"),
         (("--name", ".."), "name: '..' was given"),
         (("--name", ".hidden"), "name: '.hidden' was given"),
-        (("--name", "Bundled"), "name: 'Bundled' was given, but bundled, imagenet, random are starts"),
+        (("--name", "Bundled"), "name: 'Bundled' was given, but bundled, imagenet, random are reserved"),
         (("--name", "random"), "choose another one"),
         (("--device", "toaster"), "toaster"),
         (("--data", "/nowhere"), "/nowhere"),

@@ -74,8 +74,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
         ("color: red", "color: there is no such setting; available are name, model, preprocessing"),
         ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
-        ("model: {family: vgg}", "model.family: 'vgg' was given; needed is resanet or regdeeplab"),
-        ("model: {width: wide}", "model.family: no family was given; needed is resanet or"),
+        ("model: {family: vgg}", "model.family: 'vgg' was given; choose resanet or regdeeplab"),
+        ("model: {width: wide}", "model.family: no family was given; choose resanet or"),
         ("model: {family: resanet, head: softmax}", "model: head='softmax' is the paper's one-class network"),
         ("data: {validation: 0.9, test: 0.5}", "data: validation 0.9 and test 0.5 leave nothing to train on"),
         ("data: {folders: mine}", "data.folders: 'mine' was given; input should be a list"),
@@ -335,8 +335,8 @@ def test_a_table_of_ratios_alone_is_refused_by_a_network_that_learns_masks(tiny:
 
 def test_an_inception_is_told_to_draw_nothing() -> None:
     _, notes = recipes.with_start(recipes.read("regdeeplab-inception"))
-    assert any("draws nothing" in note and "Segment" in note for note in notes)
-    assert not any("draws nothing" in note for note in recipes.with_start(TINY)[1])
+    assert any("draws no masks" in note and "Segment" in note for note in notes)
+    assert not any("draws no masks" in note for note in recipes.with_start(TINY)[1])
 
 
 # --- the shape code -------------------------------------------------------------------------------------------------

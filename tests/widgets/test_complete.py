@@ -178,7 +178,7 @@ def test_what_is_painted_meanwhile_is_not_lost(qtbot, docked, monkeypatch: pytes
         return WHOLE.astype(np.float32)
 
     monkeypatch.setattr(completion, "complete", paint)
-    assert "painted meanwhile" in press(qtbot, widget)
+    assert "painted on in the meantime" in press(qtbot, widget)
     np.testing.assert_array_equal(layer.data == 1, CUT_OFF | disc(40, 40, 0))
 
 

@@ -205,7 +205,7 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
     assert widget.about_best.text() == "Best epoch 1: IoU ICM 0.600, IoU TE 0.400."
     said = widget.panel.status.text()
     assert said.startswith("Finished after 2 epochs. Best epoch 1: IoU ICM 0.600")
-    assert "'tiny' is in the lists of models" in said
+    assert "'tiny' is now in the lists of models" in said
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_pause_resume_and_stop(qtbot, docked, tmp_path: Path, teller) -> None:
     qtbot.waitUntil(lambda: panel.pause_button.text() == "Pause" and panel.pause_button.isEnabled(), timeout=5000)
     qtbot.waitUntil(lambda: len(widget.curves.history.steps) > count, timeout=5000)
     panel.cancel_button.click()
-    assert "Stopping after the step" in panel.status.text()
+    assert "Stopping after the current step" in panel.status.text()
     finish(qtbot, widget)
     assert panel.status.text().startswith("Stopped after 1 epoch. Best epoch 1")
     assert widget.use_button.isEnabled()
@@ -541,7 +541,7 @@ def test_of_a_film_the_cells_of_the_current_frame_are_the_sample(qtbot, docked, 
     viewer.dims.set_point(0, 5)
     assert add(qtbot, widget, image, layers[2]) == (
         "Saved day_2_T0005.v001.json, the current frame 5: 2 cells drawn. cell 1 has 4 pixels of other labels, "
-        "not counted: paint with label 1."
+        "which do not count: paint with label 1."
     )
     (sample,) = data.find_samples(DataSettings(folders=widget.form.folders.value), ("cell",)).samples
     expected = [layer.data[5] == layer.metadata["cell"] for layer in layers[:2]]
@@ -653,7 +653,7 @@ def test_without_pictures_it_says_what_to_do(docked) -> None:
     _, widget = docked()
     for act, panel in ((widget.run, widget.panel), (widget.check, widget.check_panel)):
         act()
-        assert "add a folder of annotated pictures" in panel.status.text()
+        assert "add a folder of annotated images" in panel.status.text()
         assert not panel.running
 
 
@@ -699,7 +699,7 @@ def test_a_shape_code_is_chosen_for_the_network_that_draws_with_it(docked) -> No
     form = widget.form
     form.family.setCurrentIndex(form.family.findData("vqamodal"))
     form.shape_code.box.refresh()
-    assert listed(form.shape_code.box) == ["that of the start, or else the bundled one", "my shapes"]
+    assert listed(form.shape_code.box) == ["that of the starting weights, or the bundled one", "my shapes"]
     form.shape_code.value = path
     assert form.value().shape_code == path
     form.set_value(recipes.read("vqamodal-fcn"))
@@ -769,7 +769,7 @@ def test_a_baseline_is_used_with_its_family(qtbot, docked, tmp_path: Path, telle
 @pytest.mark.parametrize(
     ("family", "said"),
     [
-        ("shapecode", "'tiny' is chosen in Complete cell."),
+        ("shapecode", "'tiny' is selected in Complete cell."),
         ("inception", "'tiny' cannot be used in another widget: Inception estimates a ratio"),
     ],
 )
@@ -902,7 +902,7 @@ def test_the_preview_is_a_layer(qtbot, docked, pictures: Path) -> None:
 def test_a_sample_is_saved_in_versions_and_found_again(qtbot, docked, pixels, tmp_path: Path) -> None:
     viewer, widget = docked()
     _, labels = drawn(viewer, pixels[0])
-    for said in (".v001.json: ICM, ZP drawn; without TE", ".v002.json: ICM, TE, ZP drawn."):
+    for said in (".v001.json: ICM, ZP drawn; nothing is painted for TE", ".v002.json: ICM, TE, ZP drawn."):
         widget.samples.add_button.click()
         qtbot.waitUntil(lambda: widget.samples.add_button.isEnabled(), timeout=20_000)
         assert said in widget.samples.about.text()

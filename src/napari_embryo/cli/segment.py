@@ -50,7 +50,7 @@ Maps = Annotated[
     str | None,
     typer.Option(
         help=f"Attention maps to write, such as SA1,LA1, or 'usual' for {_USUAL_MAPS}. Default: none; they take ten "
-        "times the room of everything else."
+        "times the space of everything else."
     ),
 ]
 GradCam = Annotated[str, typer.Option(help="Layer for additional Grad-CAMs, such as 'encoder 1/32'; empty for none.")]

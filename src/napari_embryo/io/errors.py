@@ -1,4 +1,4 @@
-"""What a file that cannot be opened says for itself."""
+"""Errors of files that cannot be opened."""
 
 import struct
 from pathlib import Path
@@ -13,12 +13,12 @@ class MissingImageError(ImageError, FileNotFoundError):
 
 
 def complaint(path: Path | str, came: str, needed: str, todo: str) -> ImageError:
-    """An error that says which file, what came, what is needed and what to do."""
+    """An error that names the file, what it contains, what is needed and what to do."""
     return ImageError(f"{path}: {came}; {needed}. {todo}.")
 
 
 def unreadable(path: Path, error: Exception) -> ImageError:
-    """Turn what the operating system or a decoder raised into a message with a way out."""
+    """Turn an error of the operating system or a decoder into a message with advice."""
     if isinstance(error, ImageError):
         return error
     if isinstance(error, FileNotFoundError):
@@ -29,14 +29,14 @@ def unreadable(path: Path, error: Exception) -> ImageError:
         )
     return complaint(
         path,
-        f"the file is damaged, cut short or not what its name says ({_one_line(error)})",
+        f"the file is damaged, truncated or not of the type its name says ({_one_line(error)})",
         "a complete image is needed",
         "Export or copy it again",
     )
 
 
 def decoding_errors() -> tuple[type[Exception], ...]:
-    """What the decoders of images are known to raise on damaged files."""
+    """Errors that image decoders are known to raise for damaged files."""
     from PIL import Image
     from tifffile import TiffFileError
 

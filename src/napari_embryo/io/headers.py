@@ -1,4 +1,4 @@
-"""What a file says about itself before a pixel of it is read."""
+"""Metadata of a file, read without its pixels."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -23,24 +23,24 @@ PICTURE = (".png", ".jpg", ".jpeg", ".bmp")
 ARRAY = (".npy",)
 VIDEO = (".avi", ".mp4")
 SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO)
-"""Endings that can be read, whatever their case."""
+"""Supported file suffixes, ignoring case."""
 
 MIN_SIDE = 2
-"""A picture has at least this many pixels along each side."""
+"""Smallest side of an image in pixels."""
 
 UM = {
     "pm": 1e-6, "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0,
     "micrometer": 1.0, "micrometre": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "mm": 1e3, "cm": 1e4,
     "centimeter": 1e4, "dm": 1e5, "m": 1e6, "meter": 1e6, "in": 25400.0, "inch": 25400.0, "å": 1e-4, "Å": 1e-4,
 }  # fmt: skip
-"""Micrometers in each unit of length that files name."""
+"""Micrometers per unit of length used in files."""
 
 HOURS = {
     "ms": 1 / 3.6e6, "msec": 1 / 3.6e6, "millisecond": 1 / 3.6e6, "s": 1 / 3600, "sec": 1 / 3600, "second": 1 / 3600,
     "seconds": 1 / 3600, "min": 1 / 60, "minute": 1 / 60, "minutes": 1 / 60, "h": 1.0, "hr": 1.0, "hour": 1.0,
     "hours": 1.0, "d": 24.0, "day": 24.0,
 }  # fmt: skip
-"""Hours in each unit of time that files name."""
+"""Hours per unit of time used in files."""
 
 _SAMPLES = {"LA": 2, "RGBA": 4, "1": 1, "L": 1, "I;16": 1, "I;16B": 1, "I;16L": 1, "I": 1, "F": 1}
 _TYPES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", "F": "float32"}
@@ -48,38 +48,38 @@ _KNOWN_TIFF_AXES = {"T": "T", "Z": "F", "C": "C", "Y": "Y", "X": "X", "S": "S", 
 
 
 Role = Literal["picture", "labels", "result"]
-"""A picture, labels of this or another program, or another result of this program."""
+"""An image, labels of this or another program, or another result of this program."""
 
 LABEL_TYPES = ("int32", "int64", "uint32", "uint64")
-"""Gray pictures come in no such type; napari takes them for labels, too."""
+"""Types that gray images do not have; napari takes them for labels, too."""
 
 _LABEL_NAMES = re.compile(r".*_(cp_masks|masks|labels|seg)", re.IGNORECASE)
-"""As Cellpose, StarDist and micro-sam call their results."""
+"""Names that Cellpose, StarDist and micro-sam give their results."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What one file says about itself.
+    """Metadata of one file.
 
     Parameters
     ----------
     path
         The file.
     shape
-        Of the array in the file.
+        Shape of the array in the file.
     axes
         One letter per dimension: T, F, Y, X; C (channels: each becomes an image), S (color or alpha samples: become
         gray), ``?`` (the file does not say).
     dtype
-        Of the gray values it will give.
+        Type of the resulting gray values.
     pixel_size_um, hours, focus_um
-        As in `EmbryoImage`, where the file says.
+        As in `EmbryoImage`, if the file states them.
     names
-        One per C, where the file says.
+        One per C, if the file states them.
     notes
-        What a user should know: what was assumed, what was ignored.
+        Messages for the user: what was assumed, what was ignored.
     order
-        Where each axis stands in the file, where that is not the order of ``axes``: such a file is read as a whole.
+        Order of the axes in the file, if it is not that of ``axes``; such a file is read as a whole.
     role
         What the file is.
     is_own
@@ -108,7 +108,7 @@ class Header:
         return self.sizes["Y"], self.sizes["X"]
 
     def with_axes(self, axes: str) -> "Header":
-        """The same file with other meanings of its axes; what it says of axes that changed is dropped."""
+        """The same file with other meanings of its axes; metadata of changed axes are dropped."""
         old, new = self.axes.removesuffix("S"), axes
         kept = {axis for axis, other in zip(old, new, strict=True) if axis == other}
         return replace(
@@ -121,12 +121,12 @@ class Header:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is one picture, gray or in color."""
+        """Whether it is a single plane, gray or in color."""
         return self.axes in ("YX", "YXS")
 
 
 def read_header(path: Path) -> Header:
-    """Read what a file says about itself; no pixel is decoded.
+    """Read a file's metadata without decoding pixels.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def _video_header(path: Path) -> Header:
         shape,
         "TYXS",
         np.dtype("uint8"),
-        notes=("a video's playing speed says nothing about hours: none are known",),
+        notes=("the frame rate of a video says nothing about hours, so none are known",),
     )
 
 
@@ -324,7 +324,7 @@ def _squeeze(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
 
 
 RESULT_KEY = "weights_sha256"
-"""What the results of a network have in their metadata, and no picture of an embryo."""
+"""Metadata that results of a network have, but no image of an embryo."""
 
 
 def _own_header(header: Header, about: Mapping[str, Any]) -> Header:
@@ -350,7 +350,7 @@ def check_not_cut(path: Path, tiff: "TiffFile", series: "TiffPageSeries") -> Non
             start + count > size for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)
         ):
             raise complaint(
-                path, "the file is cut short", f"more than its {size} bytes are needed", "Export or copy it again"
+                path, "the file is truncated", f"more than its {size} bytes are needed", "Export or copy it again"
             )
 
 
@@ -430,7 +430,7 @@ def _with_resolution(header: Header, page: "TiffPage") -> Header:
 
 
 def _resolution(page: "TiffPage") -> tuple[float | None, float | None]:
-    """Height and width of a pixel, in whatever the unit is."""
+    """Height and width of a pixel in the file's unit."""
     y, x = (_rational(page, f"{axis}Resolution") for axis in "YX")
     return (1 / y if y else None), (1 / x if x else None)
 
@@ -445,7 +445,7 @@ def _times(value: float | None, unit: float | None) -> float | None:
 
 
 def _pixel_size(y: float | None, x: float | None) -> tuple[float, float] | None:
-    """Height and width where either is known; a pixel of which only one is known is square."""
+    """Height and width if either is known; if only one is known, the pixel is square."""
     y, x = (y or x), (x or y)
     return (y, x) if x is not None and y is not None and min(x, y) > 0 else None
 

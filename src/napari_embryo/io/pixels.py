@@ -1,4 +1,4 @@
-"""Pixels: from a file to gray values, one picture at a time."""
+"""Read gray values from files, one plane at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ LUMA = (19595, 38470, 7471)
 
 
 def to_gray(pixels: Array) -> Array:
-    """Gray values of color samples in the last axis, in the ITU-R BT.601 weights and in the type they came in.
+    """Gray values of color samples in the last axis, with the ITU-R BT.601 weights and the same type.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _weigh_integers(pixels: Array) -> Array:
 
 @dataclass
 class FileReader:
-    """Gives the pictures of one file by their number; opens it when it is needed and travels between processes.
+    """Reads the planes of one file by number; opens it when needed and can be sent between processes.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class FileReader:
         self.__post_init__()
 
     def plane(self, number: int) -> Array:
-        """(Y, X) or (Y, X, S), as the file has it; ``number`` counts the pictures in the order of the leading axes."""
+        """(Y, X) or (Y, X, S), as in the file; ``number`` counts planes in the order of the leading axes."""
         header = self.header
         try:
             with self._lock:
@@ -130,7 +130,7 @@ def _open_picture(header: Header) -> Callable[[int], Array]:
 
 
 def read_picture(path: Path) -> Array:
-    """A PNG, JPEG or BMP as it is: gray, or gray and alpha, RGB, RGB and alpha in the last axis."""
+    """A PNG, JPEG or BMP unchanged: gray, or gray and alpha, RGB, or RGB and alpha in the last axis."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -215,16 +215,16 @@ Load = Callable[[tuple[int, ...]], Array]
 
 @dataclass(frozen=True, eq=False)
 class LazyPlanes:
-    """Pictures that are read when they are indexed; what dask makes its chunks of.
+    """Planes that are read when indexed; the source of dask chunks.
 
     Parameters
     ----------
     load
-        Index into the leading axes -> one picture. It travels between processes.
+        Index into the leading axes -> one plane. It can be sent between processes.
     leading
         Lengths of the leading axes.
     plane_shape
-        Shape of a picture.
+        Shape of a plane.
     dtype
         Of the values.
     """
@@ -247,12 +247,12 @@ class LazyPlanes:
         n_leading = len(self.leading)
         ranges = [_range(part, size) for part, size in zip(whole, self.leading, strict=False)]
         planes = np.stack([self.load(where) for where in product(*ranges)])
-        # Dask fuses slices into this call, so that a number can stand where a slice is usual.
+        # Dask fuses slices into this call, so an index may be a number instead of a slice.
         picked = tuple(slice(None) if isinstance(part, slice) else 0 for part in whole[:n_leading])
         return planes.reshape(*map(len, ranges), *self.plane_shape)[(*picked, *whole[n_leading:])]
 
     def as_dask(self) -> Any:
-        """A dask array with one picture per chunk."""
+        """A dask array with one plane per chunk."""
         import dask.array
 
         return dask.array.from_array(
@@ -274,7 +274,7 @@ def _range(part: Any, size: int) -> range:
 
 @dataclass(frozen=True, eq=False)
 class LoadFromFile:
-    """Pictures of one file, whose axes stand in any order.
+    """Planes of one file, with axes in any order.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ class LoadFromFile:
     sizes
         Their lengths.
     wanted
-        The order in which the index comes, such as "TF".
+        The order of the index, such as "TF".
     channel
         Which C.
     color
@@ -308,7 +308,7 @@ class LoadFromFile:
 
 @dataclass(frozen=True, eq=False)
 class LoadFromFiles:
-    """One picture per file; where there is no file, an empty picture.
+    """One plane per file, or an empty plane if there is no file.
 
     Parameters
     ----------
@@ -340,7 +340,7 @@ class LoadFromFiles:
 
 
 def read_plane(path: Path) -> Array:
-    """The only picture of a file, (Y, X) or (Y, X, S).
+    """The only plane of a file, (Y, X) or (Y, X, S).
 
     Raises
     ------
@@ -361,7 +361,7 @@ def _as_rgb(plane: Array) -> Array:
 def _check_fits(path: Path, gray: Array, first: Header) -> None:
     if gray.shape != first.hw or gray.dtype != first.dtype:
         raise ImageError(
-            f"{path}: {gray.shape[1]} x {gray.shape[0]} pixels of {gray.dtype} came, but {first.path.name}, the first "
-            f"of the stack, has {first.hw[1]} x {first.hw[0]} of {first.dtype}; one stack needs one size and type. "
-            "Move the file elsewhere or open the files separately."
+            f"{path}: the file has {gray.shape[1]} x {gray.shape[0]} pixels of {gray.dtype}, but {first.path.name}, "
+            f"the first of the stack, has {first.hw[1]} x {first.hw[0]} of {first.dtype}; one stack needs one size and "
+            "type. Move the file elsewhere or open the files separately."
         )
