@@ -32,8 +32,9 @@ from napari_embryo.data import Sample, find_samples
 from napari_embryo.families import BLASTOCYST_CLASSES, ResANetSettings, UNetSettings
 from napari_embryo.image import Progress
 from napari_embryo.settings import DataSettings, Preprocessing, Recipe
+from napari_embryo.stream import Step
 from napari_embryo.synthetic import draw_blastocyst
-from napari_embryo.train import Step, loader, optim, train
+from napari_embryo.train import loader, optim, train
 
 GOAL = 0.9
 

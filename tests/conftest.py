@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
 os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the settings of whoever runs the tests
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # napari draws with numba, which would set torch's threads, too
 if "PYTEST_XDIST_WORKER" in os.environ:
     for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(threads, "1")  # the workers share the cores; before torch is imported
@@ -41,7 +43,8 @@ def imagenet_backbone(data_dir: Path) -> Path:
 @pytest.fixture(autouse=True)
 def own_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees, or adds to, the models of whoever runs it."""
-    monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path_factory.mktemp("library") / "models"))
+    # mktemp would look through the folders of all tests before.
+    monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path_factory.getbasetemp() / "libraries" / uuid4().hex))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Training from the command line, as a person and as a program meet it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -25,7 +24,7 @@ from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.models import checkpoint
 from napari_embryo.render import COLORS
 from napari_embryo.settings import Recipe
-from napari_embryo.train import Epoch
+from napari_embryo.stream import Epoch
 
 SECONDS = 120
 """That a slow computer may take for anything."""
@@ -55,6 +54,24 @@ def recipe(tmp_path: Path, drawn: Path) -> Path:
 
 def run(*words: object) -> Result:
     return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@pytest.fixture
+def streamed(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, list[stream.Event]]]]:
+    """Runs `train --stream` in this process, with a standard input that stays open."""
+    on_interrupt, own = signal.getsignal(signal.SIGINT), os.dup(0)
+    theirs, ours = os.pipe()
+    os.dup2(theirs, 0)
+
+    def train(*words: object) -> tuple[int, list[stream.Event]]:
+        code = run("train", *words, "--stream").exit_code
+        return code, [stream.decode(line) for line in capfd.readouterr().out.splitlines()]
+
+    yield train
+    os.dup2(own, 0)
+    for descriptor in (own, theirs, ours):
+        os.close(descriptor)
+    signal.signal(signal.SIGINT, on_interrupt)
 
 
 # --- train ----------------------------------------------------------------------------------------------------------
@@ -117,7 +134,7 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     assert "--resume" in refused.output
     again = run(*words, "--resume")
     assert again.exit_code == 0
-    assert "already finished" in again.output
+    assert "had already finished" in again.output
     assert list(library.in_library()) == ["tiny"]
 
 
@@ -130,27 +147,27 @@ def test_a_finished_training_whose_model_is_missing_is_put_there(recipe: Path, t
     assert list(library.in_library()) == ["tiny"]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_a_library_that_takes_nothing_costs_no_training(
-    recipe: Path, tmp_path: Path, shelf: Path, streamed: bool
+def test_a_library_that_takes_nothing_costs_no_training(recipe: Path, tmp_path: Path, shelf: Path) -> None:
+    shelf.write_text("no folder")
+    best = tmp_path / "out" / "best.safetensors"
+    done = run("train", recipe, "--out", best.parent)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert str(best) in done.output.replace("\n", "")
+
+
+def test_a_library_that_takes_nothing_is_noted_in_the_stream(
+    recipe: Path, tmp_path: Path, shelf: Path, streamed: Callable[..., tuple[int, list[stream.Event]]]
 ) -> None:
     shelf.write_text("no folder")
     best = tmp_path / "out" / "best.safetensors"
-    words = ("train", recipe, "--out", best.parent)
-    if not streamed:
-        done = run(*words)
-        assert done.exit_code == 1
-        assert isinstance(done.exception, SystemExit)
-        assert str(best) in done.output.replace("\n", "")
-        return
-    watcher = Watcher(*words[1:])
-    with ended(watcher.child):
-        assert watcher.rest() == 0
-    note, finished = watcher.events[-2:]
-    assert isinstance(note, stream.Note)
-    assert str(best) in note.message
+    code, (*_, note, finished) = streamed(recipe, "--out", best.parent)
+    assert code == 0
+    assert isinstance(note, stream.Noted)
+    assert str(best) in note.note.text
+    assert note.note.level == "warning"
     assert isinstance(finished, stream.Finished)
-    assert (finished.best, finished.added) == (str(best), "")
+    assert (finished.best, finished.added) == (best, None)
 
 
 def cut_off(recipe: Path, out: Path, epochs: int) -> None:
@@ -167,7 +184,7 @@ def test_resume_needs_no_more_than_the_folder(recipe: Path, tmp_path: Path, name
     done = run("train", *([recipe] if named else []), "--resume", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "epoch 3: loss" in done.output
-    assert ("note: training up to epoch 3, as when this run was started; the recipe says 2" in done.output) == named
+    assert ("note: up to epoch 3, as when this training began; the recipe says 2" in done.output) == named
 
 
 def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path, tmp_path: Path) -> None:
@@ -178,7 +195,7 @@ def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path
     assert "epoch 2: loss" not in longer.output
     assert "done after 3 epochs" in longer.output
     assert recipes.read(out / "recipe.yaml").training.epochs == 3
-    assert "already finished" in run("train", "--resume", "--out", out).output
+    assert "had already finished" in run("train", "--resume", "--out", out).output
 
 
 @pytest.mark.parametrize(
@@ -236,7 +253,7 @@ def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--epochs", 0), "training.epochs: 0 was given; input should be greater than or equal to 1"),
+        (("--epochs", 0), "training.epochs: 0 was given; a number of at least 1 is needed"),
         (("--name", "a b"), "name: 'a b' was given"),
         (("--name", ".."), "name: '..' was given"),
         (("--name", ".hidden"), "name: '.hidden' was given"),
@@ -452,8 +469,9 @@ def test_pause_resume_and_stop(recipe: Path, tmp_path: Path) -> None:
     assert finished.best_epoch >= 1
     assert watcher.events[-1] is finished
     for path in (finished.best, finished.last, finished.added):
-        assert checkpoint.load(path).info.model.family == "unet"
-    assert library.in_library() == {"tiny": Path(finished.added)}
+        assert path is not None
+        assert checkpoint.load(str(path)).info.model.family == "unet"
+    assert library.in_library() == {"tiny": finished.added}
     assert finished.epochs == sum(isinstance(e, stream.Epoch) for e in watcher.events)
 
 
@@ -481,15 +499,16 @@ def test_a_window_that_was_killed_leaves_no_training_behind(recipe: Path, tmp_pa
     assert checkpoint.load(tmp_path / "out" / "last.safetensors").info.model.family == "unet"
 
 
-def test_to_the_end_in_order(recipe: Path, tmp_path: Path) -> None:
-    watcher = Watcher(recipe, "--out", tmp_path / "out")
-    with ended(watcher.child):
-        assert watcher.rest() == 0
-    kinds = [e.event for e in watcher.events if e.event != "note"]
+def test_to_the_end_in_order(
+    recipe: Path, tmp_path: Path, streamed: Callable[..., tuple[int, list[stream.Event]]]
+) -> None:
+    code, events = streamed(recipe, "--out", tmp_path / "out")
+    assert code == 0
+    kinds = [e.event for e in events if e.event != "note"]
     assert kinds == ["report", "step", "step", "epoch", "step", "step", "epoch", "finished"]
-    steps = [e for e in watcher.events if isinstance(e, stream.Step)]
+    steps = [e for e in events if isinstance(e, stream.Step)]
     assert [(s.done, s.total, s.epoch) for s in steps] == [(1, 4, 1), (2, 4, 1), (3, 4, 2), (4, 4, 2)]
-    epoch = next(e for e in watcher.events if isinstance(e, stream.Epoch))
+    epoch = next(e for e in events if isinstance(e, stream.Epoch))
     assert set(epoch.scores) == {"IoU ICM", "IoU TE", "IoU ZP"}
     assert epoch.worst
 
@@ -505,10 +524,15 @@ def without_data(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"), [(broken, "training.epochs: 0 was given"), (without_data, "names no folder")]
 )
-def test_an_error_is_the_last_line(recipe: Path, tmp_path: Path, spoil: Callable[[Path], Any], says: str) -> None:
+def test_an_error_is_the_last_line(
+    recipe: Path,
+    tmp_path: Path,
+    streamed: Callable[..., tuple[int, list[stream.Event]]],
+    spoil: Callable[[Path], Any],
+    says: str,
+) -> None:
     spoil(recipe)
-    words = [sys.executable, "-m", "napari_embryo", "train", recipe, "--out", tmp_path / "out", "--stream"]
-    done = subprocess.run(words, input="", capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert says in json.loads(done.stdout.splitlines()[-1])["message"]
-    assert "Traceback" not in done.stderr
+    code, (*_, last) = streamed(recipe, "--out", tmp_path / "out")
+    assert code == 1
+    assert isinstance(last, stream.Error)
+    assert says in last.message

@@ -76,6 +76,10 @@ def test_public_names_are_there(name: str) -> None:
     assert name in dir(napari_embryo)
 
 
+def test_the_settings_of_every_family_are_public() -> None:
+    assert {family.settings.__name__ for family in napari_embryo.FAMILIES.values()} <= {*napari_embryo.__all__}
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(AttributeError, match="EmbryoImage"):
         _ = napari_embryo.nonsense

@@ -33,7 +33,7 @@ from napari_embryo.io import (
     to_napari,
     write_ome_tiff,
 )
-from napari_embryo.io import pixels as pixels_module
+from napari_embryo.io import pictures as pictures_module
 from napari_embryo.io.names import natural_key
 from napari_embryo.io.numbers import missing_numbers, ranges_text
 
@@ -398,7 +398,7 @@ def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytes
     first = save(tmp_path / "t00000.png", gray())
     for i in range(1, 2000):
         os.link(first, tmp_path / f"t{i:05}.png")
-    read = counted(monkeypatch, pixels_module, "read_picture")
+    read = counted(monkeypatch, pictures_module, "read_picture")
     opened = counted(monkeypatch, Image, "open")
     image = only(plan_folder(tmp_path))
     assert image.shape == (2000, 6, 8)
@@ -411,7 +411,7 @@ def test_nothing_but_the_wanted_frame_is_read(tmp_path: Path, monkeypatch: pytes
 def test_each_frame_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(5):
         save(tmp_path / f"t{i}.png", gray(shape=(6, 8, 3)))
-    read = counted(monkeypatch, pixels_module, "read_picture")
+    read = counted(monkeypatch, pictures_module, "read_picture")
     for _, plane in only(plan_folder(tmp_path)).planes():
         assert plane.shape == (6, 8)
     assert [path.name for path in read] == [f"t{i}.png" for i in range(5)]

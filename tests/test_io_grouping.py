@@ -244,7 +244,14 @@ def test_chosen_files_follow_the_same_rules(tmp_path: Path) -> None:
 
 def imagej(path: Path, description: str, n: int) -> Path:
     stack = np.stack([np.full((16, 16), 10 + i, np.uint8) for i in range(n)])
-    tifffile.imwrite(path, stack, byteorder=">", metadata=None, description=f"ImageJ=1.53t\nimages={n}\n{description}")
+    tifffile.imwrite(
+        path,
+        stack,
+        byteorder=">",
+        photometric="minisblack",
+        metadata=None,
+        description=f"ImageJ=1.53t\nimages={n}\n{description}",
+    )
     return path
 
 

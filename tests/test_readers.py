@@ -19,13 +19,28 @@ def png(path: Path, seed: int = 0) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.tif", "a.ome.tif", "a.TIFF", "a.png", "a.JPG", "a.jpeg", "a.BMP", "a.npy", "a.mp4"]
+    "name",
+    [
+        "a.tif",
+        "a.ome.tif",
+        "a.TIFF",
+        "a.png",
+        "a.JPG",
+        "a.jpeg",
+        "a.BMP",
+        "a.npy",
+        "a.gif",
+        "a.mp4",
+        "a.mov",
+        "a.wmv",
+        "a.mpg",
+    ],
 )
 def test_image_files_are_ours_by_name(name: str) -> None:
     assert get_reader(name) is not None
 
 
-@pytest.mark.parametrize("path", ["a.csv", "a.zarr", "a", "", "a.gif", [], ["a.png", "b.csv"], None, 3, b"a.png"])
+@pytest.mark.parametrize("path", ["a.csv", "a.zarr", "a", "", "a.svg", [], ["a.png", "b.csv"], None, 3, b"a.png"])
 def test_everything_else_is_left_to_others(path: Any) -> None:
     assert get_reader(path) is None
 

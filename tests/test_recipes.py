@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from napari_embryo import data, io, library, models, recipes, reproduce, train
+from napari_embryo import data, io, library, models, recipes, reproduce, stream, train
 from napari_embryo.drawing import draw_cleavages
 from napari_embryo.families import (
     BLASTOCYST_CLASSES,
@@ -27,6 +28,7 @@ from napari_embryo.families import (
     VQAmodalSettings,
 )
 from napari_embryo.models import checkpoint
+from napari_embryo.recipes import files
 from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
 
 TINY = Recipe(
@@ -69,8 +71,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("training: {epochs: 0}", "training.epochs: 0 was given; input should be greater than or equal to 1"),
-        ("training: {epochs: many}", "training.epochs: 'many' was given; input should be a valid integer"),
+        ("training: {epochs: 0}", "training.epochs: 0 was given; a number of at least 1 is needed"),
+        ("training: {epochs: many}", "training.epochs: 'many' was given; a whole number is needed"),
         ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
         ("color: red", "color: there is no such setting; available are name, model, preprocessing"),
         ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
@@ -78,12 +80,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model: {width: wide}", "model.family: no family was given; choose resanet or"),
         ("model: {family: resanet, head: softmax}", "model: head='softmax' is the paper's one-class network"),
         ("data: {validation: 0.9, test: 0.5}", "data: validation 0.9 and test 0.5 leave nothing to train on"),
-        ("data: {folders: mine}", "data.folders: 'mine' was given; input should be a list"),
-        ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' was given"),
-        ("name: no", "name: False was given; input should be a valid string"),
-        ("name: a b", "name: 'a b' was given"),
-        ("- a\n- b", "['a', 'b'] was given, but a recipe is a mapping of settings"),
-        ("", "None was given, but a recipe is a mapping"),
+        ("data: {folders: mine}", "data.folders: 'mine' was given; a list is needed"),
+        ("training: {loss_weights: {bce: x}}", "training.loss_weights.bce: 'x' was given; a number is needed"),
+        ("name: no", "name: False was given; a text is needed"),
+        ("name: a b", "name: 'a b' was given; a name consists of letters"),
+        ("- a\n- b", "a recipe is a mapping of settings, not ['a', 'b']"),
+        ("", "a recipe is a mapping of settings, not None"),
         ("training: {", "not YAML"),
         ("a: 2001-99-99", "not YAML"),
         ("a: !!python/object:os.system x", "not YAML"),
@@ -457,12 +459,12 @@ def test_a_report_of_cells_counts_cells(tmp_path: Path, family: str) -> None:
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def finish(run: Any) -> train.Outcome:
+def finish(run: Any) -> stream.Finished:
     try:
         while True:
             next(run)
     except StopIteration as end:
-        outcome: train.Outcome = end.value
+        outcome: stream.Finished = end.value
         return outcome
 
 
@@ -530,7 +532,9 @@ def test_nothing_to_resume(tiny: Recipe, tmp_path: Path) -> None:
         finish(recipes.run(prepared, tmp_path / "wrong", resume=True))
     recipes.write(tmp_path / "recipe.yaml", prepared.recipe)
     run = recipes.run(prepared, tmp_path, resume=True)
-    assert "starts over" in next(run).item
+    note = next(run).item
+    assert note.level == "warning"
+    assert "starts from the beginning" in note.text
     assert finish(run).epochs == 2
 
 
@@ -590,3 +594,55 @@ def test_classes_are_those_of_the_network(tiny: Recipe) -> None:
     assert prepared.found.samples[0].read().masks.shape[0] == 1
     assert [key for key in prepared.report.rows[0] if key.startswith("known")] == ["known ZP"]
     assert recipes.prepare(tiny).recipe.model.classes == BLASTOCYST_CLASSES
+
+
+# --- texts that expand or nest without bounds -----------------------------------------------------------------------
+
+LAUGHS = "\n".join(
+    [f"a0: &a0 [{', '.join('x' * 9)}]", *[f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]]
+)
+MERGES = "\n".join(["a0: &a0 {x: 1}", *[f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 40)]])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (f"{LAUGHS}\nname: *a9\n", "stand for 8.34e\\+09 values; write the settings out without aliases"),
+        (MERGES, "stand for .* values"),
+        ("data: &a [*a]", "stands within what it stands for"),
+        ("data: " + "[" * 25 + "]" * 25, "nested 2. levels deep"),
+        ("data: " + "[" * 50_000, "nested too deeply"),
+        ("\n".join(" " * i + "a:" for i in range(300)), "levels deep"),
+        ("#" * 200_000, "it has 200000 characters"),
+    ],
+)
+def test_a_text_that_expands_or_nests_without_bounds_is_refused(content: str, reason: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(ValueError, match=f"not YAML that can be read .*{reason}"):
+        files.parse(content, "r.yaml")
+    assert time.perf_counter() - began < 5
+
+
+def test_a_few_aliases_are_read() -> None:
+    recipe = files.parse("training: {epochs: &n 3, patience: *n}", "r.yaml")
+    assert (recipe.training.epochs, recipe.training.patience) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "training: {epochs: 1.5}", "training: {epochs: .inf}", "training: {learning_rate: .nan}",
+        "training: {optimizer: sgd}", "augmentation: {flips: perhaps}", "training: []", "data: {repeats: [1]}",
+        "data: {repeats: {a: b}}", "model: {family: resanet, classes: []}", "model: 3", "1: 2",
+        "preprocessing: {height: {}}",
+        "model: {family: shapecode, classes: [a, b]}", "training: {learning_rate: 0}", "training: {learning_rate: 9}",
+        "name: ''", "data: {folders: [1]}", "training: {warm_up: 1}",
+    ],
+)  # fmt: skip
+def test_no_word_of_the_library_that_checks_settings_is_shown(content: str) -> None:
+    with pytest.raises(ValueError, match=r"r\.yaml: ") as refusal:
+        files.parse(content, "r.yaml")
+    said = str(refusal.value)
+    for word in ("input should", "Input should", "pydantic", "valid ", "another kind", "errors.", "came"):
+        assert word not in said
+    assert "needed" in said or "name consists" in said or "no such setting" in said

@@ -1,6 +1,7 @@
 """Every event survives the way through a line of JSON."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_embryo import stream
+from napari_embryo.notes import Note
 
 NAMES = st.text(max_size=12)
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 LOSSES = st.dictionaries(NAMES, NUMBERS, max_size=3)
 COUNT = st.integers(0, 10**9)
+NOTE = st.builds(Note, level=st.sampled_from(("info", "warning")), text=st.text())
+PATH = st.none() | st.builds(Path, st.from_regex(r"\A[a-zé ]{1,9}\Z"))
 CELLS = (
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | NAMES
 )
@@ -31,18 +35,18 @@ EVENTS = st.one_of(
         best=st.booleans(),
         **STEP,
     ),
-    st.builds(stream.Note, message=st.text()),
+    st.builds(stream.Noted, note=NOTE),
     st.just(stream.Paused()),
     st.just(stream.Resumed()),
     st.builds(
         stream.Finished,
         epochs=COUNT,
         best_epoch=COUNT,
-        best=NAMES,
-        last=NAMES,
+        best=PATH,
+        last=PATH,
         reason=st.sampled_from(("finished", "early", "stopped")),
-        notes=st.lists(NAMES, max_size=3).map(tuple),
-        added=NAMES,
+        notes=st.lists(NOTE, max_size=3).map(tuple),
+        added=PATH,
     ),
     st.builds(stream.Error, message=st.text()),
 )
@@ -71,7 +75,8 @@ def test_a_line_is_one_line_of_plain_json(event: stream.Event) -> None:
 
 
 def test_a_newer_program_may_say_more() -> None:
-    assert stream.decode('{"event": "note", "message": "m", "color": "red"}') == stream.Note(message="m")
+    newer = '{"event": "note", "note": {"level": "info", "text": "m", "color": "red"}, "sound": "bell"}'
+    assert stream.decode(newer) == stream.Noted(note=Note("info", "m"))
 
 
 @pytest.mark.parametrize(
@@ -80,16 +85,16 @@ def test_a_newer_program_may_say_more() -> None:
         ("", "Expecting value"),
         ("Epoch 1/10", "Epoch 1/10"),
         ('{"event": "note"', "delimiter"),
-        ("[1, 2]", "object"),
+        ("[1, 2]", "a group of settings"),
         ('{"message": "m"}', "event"),
         ('{"event": "party"}', "party"),
-        ('{"event": "note"}', "message: Field required"),
+        ('{"event": "note"}', "note: nothing was given"),
         ('{"event": "step", "done": "some"}', "done"),
         ("[" * 100_000, "recursion"),
     ],
 )
 def test_a_line_that_is_none_of_ours_is_shown(line: str, says: str) -> None:
-    with pytest.raises(ValueError, match="the training process sent") as caught:
+    with pytest.raises(ValueError, match="the training process wrote") as caught:
         stream.decode(line)
     assert says in str(caught.value)
     assert len(str(caught.value)) < 700

@@ -15,7 +15,7 @@ from napari_embryo.tracking import LONGEST_GAP, Tracks, link, tracks
 HW = (80, 100)
 Disc = tuple[float, float, float]
 """y, x, radius."""
-HALF_A_BALL = 0.5 ** (1 / 3)
+HALF_A_BALL, A_THIRD = 0.5 ** (1 / 3), (1 / 3) ** (1 / 3)
 
 
 def discs(*each: Disc) -> np.ndarray:
@@ -32,6 +32,14 @@ def halves(of: Disc, turn: float = 0.0) -> tuple[Disc, Disc]:
     y, x, r = of
     dy, dx = r / 2 * sin(turn), r / 2 * cos(turn)
     return (y - dy, x - dx, r * HALF_A_BALL), (y + dy, x + dx, r * HALF_A_BALL)
+
+
+def thirds(of: Disc) -> tuple[Disc, Disc, Disc]:
+    """Three balls of a third of a ball's volume, around its center."""
+    y, x, r = of
+    angles = (0.0, 2 * pi / 3, 4 * pi / 3)
+    first, second, third = ((y + r / 2 * sin(a), x + r / 2 * cos(a), r * A_THIRD) for a in angles)
+    return first, second, third
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -67,6 +75,25 @@ FRAMES = {
         [(A, C), (*halves(C), *halves(A, 1.0))],
         [(1, 2), (3, 4, 5, 6)],
         {3: 2, 4: 2, 5: 1, 6: 1},
+    ),
+    "a division in a frame without cells": ([(A,), (), halves(A), halves(A)], [(1,), (), (2, 3), (2, 3)], {2: 1, 3: 1}),
+    "a division in frames without cells": ([(A,), (), (), halves(A)], [(1,), (), (), (2, 3)], {2: 1, 3: 1}),
+    "a division, one daughter seen later": (
+        [(A, C), (halves(A)[0], C), (*halves(A), C), (*halves(A), C)],
+        [(1, 2), (3, 2), (3, 4, 2), (3, 4, 2)],
+        {3: 1, 4: 1},
+    ),
+    "into three": ([(A,), thirds(A), thirds(A)], [(1,), (2, 3, 4), (2, 3, 4)], {2: 1, 3: 1, 4: 1}),
+    "into three, one seen later": ([(A,), thirds(A)[:2], thirds(A)], [(1,), (2, 3), (2, 3, 4)], {2: 1, 3: 1, 4: 1}),
+    "into four between two frames": (
+        [(A,), (*halves(halves(A)[0], pi / 2), *halves(halves(A)[1], pi / 2))],
+        [(1,), (2, 3, 4, 5)],
+        dict.fromkeys((2, 3, 4, 5), 1),
+    ),
+    "a fragment beside daughters is none": (
+        [(A,), (*halves(A), (25.0, 25.0, 3.0))],
+        [(1,), (2, 3, 4)],
+        {2: 1, 3: 1},
     ),
     "a cell as large beside it is no daughter": ([(A,), (A, (40.0, 30.0, 14.0))], [(1,), (1, 2)], {}),
     "a small one upon a cell that stays is none": ([(A,), (A, (28.0, 25.0, 5.0))], [(1,), (1, 2)], {}),

@@ -20,10 +20,12 @@ from napari_embryo.augment import TrainingSet, preview
 from napari_embryo.data import Sample
 from napari_embryo.families import FAMILIES, NetworkSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
 from napari_embryo.models import Watch
+from napari_embryo.notes import Note
 from napari_embryo.render import color_of
 from napari_embryo.settings import Augmentation, Preprocessing, Recipe, TrainSettings
+from napari_embryo.stream import Epoch, Finished
 from napari_embryo.synthetic import draw_cleavage
-from napari_embryo.train import Epoch, Outcome, loader, train
+from napari_embryo.train import loader, train
 from napari_embryo.train.engine import Learner, Watcher
 from napari_embryo.train.loader import items_for, visits_of
 from napari_embryo.train.silhouette_dataset import Silhouettes, of_cells
@@ -66,7 +68,7 @@ def recipe(model: NetworkSettings, augmentation: Augmentation = STILL, **trainin
     )
 
 
-def finish(running: Any) -> tuple[list[Any], Outcome]:
+def finish(running: Any) -> tuple[list[Any], Finished]:
     told = []
     while True:
         try:
@@ -411,7 +413,7 @@ def test_a_number_has_to_differ_from_picture_to_picture(numbers: list[list[float
     for batch in numbers:
         watcher.look({"told": torch.tensor(batch)[:, None]})
     watcher.look({"logits": torch.zeros(3)})
-    assert watcher.warning() == warning
+    assert watcher.warning() == (None if warning is None else Note("warning", warning))
     assert watcher.warning() is None, "what was told of is forgotten"
     nobody = Watcher(None)
     nobody.look({"told": torch.zeros(3, 1)})
@@ -429,8 +431,8 @@ def test_a_collapsed_head_is_told_of_once(
     nn.init.zeros_(guided.shape[0].weight)
     run = recipe(guided.settings, warm_up=warm_up, epochs=3)
     told, outcome = finish(train(guided.eval(), samples, samples if judged else [], run, tmp_path))
-    assert outcome.notes.count("says the same") == 1
-    before = told[: told.index("says the same")]
+    assert outcome.notes.count(Note("warning", "says the same")) == 1
+    before = told[: told.index(Note("warning", "says the same"))]
     assert sum(isinstance(item, Epoch) for item in before) == told_after - 1
 
 

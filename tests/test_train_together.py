@@ -1,13 +1,16 @@
 """Training beside others: cards that share a batch, a folder that only one training writes, a disk that has room."""
 
 import csv
+import multiprocessing
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +28,7 @@ from napari_embryo.settings import Preprocessing, Recipe, TrainSettings
 from napari_embryo.synthetic import draw_blastocyst
 from napari_embryo.train import launch, stopped, train
 from napari_embryo.train.ddp import Team
+from napari_embryo.train.run_folder import claimed
 
 SECONDS = 240
 """That a slow computer may take for anything."""
@@ -199,34 +203,30 @@ def test_two_trainings_in_one_folder(samples: list[Sample], tmp_path: Path) -> N
     assert len(list(train(tiny(), samples, [], recipe(), tmp_path, resume=True))) == 6
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from napari_embryo.train.run_folder import claimed
-with claimed(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
+def hold(folder: Path, held: Connection) -> None:
+    with claimed(folder):
+        held.send(True)
+        time.sleep(600)
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process that trains in the folder."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+def holder(tmp_path: Path) -> Iterator[BaseProcess]:
+    """A process that trains in the folder; forked where that can be, which spares it the import of torch."""
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    told, tells = context.Pipe(duplex=False)
+    process = context.Process(target=hold, args=(tmp_path, tells), daemon=True)
+    process.start()
+    assert told.poll(SECONDS)
+    yield process
+    process.kill()
+    process.join()
 
 
-def test_a_training_that_was_killed_holds_nothing(
-    samples: list[Sample], tmp_path: Path, holder: "subprocess.Popen[str]"
-) -> None:
+def test_a_training_that_was_killed_holds_nothing(samples: list[Sample], tmp_path: Path, holder: BaseProcess) -> None:
     with pytest.raises(ValueError, match=f"process {holder.pid} on "):
         next(train(tiny(), samples, [], recipe(), tmp_path))
-    holder.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-    holder.wait(SECONDS)
+    holder.kill()
+    holder.join(SECONDS)
     assert len(list(train(tiny(), samples, [], recipe(), tmp_path))) == 6
 
 

@@ -21,8 +21,7 @@ def predictor() -> Predictor:
     return Predictor(checkpoint.load(), SegmentSettings(maps=()))
 
 
-@pytest.mark.parametrize("style", ["microscope", "incubator"])
-@pytest.mark.parametrize("seed", [101, 102])
+@pytest.mark.parametrize(("seed", "style"), [(101, "microscope"), (102, "incubator")])
 def test_finds_the_parts_of_drawn_embryos(predictor: Predictor, seed: int, style: str) -> None:
     embryo = draw_blastocyst(seed, style=style)
     found = next(predictor.predict([embryo.image])).finding
@@ -43,9 +42,8 @@ def fragments() -> Predictor:
     return Predictor(checkpoint.load(family="regdeeplab"), SegmentSettings(family="regdeeplab", maps=()))
 
 
-@pytest.mark.parametrize("seed", [901, 902])
-def test_finds_the_fragments_of_drawn_embryos(fragments: Predictor, seed: int) -> None:
-    embryo = draw_cleavage(seed, fragmentation=0.25)
+def test_finds_the_fragments_of_a_drawn_embryo(fragments: Predictor) -> None:
+    embryo = draw_cleavage(901, fragmentation=0.25)
     found = next(fragments.predict([embryo.image])).finding
     drawn = embryo.fragments.astype(bool)
     assert measure.dice(found.masks[0], drawn) > USABLE
@@ -70,8 +68,7 @@ def best_ious(found: np.ndarray, drawn: np.ndarray) -> list[float]:
     return [max((measure.iou(mask, cell) for mask in found), default=0.0) for cell in drawn]
 
 
-@pytest.mark.parametrize("style", ["microscope", "incubator"])
-@pytest.mark.parametrize("seed", [901, 902])
+@pytest.mark.parametrize(("seed", "style"), [(901, "microscope"), (902, "incubator")])
 def test_finds_the_cells_of_drawn_embryos(cells: Predictor, seed: int, style: str) -> None:
     """Each as a whole, also where others cover it."""
     embryo = draw_cleavage(seed, 4, style=style)
@@ -86,7 +83,7 @@ def test_finds_the_cells_that_experts_drew(cells: Predictor, data_dir: Path) -> 
         assert np.mean(best_ious(found.masks, sample.cells)) > USABLE
 
 
-@pytest.mark.parametrize("seed", range(911, 915))
+@pytest.mark.parametrize("seed", [911, 912])
 def test_complete_what_is_cut_off(seed: int) -> None:
     """Two thirds of a drawn cell become more of the whole than they are."""
     whole = draw_cleavage(seed, 2).cells[0]

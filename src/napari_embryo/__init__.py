@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_embryo.explain import attention_maps, grad_cam
-    from napari_embryo.families import FAMILIES
+    from napari_embryo.families import (
+        FAMILIES,
+        InceptionSettings,
+        RegDeepLabSettings,
+        ResANetSettings,
+        ShapeCodeSettings,
+        UNetSettings,
+        VQAmodalSettings,
+    )
     from napari_embryo.image import Cells, EmbryoImage, Finding, Parts, Progress
     from napari_embryo.io import read_image
     from napari_embryo.measure import measure_masks
-    from napari_embryo.pipeline import analyze, segment_to_files
+    from napari_embryo.notes import Failure, Note
+    from napari_embryo.pipeline import analyze, load_predictor, segment_to_files
     from napari_embryo.predict import Prediction, Predictor
-    from napari_embryo.results import AttentionMap
+    from napari_embryo.results import AttentionMap, PlaneResult
     from napari_embryo.settings import Preprocessing, SegmentSettings
     from napari_embryo.synthetic import draw_blastocyst, draw_cleavage, draw_timelapse
 
@@ -25,13 +34,22 @@ __all__ = [
     "AttentionMap",
     "Cells",
     "EmbryoImage",
+    "Failure",
     "Finding",
+    "InceptionSettings",
+    "Note",
     "Parts",
+    "PlaneResult",
     "Prediction",
     "Predictor",
     "Preprocessing",
     "Progress",
+    "RegDeepLabSettings",
+    "ResANetSettings",
     "SegmentSettings",
+    "ShapeCodeSettings",
+    "UNetSettings",
+    "VQAmodalSettings",
     "__version__",
     "analyze",
     "attention_maps",
@@ -39,6 +57,7 @@ __all__ = [
     "draw_cleavage",
     "draw_timelapse",
     "grad_cam",
+    "load_predictor",
     "measure_masks",
     "read_image",
     "segment_to_files",
@@ -46,13 +65,22 @@ __all__ = [
 
 _HOMES = {
     "explain": ("attention_maps", "grad_cam"),
-    "families": ("FAMILIES",),
+    "families": (
+        "FAMILIES",
+        "InceptionSettings",
+        "RegDeepLabSettings",
+        "ResANetSettings",
+        "ShapeCodeSettings",
+        "UNetSettings",
+        "VQAmodalSettings",
+    ),
     "image": ("Cells", "EmbryoImage", "Finding", "Parts", "Progress"),
     "io": ("read_image",),
     "measure": ("measure_masks",),
-    "pipeline": ("analyze", "segment_to_files"),
-    "results": ("AttentionMap",),
+    "notes": ("Failure", "Note"),
+    "pipeline": ("analyze", "load_predictor", "segment_to_files"),
     "predict": ("Prediction", "Predictor"),
+    "results": ("AttentionMap", "PlaneResult"),
     "settings": ("Preprocessing", "SegmentSettings"),
     "synthetic": ("draw_blastocyst", "draw_cleavage", "draw_timelapse"),
 }

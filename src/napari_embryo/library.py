@@ -26,8 +26,8 @@ BUNDLED = settings.BUNDLED
 METADATA_KEY = "napari-embryo"
 """Key of the settings in the header of a checkpoint file."""
 SUFFIX = ".safetensors"
-_LONGEST_HEADER = 100_000_000
-"""Largest header in bytes, as in the safetensors format."""
+_LONGEST_HEADER = 10_000_000
+"""Bytes, so that no file fills the memory with its header alone; ours have some ten thousand."""
 
 
 def library() -> Path:
@@ -154,17 +154,32 @@ def bundled(family: str) -> Path:
 
 
 def header(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint's description without torch; None if it is incomplete or invalid.
+    """What a checkpoint says about itself, read without torch; None where it is not whole or not ours.
 
     :func:`napari_embryo.models.checkpoint.read_info` says what is wrong with such a file.
     """
     try:
+        size = check_header(path)
         with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            said = json.loads(file.read(size)) if size <= _LONGEST_HEADER else {}
+            said = json.loads(file.read(8 + size)[8:])
         return dict(json.loads(said["__metadata__"][METADATA_KEY]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def check_header(path: Path) -> int:
+    """Length of a safetensors file's header in bytes, before anything of it is read.
+
+    Raises
+    ------
+    ValueError
+        If the header is longer than that of any checkpoint, or than the file.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > min(_LONGEST_HEADER, max(0, path.stat().st_size - 8)):
+        raise ValueError(f"its header would have {size} bytes, the file has {path.stat().st_size}")
+    return size
 
 
 def family_of(path: Path) -> str:

@@ -46,7 +46,7 @@ def _is_ours(path: PathOrPaths) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    from napari_embryo.io.headers import SUFFIXES
+    from napari_embryo.io.header import SUFFIXES
 
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 

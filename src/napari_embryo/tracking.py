@@ -1,4 +1,4 @@
-"""Track cells and their divisions through a time-lapse with laptrack (Jaqaman et al. 2008)."""
+"""Follow cells from frame to frame and through divisions, linked by laptrack (Jaqaman et al. 2008)."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,10 @@ FARTHEST_DAUGHTER = 0.6
 """The same for a daughter cell, whose overlap is the share of it that lies in the mother."""
 
 LARGEST_DAUGHTER = 0.9
-"""Largest area of a daughter relative to the mother; halves of a ball have 0.63, so larger ones are no halves."""
+"""Area of a daughter's silhouette over her mother's: half of a ball has 0.63, and what is larger is no half."""
+
+SMALLEST_DAUGHTER = 0.1
+"""The same for what is too small to be a daughter, such as a fragment."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,13 @@ class _Frame:
 
 @dataclass(frozen=True, eq=False)
 class _Costs:
-    """Costs of linking a cell with a later one, and a mother with a daughter in the next frame."""
+    """What it costs to link a cell, or a mother, with a cell or a daughter up to ``LONGEST_GAP`` frames later."""
 
     counts: tuple[int, ...]
     same: Mapping[tuple[Node, Node], float]
     daughter: Mapping[tuple[Node, Node], float]
     shrunk: Mapping[tuple[Node, Node], float]
-    """Area of the later cell over that of the earlier one, for adjacent frames."""
+    """Area of the later cell over that of the earlier one."""
 
     @classmethod
     def of(cls, frames: Iterable[Masks]) -> "_Costs":
@@ -113,9 +116,8 @@ class _Costs:
             for back, before in enumerate(reversed(recent), start=1):
                 overlaps = before.pixels @ frame.pixels.T
                 same |= _by_pair(_same(before, frame, overlaps), number - back, number)
-                if back == 1:
-                    daughter |= _by_pair(_daughter(before, frame, overlaps), number - 1, number)
-                    shrunk |= _by_pair(frame.areas / np.maximum(before.areas, 1)[:, None], number - 1, number)
+                daughter |= _by_pair(_daughter(before, frame, overlaps), number - back, number)
+                shrunk |= _by_pair(frame.areas / np.maximum(before.areas, 1)[:, None], number - back, number)
             recent.append(frame)
             counts.append(len(masks))
         return cls(tuple(counts), same, daughter, shrunk)
@@ -186,8 +188,8 @@ def _node(place: Sequence[int]) -> Node:
 
 
 def _named(counts: Sequence[int], edges: Iterable[tuple[Node, Node]], costs: _Costs) -> Tracks:
-    """Number tracks in order of appearance: a mother's track ends at its division, any other continues."""
-    before, mothers = _origins(edges, costs)
+    """Number the tracks in the order in which they appear; a mother's ends with her division."""
+    before, mothers = _origins([(t, i) for t, n in enumerate(counts) for i in range(n)], edges, costs)
     names: dict[Node, int] = {}
     parents: dict[int, int] = {}
     free = 0
@@ -203,25 +205,55 @@ def _named(counts: Sequence[int], edges: Iterable[tuple[Node, Node]], costs: _Co
     return Tracks(ids, parents)
 
 
-def _origins(edges: Iterable[tuple[Node, Node]], costs: _Costs) -> tuple[dict[Node, Node], dict[Node, Node]]:
-    """Preceding silhouette of the same cell, and mother, for each silhouette that has one."""
+def _origins(
+    nodes: Sequence[Node], edges: Iterable[tuple[Node, Node]], costs: _Costs
+) -> tuple[dict[Node, Node], dict[Node, Node]]:
+    """The earlier silhouette of the same cell, or the mother, of each node that has one.
+
+    Linking allows two daughters at most, in the very next frame. So the daughters of a cell are looked for among all
+    that follow her or begin near her: a third one, or one that is first seen after a frame in which she was lost.
+    """
     following: dict[Node, list[Node]] = defaultdict(list)
     for earlier, later in edges:
         following[earlier].append(later)
-    before: dict[Node, Node] = {}
-    mothers: dict[Node, Node] = {}
-    for node, next_ones in following.items():
-        if _divides(node, next_ones, costs):
-            mothers |= dict.fromkeys(next_ones, node)
-        else:
-            before[_most_alike(node, next_ones, costs)] = node
-    return before, mothers
+    linked = {later for each in following.values() for later in each}
+    found = _daughters(nodes, following, [node for node in nodes if node not in linked], costs)
+    divided = {mother: daughters for mother, daughters in found.items() if len(daughters) > 1}
+    mothers = {daughter: mother for mother, daughters in divided.items() for daughter in daughters}
+    going_on = ((node, later) for node, later in following.items() if node not in divided)
+    return {_most_alike(node, later, costs): node for node, later in going_on}, mothers
+
+
+def _daughters(
+    nodes: Sequence[Node], following: Mapping[Node, Sequence[Node]], starts: Sequence[Node], costs: _Costs
+) -> dict[Node, list[Node]]:
+    """Whom each cell may have divided into; a cell that goes on as large as she was has not divided."""
+    candidates = {node: [later for later in following.get(node, ()) if _is_half(node, later, costs)] for node in nodes}
+    may_divide = [node for node in nodes if not _goes_on(node, following.get(node, ()), costs)]
+    for start in starts:
+        near = [node for node in may_divide if node in _reach(start, costs) and _is_half(node, start, costs)]
+        if near:
+            nearest = min(near, key=lambda node: costs.daughter[node, start])
+            candidates[nearest].append(start)
+    return {node: candidates[node] for node in may_divide}
+
+
+def _goes_on(node: Node, later: Sequence[Node], costs: _Costs) -> bool:
+    return any(costs.shrunk[node, each] > LARGEST_DAUGHTER for each in later)
+
+
+def _reach(start: Node, costs: _Costs) -> set[Node]:
+    """Cells of the few frames before."""
+    frame = start[0]
+    earlier = range(max(0, frame - LONGEST_GAP), frame)
+    return {(t, i) for t in earlier for i in range(costs.counts[t])}
+
+
+def _is_half(mother: Node, later: Node, costs: _Costs) -> bool:
+    """Whether a later cell has the place and the size of a daughter."""
+    is_near = costs.daughter.get((mother, later), np.inf) <= FARTHEST_DAUGHTER
+    return is_near and SMALLEST_DAUGHTER <= costs.shrunk[mother, later] <= LARGEST_DAUGHTER
 
 
 def _most_alike(node: Node, later: Sequence[Node], costs: _Costs) -> Node:
     return min(later, key=lambda each: costs.same[node, each])
-
-
-def _divides(mother: Node, later: Sequence[Node], costs: _Costs) -> bool:
-    """Divisions into two smaller cells; a cell next to which another one appears has not divided."""
-    return len(later) == 2 and all(costs.shrunk.get((mother, each), np.inf) <= LARGEST_DAUGHTER for each in later)

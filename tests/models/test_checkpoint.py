@@ -1,5 +1,6 @@
 """A checkpoint gives back the same network, and nothing else is taken for one."""
 
+import copy
 import json
 import os
 import pickle
@@ -245,6 +246,10 @@ def forget(header: dict[str, Any]) -> None:
     del header["__metadata__"]
 
 
+def deep(header: dict[str, Any]) -> None:
+    header["__metadata__"][METADATA_KEY] = "[" * 100_000
+
+
 BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "first weight changed": (lambda c: flipped(c, header_length(c)), "was altered after it was written"),
     "last weight changed": (lambda c: flipped(c, len(c) - 1), "was altered after it was written"),
@@ -271,6 +276,18 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda c: with_header(c, saying(preprocessing={"height": -1})),
         "this version does not understand its settings",
     ),
+    "a later format": (lambda c: with_header(c, saying(format=2, layers=[])), "update napari-embryo"),
+    "a setting of a later version": (
+        lambda c: with_header(c, saying(model={"family": "unet", "depth": 9})),
+        r"model\.depth: there is no such setting\). If a later version wrote it, update napari-embryo",
+    ),
+    "a header as long as the format allows": (
+        lambda _: struct.pack("<Q", 99_000_000) + b'{"a":' + b"[" * 98_999_990 + b"\n" * 10,
+        "its header would have 99000000 bytes",
+    ),
+    "a header longer than any memory": (lambda _: struct.pack("<Q", 2**60) + b"{}", "its header would have 11529215"),
+    "a deep header": (lambda _: struct.pack("<Q", 100_000) + b"[" * 100_000, "not a whole safetensors file"),
+    "deep settings": (lambda c: with_header(c, deep), "settings are not understood"),
     "another percentile": (
         lambda c: with_header(c, saying(preprocessing={"low_percentile": 1.0})),
         "was altered after it was written",
@@ -307,6 +324,18 @@ def test_weights_of_another_program_are_refused(tmp_path: Path, metadata: dict[s
     for read in (load, read_info):
         with pytest.raises(CheckpointError, match=reason):
             read(file)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(file: Path, net: nn.Module, value: float) -> None:
+    """A training that failed saves them with a right digest."""
+    spoiled = copy.deepcopy(net)
+    name, parameter = next(iter(spoiled.named_parameters()))
+    with torch.no_grad():
+        parameter.view(-1)[0] = value
+    save(file, spoiled, INFO)
+    with pytest.raises(CheckpointError, match=rf"1 of its \d+ tensors .*not finite.* such as {name}"):
+        load(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

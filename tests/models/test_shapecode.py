@@ -61,7 +61,7 @@ def learn(model: ShapeCode, masks: Tensor, steps: int, size: int = 32) -> None:
 @pytest.fixture(scope="module")
 def learned() -> ShapeCode:
     model = build(grid=8, codes=64)
-    learn(model, silhouettes(2000), 120)
+    learn(model, silhouettes(1000), 80)
     return model
 
 

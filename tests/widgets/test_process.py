@@ -10,6 +10,7 @@ import pytest
 
 from napari_embryo import stream
 from napari_embryo.image import Progress
+from napari_embryo.notes import Note
 from napari_embryo.widgets._train_process import Child, Clock, command, lasting, said
 from napari_embryo.widgets._worker import Steps
 
@@ -18,7 +19,7 @@ EPOCH = stream.Epoch(
     done=5, total=10, epoch=1, train={"dice": 0.5}, validation={"dice": 0.6}, scores={"IoU ICM": 0.7},
     learning_rate=1e-3, seconds=1.0, best=True,
 )  # fmt: skip
-FINISHED = stream.Finished(epochs=1, best_epoch=1, best="b", last="l", reason="finished", added="a")
+FINISHED = stream.Finished(epochs=1, best_epoch=1, best=Path("b"), last=Path("l"), reason="finished", added=Path("a"))
 
 OBEDIENT = """
 import sys, threading, time
@@ -68,7 +69,7 @@ def rest_of(steps: Steps[stream.Finished]) -> tuple[list[Progress], stream.Finis
 
 
 def test_events_come_as_progress_and_the_last_one_is_returned() -> None:
-    told = (STEP, stream.Note(message="smaller batches"), EPOCH, FINISHED)
+    told = (STEP, stream.Noted(note=Note("warning", "smaller batches")), EPOCH, FINISHED)
     came, finished = drained(Child(), saying(*map(stream.encode, told)))
     assert [(step.done, step.total, step.item) for step in came] == [(1, 10, STEP), (1, 10, told[1]), (5, 10, EPOCH)]
     assert finished == FINISHED
@@ -85,7 +86,7 @@ def test_a_library_s_own_words_are_passed_over() -> None:
     [
         (STEP, "epoch 1, loss 0.75"),
         (EPOCH, "epoch 1, validation loss 0.6"),
-        (stream.Note(message="out of memory"), "out of memory"),
+        (stream.Noted(note=Note("warning", "out of memory")), "out of memory"),
         (stream.Paused(), "paused"),
     ],
 )

@@ -109,8 +109,9 @@ def shown() -> str:
 
 TELLER = """
 import sys, threading, time
-from napari_embryo import recipes, stream
-from napari_embryo.stream import Epoch, Error, Finished, Note, Paused, Report, Resumed, Step
+from napari_embryo import stream
+from napari_embryo.notes import Note
+from napari_embryo.stream import Epoch, Error, Finished, Noted, Paused, Report, Resumed, Step
 words = []
 
 def listen():
@@ -136,8 +137,8 @@ threading.Thread(target=listen, daemon=True).start()
 
 TWO_EPOCHS = """
 tell(Report(text="6 pictures of 6 embryos"))
-tell(Note(message="out of memory: going on with batches of 4"))
-tell(Note(message="before training: IoU ICM 0.500; mean 0.500"))
+tell(Noted(note=Note("warning", "the regression head says the same for every picture")))
+tell(Noted(note=Note("info", "before training: IoU ICM 0.500; mean 0.500")))
 for done in range(1, 11):
     step(done, 1)
 epoch(1)
@@ -146,7 +147,10 @@ for done in range(11, 21):
 epoch(2, best=False)
 tell(Finished(
     epochs=2, best_epoch=1, best="best", reason="finished", added="/models/tiny.safetensors",
-    notes=("before training: IoU ICM 0.500; mean 0.500", "no epoch beat the starting weights"),
+    notes=(
+        Note("info", "before training: IoU ICM 0.500; mean 0.500"),
+        Note("warning", "no epoch beat the starting weights"),
+    ),
 ))
 """
 
@@ -193,7 +197,7 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
     finish(qtbot, widget)
     history = widget.curves.history
     notes = {
-        "out of memory: going on with batches of 4": "warning",
+        "the regression head says the same for every picture": "warning",
         "before training: IoU ICM 0.500; mean 0.500": "info",
         "no epoch beat the starting weights": "warning",
     }
@@ -210,18 +214,18 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
 
 @pytest.mark.parametrize(
     ("best", "said"),
-    [("/r/best.safetensors", "No epoch is finished yet. The lists of models are unchanged"), ("", "Nothing was kept")],
+    [("/r/best.safetensors", "No epoch is done yet. The lists of models are as they were"), (None, "Nothing was kept")],
 )
 def test_stopped_in_the_first_epoch_nothing_is_in_the_lists(
-    qtbot, docked, tmp_path: Path, teller, best: str, said: str
+    qtbot, docked, tmp_path: Path, teller, best: str | None, said: str
 ) -> None:
     _, widget = docked()
-    script = f'step(1, 1)\ntell(Finished(epochs=0, best_epoch=0, best="{best}", reason="stopped", added=""))\n'
+    script = f'step(1, 1)\ntell(Finished(epochs=0, best_epoch=0, best={best!r}, reason="stopped"))\n'
     begin(qtbot, widget, tmp_path, script, teller)
     finish(qtbot, widget)
     status = widget.panel.status.text()
     assert said in status
-    assert best in status
+    assert (best or "") in status
     assert "is in the lists" not in status
     assert widget.use_button.isEnabled() == bool(best)
 
@@ -780,11 +784,11 @@ def test_a_model_that_finds_nothing_is_not_chosen_in_segment(
     segment, complete = SegmentWidget(viewer), CompleteWidget(viewer)
     viewer.window.add_dock_widget(segment, name="Segment")
     viewer.window.add_dock_widget(complete, name="Complete cell")
-    monkeypatch.setattr(widget, "_model", str(put_model("tiny", family)))
+    monkeypatch.setattr(widget, "_model", put_model("tiny", family))
     widget.use_model()
     assert widget.panel.status.text().startswith(said)
     assert segment.form.value() == SegmentSettings()
-    assert complete.weights.value == (widget._model if family == "shapecode" else "bundled")
+    assert complete.weights.value == (str(widget._model) if family == "shapecode" else "bundled")
 
 
 def test_a_list_is_read_again_when_it_is_opened_and_keeps_what_is_chosen(qtbot) -> None:
@@ -837,7 +841,6 @@ def test_the_curves_show_every_epoch(qtbot) -> None:
     assert curves.history.nearest(2.6).epoch == 3
 
 
-@pytest.mark.window
 def test_the_curves_follow_the_theme_and_are_narrow_enough(docked) -> None:
     viewer, widget = docked()
     dark = widget.curves.figure.get_facecolor()

@@ -2,11 +2,12 @@
 
 from napari_embryo.batch.executors import Inline, Workers, local, on_dask
 from napari_embryo.batch.folder import BusyError
-from napari_embryo.batch.job import Job, LeftOut, Outcome, Output, Plan, Problem
+from napari_embryo.batch.job import Job, LeftOut, Outcome, Output, Plan, Problem, Status
 from napari_embryo.batch.plan import plan
 from napari_embryo.batch.pool import ProcessPool, WorkerError
-from napari_embryo.batch.resume import Again
+from napari_embryo.batch.resume import Again, states
 from napari_embryo.batch.run import StoppedError, Summary, run
+from napari_embryo.batch.sheet import contact_sheet
 from napari_embryo.batch.work import Started, Work
 
 __all__ = [
@@ -21,13 +22,16 @@ __all__ = [
     "Problem",
     "ProcessPool",
     "Started",
+    "Status",
     "StoppedError",
     "Summary",
     "Work",
     "WorkerError",
     "Workers",
+    "contact_sheet",
     "local",
     "on_dask",
     "plan",
     "run",
+    "states",
 ]

@@ -44,7 +44,7 @@ def claimed(out: Path) -> Iterator[Path]:
     own = out / OWN
     own.mkdir(parents=True, exist_ok=True)
     holder = own / "holder.json"
-    lock = FileLock(own / "lock")
+    lock = FileLock(own / "lock", thread_local=False)  # a window closes in one thread what another has opened
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

@@ -146,9 +146,13 @@ class Journal:
                 seconds=seconds,
             )
 
+    def states(self) -> dict[str, Status]:
+        """How every job ended."""
+        return dict(self._db.execute("SELECT name, status FROM job").fetchall())
+
     def count(self, jobs: Iterable[str]) -> Counter[Status]:
         """How many of these jobs ended how."""
-        status: dict[str, Status] = dict(self._db.execute("SELECT name, status FROM job").fetchall())
+        status = self.states()
         return Counter(status[name] for name in jobs if name in status)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from napari_embryo.batch.job import Job, Plan, stamp_of
+from napari_embryo.batch.folder import JOURNAL, OWN
+from napari_embryo.batch.job import Job, Plan, Status, stamp_of
 from napari_embryo.batch.journal import Journal, Known
 
 Again = Literal["changed", "failed", "all"]
@@ -24,6 +25,16 @@ def left_to_do(
         return plan.jobs
     here = _Files(plan.out)
     return tuple(job for job in plan.jobs if not _is_valid(job, known.get(job.name), journal, here, recipe, again))
+
+
+def states(plan: Plan) -> dict[str, Status]:
+    """How the jobs of a plan ended in earlier runs into the same folder; nothing is written."""
+    path = plan.out / OWN / JOURNAL
+    if not path.is_file():
+        return {}
+    with Journal(path) as journal:
+        known = journal.states()
+    return {job.name: known[job.name] for job in plan.jobs if job.name in known}
 
 
 def _is_valid(job: Job, known: Known | None, journal: Journal, here: "_Files", recipe: str, again: Again) -> bool:

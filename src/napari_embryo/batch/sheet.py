@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from napari_embryo import __version__
+from napari_embryo.batch.folder import JOURNAL, OWN
 from napari_embryo.batch.job import Outcome, Plan
 from napari_embryo.batch.journal import Journal
 from napari_embryo.io import replacing
@@ -38,6 +39,12 @@ document.querySelector('input').addEventListener('input', event => {
     each.style.display = each.textContent.toLowerCase().includes(words) ? '' : 'none');
 });
 """
+
+
+def contact_sheet(plan: Plan) -> Path:
+    """The contact sheet of what is done so far."""
+    with Journal(plan.out / OWN / JOURNAL) as journal:
+        return write_sheet(plan, journal)
 
 
 def write_sheet(plan: Plan, journal: Journal) -> Path:

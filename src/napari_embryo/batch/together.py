@@ -72,21 +72,24 @@ class _Case:
         home = os.path.commonpath([os.path.dirname(file) for file in self.job.files])  # noqa: PTH120
         return printable(f"{home}/{name}" if home else name)
 
-    def outcome(self) -> Outcome:
+    def outcome(self, out: Path) -> Outcome:
         """What became of it."""
-        self._check_unchanged()
+        self._check_unchanged(out)
         seconds = time.perf_counter() - self.start
         doubt = float(np.mean(self.doubts)) if self.doubts else None
         rows, outputs = tuple(self.rows), tuple(self.outputs)
         failures, notes = tuple(self.failures), tuple(dict.fromkeys(self.notes))
         return Outcome(self.job.name, self.stamp, self.sha256, rows, outputs, failures, notes, doubt, seconds)
 
-    def _check_unchanged(self) -> None:
+    def _check_unchanged(self, out: Path) -> None:
         """A file that is still being written gives no result to rely on."""
         stamp = stamp_of(self.job)
         if stamp and self.stamp and stamp != self.stamp:
             self.fail("reading", "the file was changed while it was being read.", "Start the batch again.")
             self.stamp = ""  # so that it is done again
+            for output in self.outputs:
+                (out / output.name).unlink(missing_ok=True)
+            self.rows, self.outputs = [], []
 
 
 def together(
@@ -127,9 +130,9 @@ def together(
                 case.doubts.append(doubt_of(result.finding))
         yield None
         while cases and cases[0].is_complete:
-            yield cases.popleft().outcome()
+            yield cases.popleft().outcome(out)
     for case in cases:
-        yield case.outcome()
+        yield case.outcome(out)
 
 
 def _stem(out: Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from napari_embryo import problems
 from napari_embryo.notes import Note
 from napari_embryo.settings import Device
 
@@ -45,20 +46,13 @@ def complain(text: str) -> None:
 
 
 def _wrong_options(error: ValidationError) -> str:
-    """Describe a problem in terms of options: "--threshold: 2.0 was given; input should be less than 1"."""
-    return "; ".join(_option_said(problem) + _said(problem) for problem in error.errors())
+    """In the words of the command line: "--threshold: 2.0 was given; a number below 1 is needed"."""
+    return "; ".join(_option(problem) + problems.said(problem) for problem in error.errors())
 
 
-def _option_said(problem: "ErrorDetails") -> str:
+def _option(problem: "ErrorDetails") -> str:
     """The option concerned; empty if options contradict each other, since the message names them."""
-    if not problem["loc"]:
-        return ""
-    return f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: {problem['input']!r} was given; "
-
-
-def _said(problem: "ErrorDetails") -> str:
-    said = problem["msg"].removeprefix("Value error, ")
-    return said[:1].lower() + said[1:]
+    return f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: " if problem["loc"] else ""
 
 
 def make_folder(path: Path) -> None:
@@ -136,10 +130,10 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def print_notes(notes: Iterable[Note]) -> None:
-    """Print what a user should know beside the result."""
+def print_notes(notes: Iterable[Note], on: Console = console) -> None:
+    """Print what a user should know beside the result, a line each."""
     for note in notes:
-        console.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
+        on.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
 
 
 def bar() -> Bar:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -20,16 +20,16 @@ from napari_embryo.cli.terminal import (
     check_out_folder,
     complain,
     console,
+    print_notes,
     readable_errors,
 )
 from napari_embryo.cli.train_stream import FAILURES, add_best, follow
 from napari_embryo.data.report import counted
 from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
+from napari_embryo.notes import Note
 from napari_embryo.settings import Device, Layout, Recipe
-
-if TYPE_CHECKING:
-    from napari_embryo.train import Epoch, Outcome
+from napari_embryo.stream import Epoch, Finished, Step
 
 TRAININGS = Path("napari-embryo-trainings")
 STOPPED = 130
@@ -159,11 +159,8 @@ def _as_long_as(folder: Path, asked: Recipe) -> Recipe:
     """The recipe with the number of epochs of the run in the folder."""
     epochs, others = book.read(folder / "recipe.yaml").training.epochs, asked.training.epochs
     if epochs != others:
-        said = (
-            f"note: training up to epoch {epochs}, as when this run was started; the recipe says {others}; --epochs "
-            "changes it"
-        )
-        console.print(said, markup=False)
+        said = f"up to epoch {epochs}, as when this training began; the recipe says {others}; --epochs changes it"
+        print_notes([Note("info", said)])
     return book.changed(asked, {"training.epochs": epochs})
 
 
@@ -198,7 +195,7 @@ def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
         complain(f"{error}\nThe checkpoints of the previous epochs are in {out.resolve()}")
         return 1
     if interrupted.is_set():
-        _say_how_to_go_on(outcome, prepared.recipe)
+        _say_how_to_go_on(outcome, out.resolve(), prepared.recipe)
         return STOPPED
     try:
         added = add_best(outcome, prepared.recipe.name)
@@ -232,29 +229,27 @@ class Teller:
 
     def __init__(self, bar: Bar) -> None:
         self.bar, self.task = bar, bar.add_task("loading the network", total=None)
-        self._told: set[str] = set()
+        self._told: set[Note] = set()
 
     def __call__(self, progress: Progress) -> None:
-        from napari_embryo.train import Epoch, Step
-
         match progress.item:
             case Step() as step:
                 text = f"epoch {step.epoch}: {said(step.losses)}"
                 self.bar.update(self.task, completed=progress.done, total=progress.total, description=escape(text))
             case Epoch() as epoch:
                 self.bar.console.print(epoch_line(epoch), markup=False)
-            case str() as note:
+            case Note() as note:
                 self.rest([note])
 
-    def rest(self, notes: Iterable[str]) -> None:
+    def rest(self, notes: Iterable[Note]) -> None:
         """Print the notes that were not printed yet."""
         for note in notes:
             if note not in self._told:
                 self._told.add(note)
-                self.bar.console.print(f"note: {note}", markup=False)
+                print_notes([note], self.bar.console)
 
 
-def epoch_line(epoch: "Epoch") -> str:
+def epoch_line(epoch: Epoch) -> str:
     """``epoch 3: loss 0.412, validation 0.398 | IoU ICM 0.831, IoU TE 0.780 | 12.1 s, best so far``."""
     validation = f", validation {sum(epoch.validation.values()):.3f}" if epoch.validation else ""
     scores = f" | {said(epoch.scores)}" if epoch.scores else ""
@@ -269,21 +264,23 @@ def said(numbers: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {number:.3f}" for name, number in numbers.items())
 
 
-def _say_how_to_go_on(outcome: "Outcome", recipe: Recipe) -> None:
-    folder = outcome.last.resolve().parent
-    for line in (
+def _say_how_to_go_on(outcome: Finished, folder: Path, recipe: Recipe) -> None:
+    lines = [
         f"stopped after {counted(outcome.epochs, 'complete epoch')}; the best and the last weights are in {folder}",
         f"resume it: napari-embryo train --resume --out {folder}",
-        f"or take the best weights so far and {_use_of(str(outcome.best), recipe)}",
-    ):
+    ]
+    if outcome.best is not None:
+        lines.append(f"or take the best weights so far and {_use_of(str(outcome.best), recipe)}")
+    for line in lines:
         console.print(line, markup=False)
 
 
-def _say_how_to_use(outcome: "Outcome", added: Path | None, recipe: Recipe) -> None:
+def _say_how_to_use(outcome: Finished, added: Path | None, recipe: Recipe) -> None:
     why = "no improvement for a long time" if outcome.reason == "early" else "done"
     how_long = counted(outcome.epochs, "epoch")
     console.print(f"{why} after {how_long}; the best was epoch {outcome.best_epoch}", markup=False)
-    console.print(f"best weights: {outcome.best.resolve()}", markup=False)
+    if outcome.best is not None:
+        console.print(f"best weights: {outcome.best.resolve()}", markup=False)
     if added is not None:
         model = added.name.removesuffix(library.SUFFIX)
         console.print(_use_of(model, recipe), markup=False)

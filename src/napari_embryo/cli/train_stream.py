@@ -6,40 +6,37 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_embryo import library, recipes, stream
 from napari_embryo.image import Progress
+from napari_embryo.notes import Note
 from napari_embryo.settings import Recipe
-
-if TYPE_CHECKING:
-    from napari_embryo.train import Outcome
+from napari_embryo.stream import Finished
 
 Say = Callable[[stream.Event], None]
-FINISHED_ALREADY = "this training run is already finished"
+FINISHED_ALREADY = Note("info", "this training had already finished; nothing is left to learn")
 FAILURES = (OSError, ValueError, ArithmeticError, MemoryError)
 """Errors of a training run that a user can fix: files, settings, a non-finite loss, memory."""
 
 
 def follow(
-    steps: "Generator[Progress, None, Outcome]",
+    steps: Generator[Progress, None, Finished],
     out: Path,
     is_stopped: Callable[[], bool],
     tell: Callable[[Progress], None],
-) -> "Outcome":
+) -> Finished:
     """Run to the end, or until ``is_stopped``, which is called before every step and may wait."""
     has_learned = False
     try:
         while not is_stopped():
             progress = next(steps)
-            has_learned = has_learned or not isinstance(progress.item, str)
+            has_learned = has_learned or not isinstance(progress.item, Note)
             tell(progress)
     except StopIteration as end:
         if not has_learned:
-            tell(Progress(0, 0, FINISHED_ALREADY, FINISHED_ALREADY))
-        outcome: Outcome = end.value
+            tell(Progress(0, 0, FINISHED_ALREADY.text, FINISHED_ALREADY))
+        outcome: Finished = end.value
         return outcome
     finally:
         steps.close()
@@ -48,20 +45,20 @@ def follow(
     return train.stopped(out)
 
 
-def add_best(outcome: "Outcome", name: str) -> Path | None:
-    """Add the best weights to the user's models, unless an earlier part of the run has already done so.
+def add_best(outcome: Finished, name: str) -> Path | None:
+    """Add the best weights to the user's models, unless an earlier part of the training has done so.
 
     Returns
     -------
     Path or None
-        The model; None if no epoch was finished and validated.
+        The model; None if no epoch was finished.
 
     Raises
     ------
     OSError
         If they cannot be added; the message says where they are.
     """
-    if not outcome.best_epoch:
+    if not outcome.best_epoch or outcome.best is None:
         return None
     try:
         return library.copy_of(outcome.best) or library.add_to_library(outcome.best, name)
@@ -105,45 +102,26 @@ def _train(
     say(stream.Report(text=prepared.text, rows=tuple(dict(row) for row in prepared.report.rows)))
     steps = recipes.run(prepared, out, resume)
     outcome = follow(steps, out, lambda: not is_read() or orders.is_stopped(say), lambda p: say(told(p)))
-    say(finished(outcome, _added(outcome, recipe.name, say)))
+    say(outcome.model_copy(update={"added": _added(outcome, recipe.name, say)}))
 
 
-def _added(outcome: "Outcome", name: str, say: Say) -> Path | None:
-    """Add the weights to the models; a failure does not make the training fail."""
+def _added(outcome: Finished, name: str, say: Say) -> Path | None:
+    """The training is done even if its weights cannot be added to the models."""
     try:
         return add_best(outcome, name)
     except OSError as error:
-        say(stream.Note(message=str(error)))
+        say(stream.Noted(note=Note("warning", str(error))))
         return None
 
 
 def told(progress: Progress) -> stream.Event:
     """Convert what training yields to an event."""
-    from napari_embryo.train import Epoch, Step
-
     match progress.item:
-        case Step() as step:
-            return stream.Step(done=progress.done, total=progress.total, **asdict(step))
-        case Epoch() as epoch:
-            return stream.Epoch(done=progress.done, total=progress.total, **asdict(epoch))
-    return stream.Note(message=progress.message)
-
-
-def finished(outcome: "Outcome", added: Path | None) -> stream.Finished:
-    """Convert the result of training to an event."""
-    return stream.Finished(
-        epochs=outcome.epochs,
-        best_epoch=outcome.best_epoch,
-        reason=outcome.reason,
-        notes=outcome.notes,
-        added=str(added or ""),
-        best=_if_there(outcome.best),
-        last=_if_there(outcome.last),
-    )
-
-
-def _if_there(path: Path) -> str:
-    return str(path) if path.is_file() else ""
+        case stream.Step() | stream.Epoch() as event:
+            return event
+        case Note() as note:
+            return stream.Noted(note=note)
+    raise TypeError(f"a training yielded {progress.item!r}; a step, an epoch or a note was expected")
 
 
 class Orders:

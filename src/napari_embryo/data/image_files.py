@@ -112,7 +112,7 @@ def read_label_image(path: Path) -> npt.NDArray[Any]:
     ValueError
         If it is painted in colors, or holds other than whole numbers.
     """
-    indices = _palette_indices(path)
+    indices = io.palette_indices(path)
     labels = _numbers(path, _samples(path)) if indices is None else indices
     if not np.array_equal(labels, np.round(labels)):
         raise ValueError(f"{path}: values between whole numbers; a label picture holds 0, 1, 2, ...")
@@ -147,20 +147,6 @@ def _numbers(path: Path, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
             "background"
         )
     return numbers
-
-
-def _palette_indices(path: Path) -> npt.NDArray[Any] | None:
-    from PIL import Image
-
-    if path.suffix.lower() == ".npy":
-        return None
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture) if picture.mode == "P" else None
-    except OSError as error:
-        if path.suffix.lower() in (".tif", ".tiff"):  # Pillow knows fewer kinds of these than we read
-            return None
-        raise ValueError(f"{path}: not a picture that can be read ({error}); save it again") from error
 
 
 def check_size(path: Path | str, shape: Sequence[Any], image: npt.NDArray[Any]) -> None:

@@ -2,17 +2,18 @@
 
 from napari_embryo.io.atomic import replacing, write_csv_atomic, write_png
 from napari_embryo.io.cells import written_layers
+from napari_embryo.io.colors import to_gray
 from napari_embryo.io.errors import ImageError, MissingImageError
 from napari_embryo.io.finding import Found, list_images, plane_homes
 from napari_embryo.io.focus import best_focus, embryo_focus, extended_depth_of_field, focus_image, sharpness
 from napari_embryo.io.folders import bare_numbers, plan_files, plan_folder, plan_group, plan_path
 from napari_embryo.io.grouping import Group, Grouping, group_files
-from napari_embryo.io.headers import SUFFIXES
+from napari_embryo.io.header import SUFFIXES
 from napari_embryo.io.layers import LayerData, from_napari, to_napari, write_layer, written_layer
 from napari_embryo.io.names import Plane, image_stem, natural_key
 from napari_embryo.io.ome import OmeTiff, OmeTiffStackWriter, read_ome_tiff, write_ome_tiff
 from napari_embryo.io.opening import open_image, open_layers, open_plan, read_image
-from napari_embryo.io.pixels import to_gray
+from napari_embryo.io.pictures import palette_indices, upright_picture
 from napari_embryo.io.plan import OpenPlan, plan_file
 from napari_embryo.io.planned import Focus, Gaps, OpenChoices, PlannedImage
 
@@ -45,6 +46,7 @@ __all__ = [
     "open_image",
     "open_layers",
     "open_plan",
+    "palette_indices",
     "plan_file",
     "plan_files",
     "plan_folder",
@@ -57,6 +59,7 @@ __all__ = [
     "sharpness",
     "to_gray",
     "to_napari",
+    "upright_picture",
     "write_csv_atomic",
     "write_layer",
     "write_ome_tiff",

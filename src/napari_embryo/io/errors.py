@@ -1,6 +1,12 @@
-"""Errors of files that cannot be opened."""
+"""What is said of a file that cannot be opened."""
 
+import lzma
 import struct
+import sys
+import tokenize
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,9 +18,26 @@ class MissingImageError(ImageError, FileNotFoundError):
     """There is nothing at the path."""
 
 
-def complaint(path: Path | str, came: str, needed: str, todo: str) -> ImageError:
-    """An error that names the file, what it contains, what is needed and what to do."""
-    return ImageError(f"{path}: {came}; {needed}. {todo}.")
+def complaint(path: Path | str, found: str, needed: str, todo: str) -> ImageError:
+    """An error that says which file, what it holds, what is needed and what to do."""
+    return ImageError(f"{path}: {found}; {needed}. {todo}.")
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged file into an `ImageError` that names the file.
+
+    Parameters
+    ----------
+    path
+        The file that is decoded in the block.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except decoding_errors() as error:
+        raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> ImageError:
@@ -41,9 +64,16 @@ def decoding_errors() -> tuple[type[Exception], ...]:
     from tifffile import TiffFileError
 
     return (
-        OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, ArithmeticError, MemoryError,
-        Image.DecompressionBombError, TiffFileError, struct.error,
+        OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, AttributeError, ArithmeticError,
+        MemoryError, RuntimeError, ImportError, AssertionError, Image.DecompressionBombError, TiffFileError,
+        struct.error, zlib.error, lzma.LZMAError, tokenize.TokenError, *_video_errors(),
     )  # fmt: skip
+
+
+def _video_errors() -> tuple[type[Exception], ...]:
+    """Those of PyAV, where it was imported."""
+    av = sys.modules.get("av")
+    return () if av is None else (av.error.FFmpegError,)
 
 
 def _one_line(error: Exception) -> str:

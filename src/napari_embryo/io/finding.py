@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_embryo.io.errors import MissingImageError, unreadable
-from napari_embryo.io.headers import SUFFIXES
+from napari_embryo.io.header import SUFFIXES
 from napari_embryo.io.names import Plane, natural_key, plane_beside, plane_of_folder
 
 DEPTH = 3

@@ -11,11 +11,12 @@ import numpy as np
 from napari_embryo.io.errors import ImageError, complaint
 from napari_embryo.io.finding import Found, find_images
 from napari_embryo.io.grouping import Group, Grouping, Member, differ_in_numbers, group_files
-from napari_embryo.io.headers import SUFFIXES, Header, read_header
+from napari_embryo.io.header import SUFFIXES, Header
+from napari_embryo.io.headers import read_headers
 from napari_embryo.io.names import natural_key
 from napari_embryo.io.numbers import ranges_text
 from napari_embryo.io.plan import OpenPlan, plan_file, plan_of_header
-from napari_embryo.io.planned import PlannedImage
+from napari_embryo.io.planned import PlannedImage, believed
 from napari_embryo.io.sidecars import Sidecar, read_sidecars
 
 HEADERS_LOOKED_AT = 64
@@ -78,17 +79,30 @@ def plan_group(files: Sequence[Found], grouping: Grouping = "auto") -> OpenPlan:
 
 def _plan(groups: Sequence[Group], path: Path) -> OpenPlan:
     parts = [_plan_group(group) for group in groups]
-    images = sorted(
-        (image for part in parts for image in part.images),
-        key=lambda image: natural_key(str(image.source / image.name)),
-    )
+    found = [image for part in parts for image in part.images]
+    found.sort(key=lambda image: natural_key(str(image.source / image.name)))
+    images, shared = _once(found)
     single = [image.header.path for image in images if image.is_one_file and image.header.role == "picture"]
     return OpenPlan(
         path,
         tuple(_named_apart(images)),
         problems=tuple(problem for part in parts for problem in part.problems),
-        notes=bare_numbers(single),
+        notes=(*bare_numbers(single), *shared),
     )
+
+
+def _once(images: Sequence[PlannedImage]) -> tuple[list[PlannedImage], tuple[str, ...]]:
+    """Of files that are parts of one OME-TIFF each opens the whole: it is opened once."""
+    seen: set[tuple[frozenset[Path], int, int]] = set()
+    kept: list[PlannedImage] = []
+    for image in images:
+        header = image.header
+        whole = (frozenset((header.path.resolve(), *header.other_files)), header.series, image.channel)
+        if not header.other_files or whole not in seen:
+            kept.append(image)
+        seen.add(whole)
+    n_left = len(images) - len(kept)
+    return kept, (f"{n_left} files are parts of an OME-TIFF that is opened as a whole",) if n_left else ()
 
 
 def bare_numbers(single: Iterable[Path]) -> tuple[str, ...]:
@@ -133,15 +147,20 @@ def _plan_group(group: Group) -> _Part:
     headers, problems = _look_at([member.path for member in group.members])
     left = tuple(member for member in group.members if member.path not in problems)
     said = tuple(problems.values())
-    if len(left) <= 1 or not all(header.is_picture and header.role == "picture" for header in headers.values()):
+    first = {path: each[0] for path, each in headers.items()}
+    if len(left) <= 1 or not all(map(_is_one_picture, headers.values())):
         return _each_alone(left, headers, said)
-    kinds = Counter((header.hw, header.dtype) for header in headers.values())
+    kinds = Counter((header.hw, header.dtype) for header in first.values())
     ((kind, count),) = kinds.most_common(1)
     if 2 * count <= len(headers):
         return _each_alone(left, headers, said, "opened separately: sizes or types of the files differ")
-    odd = {path: header for path, header in headers.items() if (header.hw, header.dtype) != kind}
-    stack = _stack(replace(group, members=tuple(member for member in left if member.path not in odd)), headers)
+    odd = {path: header for path, header in first.items() if (header.hw, header.dtype) != kind}
+    stack = _stack(replace(group, members=tuple(member for member in left if member.path not in odd)), first)
     return _Part((stack,), said + tuple(_odd_text(header, kind) for header in odd.values()))
+
+
+def _is_one_picture(headers: Sequence[Header]) -> bool:
+    return len(headers) == 1 and headers[0].is_picture and headers[0].role == "picture"
 
 
 def _odd_text(header: Header, kind: tuple[tuple[int, int], np.dtype[Any]]) -> str:
@@ -152,12 +171,15 @@ def _odd_text(header: Header, kind: tuple[tuple[int, int], np.dtype[Any]]) -> st
     )
 
 
-def _look_at(paths: Sequence[Path]) -> tuple[dict[Path, Header], dict[Path, str]]:
-    headers: dict[Path, Header] = {}
+Headers = dict[Path, tuple[Header, ...]]
+
+
+def _look_at(paths: Sequence[Path]) -> tuple[Headers, dict[Path, str]]:
+    headers: Headers = {}
     problems = {path: text for path in paths if (text := _empty_file(path))}
     for path in _some([path for path in paths if path not in problems]):
         try:
-            headers[path] = read_header(path)
+            headers[path] = read_headers(path)
         except ImageError as error:
             problems[path] = str(error)
     return headers, problems
@@ -175,13 +197,12 @@ def _some(paths: list[Path]) -> list[Path]:
     return [paths[i] for i in np.linspace(0, len(paths) - 1, HEADERS_LOOKED_AT).astype(int)]
 
 
-def _each_alone(
-    members: Sequence[Member], headers: dict[Path, Header], problems: tuple[str, ...], why: str = ""
-) -> _Part:
+def _each_alone(members: Sequence[Member], headers: Headers, problems: tuple[str, ...], why: str = "") -> _Part:
     images: list[PlannedImage] = []
     for member in members:
         try:
-            images += _alone(member, headers.get(member.path) or read_header(member.path), why)
+            for header in headers.get(member.path) or read_headers(member.path):
+                images += _alone(member, header, why)
         except ImageError as error:
             problems = (*problems, str(error))
     return _Part(tuple(images), problems)
@@ -209,7 +230,7 @@ def _stack(group: Group, headers: dict[Path, Header]) -> PlannedImage:
     rows = tuple(tuple(cells.get((moment, plane)) for plane in planes) for moment in frames)
     files = tuple(tuple(None if member is None else member.path for member in row) for row in rows)
     first = next(path for row in files for path in row if path is not None)
-    header = headers.get(first) or read_header(first)
+    header = headers.get(first) or read_headers(first)[0]
     beside = read_sidecars(group.home, group.title)
     hours, unknown_hours = _hours(group, [next(member for member in row if member is not None) for row in rows], beside)
     return PlannedImage(
@@ -220,7 +241,7 @@ def _stack(group: Group, headers: dict[Path, Header]) -> PlannedImage:
         runs=tuple(int(moment) for moment in frames if moment is not None) or None if group.moments == "run" else None,
         row_hours=hours,
         focus_um=_heights(group.members, planes, beside),
-        pixel_size_um=header.pixel_size_um or _square(beside.pixel_size_um),
+        pixel_size_um=believed(header.pixel_size_um) or believed(_square(beside.pixel_size_um)),
         hours_per_frame=beside.hours_per_frame if hours is None else None,
         assumed=(group.reason, *(f"{name} was read" for name in beside.sources)),
         problems=(*repeated, *_incomplete(group, frames, files), *dropped, *unknown_hours),

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from napari_embryo.image import AXES, EmbryoImage
-from napari_embryo.io.headers import HOURS, TIFF, UM
+from napari_embryo.io.header import TIFF
 from napari_embryo.io.numbers import even_step
 from napari_embryo.io.ome import Kind, OmeTiff, is_ours, read_ome_tiff, write_ome_tiff
+from napari_embryo.io.units import HOURS, UM
 
 LayerData = tuple[Any, dict[str, Any], str]
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from napari_embryo.image import EmbryoImage
 from napari_embryo.io.cells import are_cells, written_layers
+from napari_embryo.io.colors import to_gray
 from napari_embryo.io.errors import complaint
 from napari_embryo.io.focus import focus_image
 from napari_embryo.io.layers import LayerData, to_napari
-from napari_embryo.io.pixels import FileReader, LazyPlanes, Load, LoadFromFile, LoadFromFiles, to_gray
+from napari_embryo.io.lazy import LazyPlanes, Load, LoadFromFile, LoadFromFiles
+from napari_embryo.io.pixels import FileReader
 from napari_embryo.io.plan import OpenPlan, check_is_one, plan_file
 from napari_embryo.io.planned import PlannedImage
 

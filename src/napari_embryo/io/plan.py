@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_embryo.io.errors import ImageError, complaint
-from napari_embryo.io.headers import Header, read_header
+from napari_embryo.io.header import Header
+from napari_embryo.io.headers import read_headers
 from napari_embryo.io.names import image_stem
 from napari_embryo.io.planned import OpenChoices, PlannedImage, believed
 
@@ -136,12 +137,12 @@ def plan_file(path: Path | str) -> OpenPlan:
     Parameters
     ----------
     path
-        TIFF, OME-TIFF, PNG, JPEG, BMP, NPY, AVI or MP4.
+        TIFF, OME-TIFF, PNG, JPEG, BMP, GIF, NPY or a video.
 
     Returns
     -------
     OpenPlan
-        One image, or one per channel.
+        One image, or one per series and channel.
 
     Raises
     ------
@@ -149,14 +150,14 @@ def plan_file(path: Path | str) -> OpenPlan:
         Naming the file, what it holds, what is needed and what to do.
     """
     path = Path(path)
-    return OpenPlan(path, plan_of_header(read_header(path)))
+    return OpenPlan(path, tuple(image for header in read_headers(path) for image in plan_of_header(header)))
 
 
 def plan_of_header(header: Header) -> tuple[PlannedImage, ...]:
     """The images in one file."""
     axes, assumed = _name_axes(header)
     header = replace(header, axes=axes + "S" * header.axes.endswith("S"))
-    name = image_stem(header.path)
+    name = " ".join(part for part in (image_stem(header.path), header.title) if part)
     whole = PlannedImage(
         name=name,
         files=((header.path,),),

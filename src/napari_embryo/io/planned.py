@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_embryo.io.headers import Header
+from napari_embryo.io.header import Header
 from napari_embryo.io.numbers import missing_numbers, ranges_text, regular_step
 
 Focus = Literal["all", "best", "edf"]

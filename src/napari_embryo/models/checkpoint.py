@@ -4,6 +4,7 @@ Nothing is ever unpickled.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from napari_embryo import io, library, models
+from napari_embryo import io, library, models, problems
 from napari_embryo.families import DEFAULT, ModelSettings, Settings
 from napari_embryo.library import BUNDLED, METADATA_KEY, bundled
 from napari_embryo.settings import Preprocessing
@@ -39,6 +40,10 @@ class CheckpointError(ValueError):
     """A file that cannot be used as a checkpoint; the message says why and what to do."""
 
 
+FORMAT = 1
+"""Of the checkpoints that this version writes; a later one can only be read by a later version."""
+
+
 class CheckpointInfo(Settings):
     """Description stored in a checkpoint.
 
@@ -54,7 +59,7 @@ class CheckpointInfo(Settings):
         Digest of all this and of all tensors, so that an altered file is refused.
     """
 
-    format: int = 1
+    format: int = FORMAT
     model: ModelSettings
     preprocessing: Preprocessing
     provenance: dict[str, Any] = Field(default_factory=dict)
@@ -148,29 +153,65 @@ def _read(path: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
         said = file.metadata()[METADATA_KEY]
     if _digest(said.replace(info.content_sha256, ""), tensors) != info.content_sha256:
         raise CheckpointError(f"{path}: the file was altered after it was written (sha256 differs); copy it again")
+    _check_finite(path, tensors)
     return info, tensors
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise CheckpointError(
+            f"{path}: {len(bad)} of its {len(tensors)} tensors hold values that are not finite (NaN or infinite), such "
+            f"as {bad[0]}; the training failed. Use the checkpoint of an earlier epoch"
+        )
 
 
 def _header(path: Path) -> CheckpointInfo:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; choose an existing .safetensors file or 'bundled'")
+    metadata = _metadata(path)
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(
+            f"{path}: a safetensors file of another program (no {METADATA_KEY!r} settings in its header); a checkpoint "
+            "written by napari-embryo is needed"
+        )
+    said = metadata[METADATA_KEY]
+    _refuse_later_versions(path, said)
     try:
+        return CheckpointInfo.model_validate_json(said)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {problems.said(each)}" for each in error.errors())
+        raise CheckpointError(
+            f"{path}: its settings are not understood by this version ({wrong}). If a later version wrote it, update "
+            "napari-embryo"
+        ) from error
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        library.check_header(path)
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
+            return file.metadata() or {}
+    except (SafetensorError, ValueError) as error:
         _refuse_pickles(path)
         raise CheckpointError(
             f"{path}: incomplete or invalid safetensors file ({error}); copy or download it again"
         ) from error
-    if METADATA_KEY not in metadata:
-        raise CheckpointError(
-            f"{path}: a safetensors file of another program (no {METADATA_KEY!r} settings in its header); "
-            "use a checkpoint written by napari-embryo"
-        )
+
+
+def _refuse_later_versions(path: Path, said: str) -> None:
+    """A later version may keep things elsewhere, so this is looked at before all the rest."""
     try:
-        return CheckpointInfo.model_validate_json(metadata[METADATA_KEY])
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: this version does not understand its settings ({error})") from error
+        content = json.loads(said)
+        written = int(content.get("format", FORMAT))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return  # the checks that follow say what is wrong
+    if written > FORMAT:
+        program = (content.get("provenance") or {}).get("program", "a later version of napari-embryo")
+        raise CheckpointError(
+            f"{path}: written by {program} in format {written}, but this version reads format {FORMAT}; update "
+            "napari-embryo (pip install --upgrade napari-embryo)"
+        )
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -179,8 +220,8 @@ def _refuse_pickles(path: Path) -> None:
         start = file.read(4)
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise CheckpointError(
-            f"{path}: a PyTorch pickle, which can run arbitrary code when opened and is therefore refused; "
-            "use a .safetensors checkpoint written by napari-embryo"
+            f"{path}: a PyTorch pickle, which can run any code when opened and is therefore refused; a .safetensors "
+            "checkpoint written by napari-embryo is needed"
         )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from napari_embryo import __version__, io, library
+from napari_embryo import __version__, io, library, problems
 from napari_embryo.families import FAMILIES, NetworkSettings
+from napari_embryo.recipes import yaml_text
 from napari_embryo.settings import Recipe
 
 SUFFIXES = (".yaml", ".yml")
@@ -61,36 +62,31 @@ def read(path_or_name: str | Path) -> Recipe:
 def parse(content: str, where: str) -> Recipe:
     """Parse the recipe in a YAML text; every error message starts with ``where``."""
     try:
-        said = yaml.safe_load(content)
-    # PyYAML's constructors do not catch the errors of int(), datetime() and dict.
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{where}: not YAML ({' '.join(str(error).split())}); {_SEE_ONE}") from error
-    if not isinstance(said, dict):
-        message = f"{where}: {_short(said)} was given, but a recipe is a mapping of settings; {_SEE_ONE}"
+        given = yaml_text.load(content)
+    except ValueError as error:
+        raise ValueError(f"{where}: not YAML that can be read ({error}); {_SEE_ONE}") from error
+    if not isinstance(given, dict):
+        message = f"{where}: a recipe is a mapping of settings, not {problems.short(given)}; {_SEE_ONE}"
         raise ValueError(message)  # noqa: TRY004 - the file is wrong, not the program
-    return _validated(said, where)
+    return _validated(given, where)
 
 
 _SEE_ONE = "for an example, run: napari-embryo recipes --show blastocyst-finetune"
 
 
-def _validated(said: Mapping[Any, Any], where: str) -> Recipe:
+def _validated(given: Mapping[Any, Any], where: str) -> Recipe:
     try:
-        return Recipe.model_validate(said)
+        return Recipe.model_validate(given)
     except ValidationError as error:
-        raise ValueError("\n".join(f"{where}: {_in_words(problem, said)}" for problem in error.errors())) from error
+        raise ValueError("\n".join(f"{where}: {_in_words(problem, given)}" for problem in error.errors())) from error
 
 
-def _in_words(problem: Mapping[str, Any], said: Mapping[Any, Any]) -> str:
-    """Describe a problem, such as ``training.epochs: 0 was given; input should be greater than or equal to 1``."""
+def _in_words(problem: Mapping[str, Any], given: Mapping[Any, Any]) -> str:
+    """``training.epochs: 0 was given; a number of at least 1 is needed``."""
     place = ".".join(map(str, problem["loc"]))
-    message = (problem["msg"][:1].lower() + problem["msg"][1:]).replace("valid tuple", "list")
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"{place}: there is no such setting; {_known(problem['loc'], said)}"
-        case "value_error":
-            return f"{place + ': ' if place else ''}{problem['ctx']['error']}"
-    return f"{place}: {_short(problem['input'])} was given; {message}"
+    if problem["type"] in ("extra_forbidden", "invalid_key"):
+        return f"{place}: {problems.said(problem)}; {_known(problem['loc'], given)}"
+    return f"{place}: {problems.said(problem)}" if place else problems.said(problem)
 
 
 def _known(loc: Sequence[Any], said: Mapping[Any, Any]) -> str:
@@ -109,11 +105,6 @@ def _class_at(loc: Sequence[Any], said: Any) -> type[BaseModel]:
             annotation = FAMILIES[said["family"]].settings
         found = annotation if isinstance(annotation, type) else found
     return found
-
-
-def _short(value: Any, longest: int = 60) -> str:
-    said = repr(value)
-    return said if len(said) <= longest else f"{said[:longest]}..."
 
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_embryo import __version__, io
 from napari_embryo.families import NetworkSettings
 from napari_embryo.image import Progress
+from napari_embryo.notes import Note
 from napari_embryo.recipes.files import IMAGENET, RANDOM, write
 from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, kept_by_start
 from napari_embryo.recipes.shapes import load_shape_code
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
     from napari_embryo.models import Network
     from napari_embryo.models.checkpoint import Checkpoint
-    from napari_embryo.train import Outcome
+    from napari_embryo.stream import Finished
 
 _TRAINED = ("history.csv", "last.safetensors", "best.safetensors", "state.safetensors")
 
 
-def run(prepared: Prepared, out: Path, resume: bool = False) -> "Generator[Progress, None, Outcome]":
+def run(prepared: Prepared, out: Path, resume: bool = False) -> "Generator[Progress, None, Finished]":
     """Train; yield what :func:`napari_embryo.train.train` yields and return its outcome.
 
     ``out`` gets ``recipe.yaml``, ``split.csv`` and ``report.csv`` in addition to the checkpoints and the history.
@@ -54,28 +55,28 @@ def run(prepared: Prepared, out: Path, resume: bool = False) -> "Generator[Progr
     if not going_on:
         _write_papers(prepared, out)
     if resume and not going_on:
-        yield Progress(0, 0, _NOTHING_TO_RESUME, _NOTHING_TO_RESUME)
+        yield Progress(0, 0, _NOTHING_TO_RESUME.text, _NOTHING_TO_RESUME)
     about, split = provenance(prepared, start), prepared.split
     steps = train.train(model, split.train, split.validation, prepared.recipe, out, going_on, about)
     return (yield from (_kept_up(steps, prepared.recipe, out) if going_on else steps))
 
 
 def _kept_up(
-    steps: "Generator[Progress, None, Outcome]", recipe: Recipe, out: Path
-) -> "Generator[Progress, None, Outcome]":
+    steps: "Generator[Progress, None, Finished]", recipe: Recipe, out: Path
+) -> "Generator[Progress, None, Finished]":
     """Resume, and rewrite the recipe, some settings of which may change, once it is known to belong to this run."""
     with closing(steps):
         try:
             first = next(steps)
         except StopIteration as end:
-            outcome: Outcome = end.value
+            outcome: Finished = end.value
             return outcome
         write(out / "recipe.yaml", recipe)
         yield first
         return (yield from steps)
 
 
-_NOTHING_TO_RESUME = "nothing had been saved yet, so the training starts over"
+_NOTHING_TO_RESUME = Note("warning", "nothing was saved to resume from: this training starts from the beginning")
 
 
 def _is_hardly_begun(out: Path) -> bool:

@@ -9,13 +9,13 @@ from napari_embryo.data import Sample
 from napari_embryo.image import Progress
 from napari_embryo.models import Network
 from napari_embryo.settings import Recipe
+from napari_embryo.stream import Finished, Step
 from napari_embryo.train import loader, run_folder
-from napari_embryo.train.events import Epoch, Outcome, Step
 from napari_embryo.train.launch import check_devices, team
 from napari_embryo.train.run import Run, outcome
 from napari_embryo.train.run_state import Files, Journal, read_journal
 
-__all__ = ["Epoch", "Outcome", "Step", "check_devices", "stopped", "train"]
+__all__ = ["check_devices", "stopped", "train"]
 
 
 def train(
@@ -26,7 +26,7 @@ def train(
     out: Path,
     resume: bool = False,
     provenance: Mapping[str, Any] | None = None,
-) -> Generator[Progress, None, Outcome]:
+) -> Generator[Progress, None, Finished]:
     """Train ``model`` in place; stop iterating to end early, which keeps the best and the current weights.
 
     Parameters
@@ -48,11 +48,12 @@ def train(
     Yields
     ------
     Progress
-        ``item`` is a :class:`Step`, an :class:`Epoch` or a note (str); ``done`` and ``total`` count steps.
+        ``item`` is a :class:`~napari_embryo.stream.Step`, an :class:`~napari_embryo.stream.Epoch` or a
+        :class:`~napari_embryo.notes.Note`; ``done`` and ``total`` count steps.
 
     Returns
     -------
-    Outcome
+    Finished
         Best epoch and paths of the checkpoints.
 
     Raises
@@ -80,17 +81,17 @@ def train(
         return (yield from _epochs(run))
 
 
-def _epochs(run: Run) -> Generator[Progress, None, Outcome]:
+def _epochs(run: Run) -> Generator[Progress, None, Finished]:
     with closing(run.course.batches()) as source:
         try:
             while run.goes_on():
                 steps: list[Step] = []
                 for _ in range(run.course.steps_per_epoch):
                     steps.append(run.course.step(source))
-                    yield from (run.progress(note, note) for note in run.tell_notes())
+                    yield from (run.progress(note.text, note) for note in run.tell_notes())
                     yield run.progress(_said(steps[-1].losses), steps[-1])
                 epoch = run.finish_epoch(steps)
-                yield from (run.progress(note, note) for note in run.tell_notes())
+                yield from (run.progress(note.text, note) for note in run.tell_notes())
                 yield run.progress(f"epoch {epoch.epoch}: {_said(epoch.scores or epoch.train)}", epoch)
         except GeneratorExit:
             run.keep_present()
@@ -98,7 +99,7 @@ def _epochs(run: Run) -> Generator[Progress, None, Outcome]:
     return run.outcome()
 
 
-def stopped(out: Path) -> Outcome:
+def stopped(out: Path) -> Finished:
     """What a stopped run (generator closed or process killed) left in its folder.
 
     If it was stopped before it began there is nothing: no epoch and no files.

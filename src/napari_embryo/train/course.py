@@ -9,10 +9,10 @@ import torch
 from napari_embryo.data import Sample
 from napari_embryo.models import Network
 from napari_embryo.settings import Recipe
+from napari_embryo.stream import Step
 from napari_embryo.train import loader
 from napari_embryo.train.ddp import ALONE, Team
 from napari_embryo.train.engine import Learner, NotFiniteError, step_seed
-from napari_embryo.train.events import Step
 from napari_embryo.train.loader import Batch, Visit, items_for
 from napari_embryo.train.optim import set_rate
 
@@ -109,7 +109,14 @@ class Course:
             raise FloatingPointError(self._blame(error, visits, batch)) from error
         epoch = self.epoch
         self.steps += 1
-        return Step(epoch, losses, rate, time.perf_counter() - start)
+        return Step(
+            done=self.steps,
+            total=self.total,
+            epoch=epoch,
+            losses=losses,
+            learning_rate=rate,
+            seconds=time.perf_counter() - start,
+        )
 
     def _blame(self, error: NotFiniteError, visits: Sequence[Visit], batch: Batch) -> str:
         mine = [self.visited[i].name for _, i in visits]

@@ -13,6 +13,7 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from napari_embryo.models import NETWORKS, Network, Watch
+from napari_embryo.notes import Note
 from napari_embryo.predict import check_precision, choose_device, is_out_of_memory, use_bfloat16
 from napari_embryo.settings import Precision, TrainSettings
 from napari_embryo.train import optim
@@ -76,7 +77,7 @@ class Learner:
         self.classes, network = described.classes, NETWORKS[described.family]
         self._loss, self._score, self.counts = network.loss, network.score, network.counts
         self._is_guided, self.watcher = network.guided, Watcher(network.watch)
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self._note_a_single_picture()
 
     def learn(self, batch: Batch, seed: int) -> dict[str, float]:
@@ -237,7 +238,8 @@ class Learner:
 
     def _give_way(self) -> None:
         self.micro //= 2
-        self.notes.append(f"out of memory on {self.fabric.device}: splitting batches into parts of {self.micro}")
+        said = f"out of memory on {self.fabric.device}: splitting batches into parts of {self.micro}"
+        self.notes.append(Note("warning", said))
         self._note_a_single_picture()
         gc.collect()
         if torch.cuda.is_available():
@@ -250,7 +252,7 @@ class Learner:
     def _note_a_single_picture(self) -> None:
         """Freeze batch normalization: statistics of one image would be noise, or undefined for single-pixel maps."""
         if self._is_single and any(optim.batch_norms(self.model)):
-            self.notes.append("one image at a time: batch normalization keeps its statistics")
+            self.notes.append(Note("info", "one image at a time: batch normalization keeps its statistics"))
 
 
 def part_sizes(count: int, size: int) -> list[int]:
@@ -336,10 +338,10 @@ class Watcher:
         """Discard the values recorded so far."""
         self._seen.clear()
 
-    def warning(self) -> str | None:
+    def warning(self) -> Note | None:
         """A warning if the number was the same for all images since the last call; None if all is well."""
         numbers = torch.cat(self._seen) if self._seen else torch.zeros(0)
         self.forget()
         if self._watch is None or len(numbers) < 2 or numbers.std() >= self._watch.least_spread:
             return None
-        return self._watch.warning
+        return Note("warning", self._watch.warning)

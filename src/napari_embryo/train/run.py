@@ -13,11 +13,12 @@ from napari_embryo.image import Progress
 from napari_embryo.models import Network
 from napari_embryo.models.checkpoint import CheckpointInfo
 from napari_embryo.models.checkpoint import save as save_checkpoint
+from napari_embryo.notes import Note
 from napari_embryo.settings import Recipe
+from napari_embryo.stream import Epoch, Finished, Step, mean_score
 from napari_embryo.train import loader, run_folder, run_state
 from napari_embryo.train.course import Course
 from napari_embryo.train.ddp import ALONE, Team
-from napari_embryo.train.events import Epoch, Outcome, Step, mean_score
 from napari_embryo.train.loader import items_for
 from napari_embryo.train.run_state import Files, Journal
 
@@ -90,7 +91,7 @@ class Run:
         self._start = mean_score(scores)
         if self._start is not None:
             said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
-            self.learner.notes.append(f"before training: {said}; mean {self._start:.3f}")
+            self.learner.notes.append(Note("info", f"before training: {said}; mean {self._start:.3f}"))
 
     def _check(self) -> None:
         """Refuse an invalid recipe before any file is written that would be in the way of a corrected one."""
@@ -119,10 +120,11 @@ class Run:
                 "more, or start a new run in another folder"
             )
         if now > planned:
-            self.learner.notes.append(
+            said = (
                 f"extending to {now} epochs instead of {planned}: from epoch {self.course.epoch} on, the learning rate "
                 f"is that of a run of {now} epochs"
             )
+            self.learner.notes.append(Note("info", said))
 
     def goes_on(self) -> bool:
         """Whether there is another epoch to train."""
@@ -139,6 +141,8 @@ class Run:
         validation, scores, worst = self._judge()
         self._warn()
         epoch = Epoch(
+            done=self.course.steps,
+            total=self.course.total,
             epoch=self._journal.epoch + 1,
             train=_means([step.losses for step in steps]),
             validation=validation,
@@ -185,11 +189,11 @@ class Run:
         named = [(name, score) for name, score in zip(names, each, strict=True) if score == score]
         return tuple(sorted(named, key=lambda pair: pair[1])[:_WORST])
 
-    def progress(self, message: str, item: Step | Epoch | str) -> Progress:
+    def progress(self, message: str, item: Step | Epoch | Note) -> Progress:
         """Progress of the run."""
         return Progress(self.course.steps, self.course.total, message, item)
 
-    def tell_notes(self) -> list[str]:
+    def tell_notes(self) -> list[Note]:
         """Messages not yet reported to the user."""
         told, self.learner.notes = self.learner.notes, []
         self._journal.notes += told
@@ -227,28 +231,33 @@ class Run:
         )
         save_checkpoint(path, self.learner.model, info)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Finished:
         """The result of the run."""
         is_finished = self._journal.epoch >= self.settings.epochs
         best = self._journal.best.score if self._journal.best else None
         if self._start is not None and best is not None and best < self._start:
-            self._journal.notes.append(
+            said = (
                 f"no epoch beat the starting weights: the best epoch scores {best:.3f}, the start {self._start:.3f} on "
                 "the same images; the start is the better model"
             )
+            self._journal.notes.append(Note("warning", said))
         return outcome(self.files, self._journal, "finished" if is_finished else "early")
 
 
-def outcome(files: Files, journal: Journal, reason: Literal["finished", "early", "stopped"]) -> Outcome:
+def outcome(files: Files, journal: Journal, reason: Literal["finished", "early", "stopped"]) -> Finished:
     """Result and provenance of the run so far."""
-    return Outcome(
+    return Finished(
         epochs=journal.epoch,
         best_epoch=journal.best.epoch if journal.best else 0,
-        best=files.best,
-        last=files.last,
+        best=_if_there(files.best),
+        last=_if_there(files.last),
         reason=reason,
         notes=tuple(journal.notes),
     )
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _is_better(scores: Mapping[str, float], best: Epoch | None) -> bool:

@@ -17,12 +17,13 @@ from torch import Tensor
 from napari_embryo import io
 from napari_embryo.data import Sample, Truth
 from napari_embryo.models import Network
+from napari_embryo.notes import Note
 from napari_embryo.settings import Augmentation, Recipe
-from napari_embryo.train.events import Epoch
+from napari_embryo.stream import Epoch
 
 STATE_KEY = "napari-embryo-training"
 CONTENTS = "contents"
-FORMAT = 2
+FORMAT = 3
 _MAY_CHANGE = ("device", "devices", "workers", "patience", "epochs")
 """Training settings that may differ on another computer, or that only decide when to end."""
 _NAMED = 3
@@ -38,7 +39,7 @@ class Journal:
 
     history: list[Epoch] = field(default_factory=list)
     micro: int = 0
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     scaler: dict[str, float] = field(default_factory=dict)
     planned: int = 0
 
@@ -166,7 +167,7 @@ def save_state(
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
-    header = {"format": FORMAT, "identity": same, "journal": asdict(journal)}
+    header = {"format": FORMAT, "identity": same, "journal": _plain(journal)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with io.replacing(files.state, lasting=True) as draft:
         draft.write_bytes(to_bytes(plain, metadata={STATE_KEY: json.dumps(header)}))
@@ -198,11 +199,13 @@ def read_journal(files: Files) -> Journal:
 
 def _journal(header: Mapping[str, Any]) -> Journal:
     kept = header["journal"]
-    return Journal(**{**kept, "history": [_epoch(e) for e in kept["history"]]})
+    history = [Epoch.model_validate(epoch) for epoch in kept["history"]]
+    return Journal(**{**kept, "history": history, "notes": [Note(**note) for note in kept["notes"]]})
 
 
-def _epoch(kept: Mapping[str, Any]) -> Epoch:
-    return Epoch(**{**kept, "worst": tuple((name, score) for name, score in kept["worst"])})
+def _plain(journal: Journal) -> dict[str, Any]:
+    """What JSON can hold."""
+    return {**asdict(journal), "history": [epoch.model_dump() for epoch in journal.history]}
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class DeviceEditor:
     def __init__(self, look: Callable[[], None]) -> None:
         self.native = self.box = QComboBox()
         self.line = NoteLabel()
-        _narrow(self.box)
+        narrow(self.box)
         for name in get_args(Device):
             self.box.addItem(f"{name} – {DEVICES[name]}", name)
         self.line.setVisible(False)
@@ -183,7 +183,7 @@ class WeightsEditor:
     def __init__(self, first: Mapping[str, str] = BUNDLED, families: Sequence[str] = ()) -> None:
         self.native = QWidget()
         self.box, self.browse = ModelBox(first, families), QPushButton("Browse…")
-        _narrow(self.box)
+        narrow(self.box)
         self.browse.clicked.connect(lambda _: self._choose())
         _beside(self.native, self.box, self.browse)
         guard_wheel(self.box)
@@ -211,7 +211,7 @@ def _beside(parent: QWidget, wide: QWidget, *others: QWidget) -> None:
         layout.addWidget(other)
 
 
-def _narrow(box: QComboBox) -> None:
+def narrow(box: QComboBox) -> None:
     """Keep long entries from widening the panel."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
@@ -363,7 +363,7 @@ class LayerChoice:
         self._viewer, self._kind = viewer, kind
         self.widget = ComboBox(choices=lambda _: self._layers(), nullable=False)
         self.native: QComboBox = self.widget.native
-        _narrow(self.native)
+        narrow(self.native)
         guard_wheel(self.native)
 
     @property

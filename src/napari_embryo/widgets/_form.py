@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_embryo import problems
+
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -207,7 +209,7 @@ def step_of(default: float) -> float:
 def _problems(error: ValidationError) -> Iterable[str]:
     for problem in error.errors():
         where = ".".join(map(str, problem["loc"]))
-        yield f"{where or 'settings'}: {problem['input']!r} was given; {problem['msg']}"
+        yield f"{where or 'settings'}: {problems.said(problem)}"
 
 
 # --- what forms are made of -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from napari_embryo.image import AXES, EmbryoImage
 from napari_embryo.io import LayerData, from_napari, to_gray
 from napari_embryo.io.cells import RESULT, ROWS
 from napari_embryo.io.layers import NAMESPACE
-from napari_embryo.io.pixels import LazyPlanes
+from napari_embryo.io.lazy import LazyPlanes
 from napari_embryo.notes import Failure
 from napari_embryo.results import AttentionMap, Index
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_embryo import recipes
+from napari_embryo import problems, recipes
 from napari_embryo.families import DEFAULT, FAMILIES, NetworkSettings, shape_code_families
 from napari_embryo.settings import RESERVED_NAMES, Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
 from napari_embryo.widgets._editors import (
@@ -178,7 +178,7 @@ class RecipeForm:
 def _problem_said(problem: dict[str, Any]) -> str:
     """What is wrong with a recipe whose parts are valid."""
     if problem["loc"] != ("name",):
-        return str(problem["msg"]).removeprefix("Value error, ")
+        return problems.said(problem)
     return (
         f"Name of the model: {problem['input']!r} was given; use letters, digits, '.', '_' and '-', starting with a "
         f"letter or digit, but not {', '.join(RESERVED_NAMES)}"

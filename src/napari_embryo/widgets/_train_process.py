@@ -168,15 +168,6 @@ def _see_off(process: "subprocess.Popen[str]") -> None:
             pass
 
 
-_TROUBLE = ("out of memory", "the best weights could not", "no epoch beat the start")
-"""How notes begin that tell of something other than what was asked for."""
-
-
-def is_trouble(note: str) -> bool:
-    """Whether a note is a warning; others only say what is so."""
-    return note.startswith(_TROUBLE)
-
-
 def said(event: stream.Event) -> str:
     """Summarize an event."""
     match event:
@@ -184,8 +175,8 @@ def said(event: stream.Event) -> str:
             return f"epoch {event.epoch}, loss {total_loss(event.losses):.3g}"
         case stream.Epoch():
             return f"epoch {event.epoch}, validation loss {total_loss(event.validation):.3g}"
-        case stream.Note():
-            return event.message
+        case stream.Noted():
+            return event.note.text
         case stream.Paused():
             return "paused. Resume continues; Stop ends training and keeps the best and the last state."
         case stream.Report():

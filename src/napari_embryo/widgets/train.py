@@ -7,7 +7,6 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
-from napari.utils.notifications import show_info, show_warning
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtGui import QFontDatabase
@@ -27,6 +26,7 @@ from napari_embryo.data.report import counted
 from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
 from napari_embryo.io.cells import RESULT
+from napari_embryo.notes import Note
 from napari_embryo.settings import Recipe
 from napari_embryo.widgets._cells import colormap as cell_colors
 from napari_embryo.widgets._curves import Curves, Point, scores_said
@@ -36,9 +36,9 @@ from napari_embryo.widgets._layers import colormap
 from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import SampleMaker, user_folder
 from napari_embryo.widgets._train_panel import CloseGuard, TrainPanel
-from napari_embryo.widgets._train_process import Child, is_trouble, total_loss
+from napari_embryo.widgets._train_process import Child, total_loss
 from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
-from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, tell
+from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, show, tell
 from napari_embryo.widgets.complete import CompleteWidget
 from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_devices
 
@@ -108,9 +108,10 @@ class TrainWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._looking: Job[dict[str, str | None]] | None = None
-        self._recipe, self._out, self._model = Recipe(), Path(), ""
+        self._recipe, self._out = Recipe(), Path()
+        self._model: Path | None = None
         self._worst: tuple[str, ...] = ()
-        self._told: set[str] = set()
+        self._told: set[Note] = set()
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
@@ -301,19 +302,19 @@ class TrainWidget(QWidget):
                 self.curves.add_step(self._place(step), total_loss(step.losses))
             case stream.Epoch() as epoch:
                 self._show_epoch(epoch)
-            case stream.Note(message=message):
-                self._show_note(message)
+            case stream.Noted(note=note):
+                self._show_note(note)
             case stream.Paused():
                 self.panel.set_paused(True)
             case stream.Resumed():
                 self.panel.set_paused(False)
 
-    def _show_note(self, note: str) -> None:
-        """Show each note once, since all are repeated at the end of training."""
+    def _show_note(self, note: Note) -> None:
+        """Show a note once: at the end a training reports all of them again."""
         if note not in self._told:
             self._told.add(note)
-            self.report.appendPlainText(note)
-            (show_warning if is_trouble(note) else show_info)(note)
+            self.report.appendPlainText(note.text)
+            show([note])
 
     def _place(self, step: stream.Step) -> float:
         """Position in epochs: the last step of epoch 3 is at 3."""
@@ -333,14 +334,14 @@ class TrainWidget(QWidget):
     def _finished(self, outcome: stream.Finished) -> str:
         self._model = outcome.added or outcome.best
         refresh_models()
-        self.use_button.setEnabled(bool(self._model))
+        self.use_button.setEnabled(self._model is not None)
         for note in outcome.notes:
             self._show_note(note)
         return f"{outcome.reason.capitalize()} after {counted(outcome.epochs, 'epoch')}. {self._kept(outcome)}"
 
     def _kept(self, outcome: stream.Finished) -> str:
         if outcome.added:
-            return f"{self._best_said()} {Path(outcome.added).stem!r} is now in the lists of models."
+            return f"{self._best_said()} {outcome.added.stem!r} is in the lists of models now."
         if outcome.best:
             return f"{self._best_said()} The lists of models are unchanged; the weights are in {outcome.best}."
         return "Nothing was kept."
@@ -388,20 +389,23 @@ class TrainWidget(QWidget):
 
     def use_model(self) -> None:
         """Select the new model in every open widget that can use it."""
-        path = Path(self._model)
-        name, family = path.stem, FAMILIES[library.family_of(path) or self._recipe.model.family]
+        if self._model is None:
+            return
+        family = FAMILIES[library.family_of(self._model) or self._recipe.model.family]
         if family.draws:
-            said = f"is {self._choose_in(SegmentWidget, 'Segment', family.name)}"
+            said = f"is {self._choose_in(SegmentWidget, 'Segment', family.name, self._model)}"
         elif family.has_shape_code:
-            said = f"is {self._choose_in(CompleteWidget, 'Complete cell', family.name)}"
+            said = f"is {self._choose_in(CompleteWidget, 'Complete cell', family.name, self._model)}"
         else:
             said = f"cannot be used in another widget: {family.caveat}"
-        self.panel.status.setText(f"{name!r} {said}.")
+        self.panel.status.setText(f"{self._model.stem!r} {said}.")
 
-    def _choose_in(self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str) -> str:
+    def _choose_in(
+        self, kind: type[SegmentWidget] | type[CompleteWidget], called: str, family: str, model: Path
+    ) -> str:
         found = [widget for widget in self._viewer.window.dock_widgets.values() if isinstance(widget, kind)]
         for widget in found:
-            widget.use(family, self._model)
+            widget.use(family, str(model))
         elsewhere = f"in {called}'s list of weights; open Plugins ▸ napari-embryo ▸ {called}"
         return f"selected in {called}" if found else elsewhere
 

@@ -1,0 +1,105 @@
+"""What a file says about itself: the value that all readers of headers give."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+TIFF = (".tif", ".tiff")
+PICTURE = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+ARRAY = (".npy",)
+VIDEO = (".avi", ".mp4", ".m4v", ".mov", ".wmv", ".mpg", ".mpeg", ".mkv")
+SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO)
+"""Endings that can be read, whatever their case."""
+
+Role = Literal["picture", "labels", "result"]
+"""A picture, labels of this or another program, or another result of this program."""
+
+RESULT_KEY = "weights_sha256"
+"""What the results of a network have in their metadata, and no picture of an embryo."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one file, or one series of it, says about itself.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        Of the array in the file, as it is shown.
+    axes
+        One letter per dimension: T, F, Y, X; C (channels: each becomes an image), S (color or alpha samples: become
+        gray), ``?`` (the file does not say).
+    dtype
+        Of the gray values it will give.
+    pixel_size_um, hours, focus_um
+        As in `EmbryoImage`, where the file says.
+    names
+        One per C, where the file says.
+    notes
+        What a user should know: what was assumed, what was ignored.
+    order
+        Where each axis stands in the file, where that is not the order of ``axes``: such a file is read as a whole.
+    role
+        What the file is.
+    is_own
+        Whether this program wrote it as OME-TIFF.
+    orientation
+        How the stored picture is turned, 1 (upright) to 8, as in EXIF; ``shape`` is that of the upright picture.
+    series
+        Which of the file's series.
+    title
+        What the series is called, where the file holds several.
+    other_files
+        Files that the series reads as well.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    axes: str
+    dtype: np.dtype[Any]
+    pixel_size_um: tuple[float, float] | None = None
+    hours: tuple[float, ...] | None = None
+    focus_um: tuple[float, ...] | None = None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    order: tuple[int, ...] = ()
+    role: Role = "picture"
+    is_own: bool = False
+    orientation: int = 1
+    series: int = 0
+    title: str = ""
+    other_files: tuple[Path, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {axis: size for axis, size in zip(self.axes, self.shape, strict=True) if axis != "?"}
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        return self.sizes["Y"], self.sizes["X"]
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """The lengths of the axes before Y."""
+        return self.shape[: self.axes.index("Y")]
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is one picture, gray or in color."""
+        return self.axes in ("YX", "YXS")
+
+    def with_axes(self, axes: str) -> "Header":
+        """The same file with other meanings of its axes; what it says of axes that changed is dropped."""
+        old = self.axes.removesuffix("S")
+        kept = {axis for axis, other in zip(old, axes, strict=True) if axis == other}
+        return replace(
+            self,
+            axes=axes + self.axes[len(old) :],
+            hours=self.hours if "T" in kept else None,
+            focus_um=self.focus_um if "F" in kept else None,
+            names=self.names if "C" in kept else (),
+        )
