@@ -479,8 +479,8 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
     ("words", "says"),
     [
         (("--maps", "SA1,SA9"), ("SA9", "SA1, SA2")),
-        (("--threshold", "2"), ("threshold", "less than 1")),
-        (("--batch-size", "0"), ("--batch-size: 0 was given", "greater than or equal to 1")),
+        (("--threshold", "2"), ("threshold", "below 1")),
+        (("--batch-size", "0"), ("--batch-size: 0 was given", "at least 1")),
         (("--focus", "worst"), ("worst", "best or edf")),
         (("--family", "vgg"), ("family", "resanet")),
         (("--device", "toaster"), ("toaster", "cuda")),

@@ -452,7 +452,7 @@ def test_grades_ratios_and_masks_of_a_table(tmp_path: Path, where: str) -> None:
         ("a,4AA,", "grade is '4AA'"),
         ("a,,12", "percentage"),
         ("a,,x", "'x'"),
-        ("z,A,", "no picture"),
+        ("z,A,", "no image"),
     ],
 )
 def test_what_is_no_grade_is_told(tmp_path: Path, row: str, reason: str) -> None:

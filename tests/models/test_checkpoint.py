@@ -286,7 +286,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "its header would have 99000000 bytes",
     ),
     "a header longer than any memory": (lambda _: struct.pack("<Q", 2**60) + b"{}", "its header would have 11529215"),
-    "a deep header": (lambda _: struct.pack("<Q", 100_000) + b"[" * 100_000, "not a whole safetensors file"),
+    "a deep header": (lambda _: struct.pack("<Q", 100_000) + b"[" * 100_000, "incomplete or invalid safetensors file"),
     "deep settings": (lambda c: with_header(c, deep), "settings are not understood"),
     "another percentile": (
         lambda c: with_header(c, saying(preprocessing={"low_percentile": 1.0})),

@@ -214,7 +214,10 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
 
 @pytest.mark.parametrize(
     ("best", "said"),
-    [("/r/best.safetensors", "No epoch is done yet. The lists of models are as they were"), (None, "Nothing was kept")],
+    [
+        ("/r/best.safetensors", "No epoch is finished yet. The lists of models are unchanged"),
+        (None, "Nothing was kept"),
+    ],
 )
 def test_stopped_in_the_first_epoch_nothing_is_in_the_lists(
     qtbot, docked, tmp_path: Path, teller, best: str | None, said: str

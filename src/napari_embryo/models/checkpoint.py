@@ -182,7 +182,7 @@ def _header(path: Path) -> CheckpointInfo:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {problems.said(each)}" for each in error.errors())
         raise CheckpointError(
-            f"{path}: its settings are not understood by this version ({wrong}). If a later version wrote it, update "
+            f"{path}: this version does not understand its settings ({wrong}). If a later version wrote it, update "
             "napari-embryo"
         ) from error
 
@@ -220,8 +220,8 @@ def _refuse_pickles(path: Path) -> None:
         start = file.read(4)
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise CheckpointError(
-            f"{path}: a PyTorch pickle, which can run any code when opened and is therefore refused; a .safetensors "
-            "checkpoint written by napari-embryo is needed"
+            f"{path}: a PyTorch pickle, which can run arbitrary code when opened and is therefore refused; a "
+            ".safetensors checkpoint written by napari-embryo is needed"
         )
 
 

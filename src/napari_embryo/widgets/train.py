@@ -341,7 +341,7 @@ class TrainWidget(QWidget):
 
     def _kept(self, outcome: stream.Finished) -> str:
         if outcome.added:
-            return f"{self._best_said()} {outcome.added.stem!r} is in the lists of models now."
+            return f"{self._best_said()} {outcome.added.stem!r} is now in the lists of models."
         if outcome.best:
             return f"{self._best_said()} The lists of models are unchanged; the weights are in {outcome.best}."
         return "Nothing was kept."
