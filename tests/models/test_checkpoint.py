@@ -287,7 +287,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a header longer than any memory": (lambda _: struct.pack("<Q", 2**60) + b"{}", "its header would have 11529215"),
     "a deep header": (lambda _: struct.pack("<Q", 100_000) + b"[" * 100_000, "incomplete or invalid safetensors file"),
-    "deep settings": (lambda c: with_header(c, deep), "settings are not understood"),
+    "deep settings": (lambda c: with_header(c, deep), "does not understand its settings"),
     "another percentile": (
         lambda c: with_header(c, saying(preprocessing={"low_percentile": 1.0})),
         "was altered after it was written",
