@@ -77,7 +77,7 @@ def add_to_library(path: Path, name: str) -> Path:
         raise FileNotFoundError(f"{path}: no such checkpoint to add to the library; choose an existing file")
     if not name or name.startswith(".") or Path(name).name != name or "\\" in name:
         raise ValueError(
-            f"name {name!r} was given, but the name of a model must be a file name, without a folder or a leading dot"
+            f"{name!r} was given as a model's name; needed is the name of a file, without a folder or a leading dot"
         )
     folder = library()
     folder.mkdir(parents=True, exist_ok=True)

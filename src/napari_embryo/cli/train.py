@@ -116,7 +116,7 @@ def _order(recipe: str | None, out: Path | None, changes: Mapping[str, Any], res
     if resume:
         asked, folder = _begun(recipe, out, changes)
     elif recipe is None:
-        raise ValueError("no recipe was given; name a .yaml file or a bundled recipe (see: napari-embryo recipes)")
+        raise ValueError("no recipe was given; name a .yaml file, or one that ships (see: napari-embryo recipes)")
     else:
         asked = asked_recipe(recipe, changes)
         folder = out or TRAININGS / asked.name

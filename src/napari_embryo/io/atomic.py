@@ -2,6 +2,8 @@
 
 import csv
 import os
+import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -105,16 +107,31 @@ def write_png(path: Path | str, pixels: npt.NDArray[np.uint8], *, is_result: boo
     Path
         ``path``.
     """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     _check_picture(path, pixels)
     with replacing(path) as temporary:
-        about = PngInfo()
-        if is_result:
-            about.add_text("Software", PROGRAM)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", compress_level=1, pnginfo=about)
+        temporary.write_bytes(b"".join(_png_parts(np.ascontiguousarray(pixels), is_result)))
     return Path(path)
+
+
+_PNG_COLORS = {1: 0, 3: 2, 4: 6}
+"""Samples per pixel -> PNG's number for gray, RGB and RGBA."""
+
+
+def _png_parts(pixels: npt.NDArray[np.uint8], is_result: bool) -> Iterator[bytes]:
+    """A PNG without filters, which on noisy pictures save nothing and take half of the time."""
+    height, width, samples = (*pixels.shape, 1)[:3]
+    yield b"\x89PNG\r\n\x1a\n"
+    yield _png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, _PNG_COLORS[samples], 0, 0, 0))
+    if is_result:
+        yield _png_chunk(b"tEXt", b"Software\0" + PROGRAM.encode())
+    lines = np.zeros((height, 1 + width * samples), np.uint8)  # the first byte of a line is its filter: none
+    lines[:, 1:] = pixels.reshape(height, -1)
+    yield _png_chunk(b"IDAT", zlib.compress(lines.data, 1))
+    yield _png_chunk(b"IEND", b"")
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def _check_picture(path: Path | str, pixels: npt.NDArray[Any]) -> None:

@@ -87,7 +87,7 @@ def _plan(groups: Sequence[Group], path: Path) -> OpenPlan:
         path,
         tuple(_named_apart(images)),
         problems=tuple(problem for part in parts for problem in part.problems),
-        notes=(*bare_numbers(single), *shared),
+        notes=(*bare_numbers(differ_in_numbers(single)), *shared),
     )
 
 
@@ -105,9 +105,8 @@ def _once(images: Sequence[PlannedImage]) -> tuple[list[PlannedImage], tuple[str
     return kept, (f"{n_left} files are parts of an OME-TIFF that is opened as a whole",) if n_left else ()
 
 
-def bare_numbers(single: Iterable[Path]) -> tuple[str, ...]:
-    """A note where files were not grouped that a reader may take for frames of one embryo."""
-    count = differ_in_numbers(single)
+def bare_numbers(count: int) -> tuple[str, ...]:
+    """A note where so many files were not grouped that a reader may take for frames of one embryo."""
     if not count:
         return ()
     return (

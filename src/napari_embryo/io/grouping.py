@@ -16,7 +16,7 @@ Grouping = Literal["auto", "stack", "separate"]
 """How the files of a folder belong together: by their names, all in one stack, or each separately."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A file of a group: its moment and its focal plane."""
 
@@ -26,7 +26,7 @@ class Member:
     moment: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """Files of one embryo.
 
@@ -76,7 +76,7 @@ def group_files(files: Sequence[Found], grouping: Grouping = "auto") -> list[Gro
         return [_in_order(home, own) for home, own in _by(files, lambda found: found.home)]
     graded = _graded(files)
     taken = {member.path for group in graded for member in group.members}
-    left = [(found, read_name(image_stem(found.path))) for found in files if found.path not in taken]
+    left = [(found, read_name(image_stem(found.path))) for found in files if not taken or found.path not in taken]
     return graded + [group for _, own in _by(left, _identity) for group in _named(own)]
 
 

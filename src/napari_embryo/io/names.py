@@ -47,7 +47,7 @@ _STAMP = re.compile(
 _MICRO_MANAGER = re.compile(r"img_(?P<run>\d{9})_(?P<channel>.*)_(?P<plane>\d{3,})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plane:
     """A focal plane: its number, and whether that is a height in micrometers."""
 
@@ -55,7 +55,7 @@ class Plane:
     is_um: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NameWords:
     """The information in one file name.
 
@@ -193,9 +193,9 @@ def _plane(stem: str, numbered: list[re.Match[str]]) -> _Said | None:
 
 
 def _word_before(stem: str, numbered: list[re.Match[str]], words: tuple[str, ...], kind: str) -> _Said | None:
-    for wanted in words:
-        for match in numbered:
-            word = _last_word(match["word"])
+    known = [(word, match) for match in numbered if (word := _last_word(match["word"])).lower() in words]
+    for wanted in words if known else ():
+        for word, match in known:
             start = match.end("word") - len(word)
             if word.lower() == wanted and _counts(stem, start, match):
                 return _Said(kind, int(match["number"]), word, start, match.end())
@@ -204,6 +204,8 @@ def _word_before(stem: str, numbered: list[re.Match[str]], words: tuple[str, ...
 
 def _last_word(letters: str) -> str:
     """``T`` of ``embryoT``, ``Frame`` of ``bestFrame``; otherwise all letters."""
+    if letters.islower():
+        return letters
     match = re.search(r"(?<=[a-z])[A-Z][a-z]*$", letters)
     return match[0] if match and match[0].lower() in (*RUN_WORDS, *PLANE_WORDS, *HOUR_WORDS) else letters
 

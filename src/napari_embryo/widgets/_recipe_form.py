@@ -31,7 +31,7 @@ USUAL = next(iter(FAMILIES[DEFAULT].recipes.values()))
 
 def starts_of(family: str) -> dict[str, str]:
     """Starting weights of a family besides models of the library and files; the usual one comes first."""
-    others = _FROM_IMAGENET if "imagenet" in FAMILIES[family].recipes else _ANEW
+    others = _FROM_IMAGENET if FAMILIES[family].has_imagenet_encoder else _ANEW
     return {**_BUNDLED, **others} if FAMILIES[family].ships else dict(others)
 
 
