@@ -1,4 +1,4 @@
-"""Where a result comes from."""
+"""Provenance of a result."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +9,11 @@ from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
 
 KEPT = ("focus", "focus_plane", "runs", "frame_files")
-"""What a result keeps of the metadata of its image."""
+"""Metadata of an image that its results keep."""
 
 
 def provenance_of(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
-    """What every result says about its origin: names of files, but not the folders they lie in."""
+    """Provenance stored in every result: names of files, but not the folders they lie in."""
     told = {
         "program": f"napari-embryo {__version__}",
         "family": predictor.info.model.family,
