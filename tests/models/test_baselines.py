@@ -147,7 +147,9 @@ def test_inception_takes_any_size_from_75(inception: Inception, hw: tuple[int, i
 
 
 def test_inception_says_what_size_it_needs(inception: Inception) -> None:
-    with pytest.raises(ValueError, match="74 x 96 were given; Inception v3 needs 75 pixels a side, 299 are usual"):
+    with pytest.raises(
+        ValueError, match="74 x 96 were given; Inception v3 needs at least 75 pixels per side, and 299 is usual"
+    ):
         inception(pictures(1, (74, 96)))
 
 

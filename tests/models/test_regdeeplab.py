@@ -357,7 +357,7 @@ def test_a_network_adopts_a_smaller_one_and_no_other() -> None:
     out = run(grown, pictures(2))
     assert torch.equal(out["logits"], run(plain, pictures(2))["logits"])
     torch.testing.assert_close(torch.sigmoid(out["ratio"]), torch.full((2, 1), 0.2))
-    with pytest.raises(ValueError, match="only a regression head and an injection by 1x1"):
+    with pytest.raises(ValueError, match="only a regression head and 1x1 injection"):
         adopt(build(inject="3x3"), plain.state_dict())
 
 

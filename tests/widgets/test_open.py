@@ -42,13 +42,13 @@ def test_reading_the_form(text: FormText, expected: OpenChoices) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (FormText(pixel_size_um="half"), "µm per pixel: 'half' came"),
+        (FormText(pixel_size_um="half"), "µm per pixel: 'half' was given"),
         (FormText(pixel_size_um="0"), "above 0"),
         (FormText(pixel_size_um="1 x 2 x 3"), "height x width"),
         (FormText(pixel_size_um="1 x"), "height x width"),
-        (FormText(pixel_size_um="nan"), "a number is needed"),
-        (FormText(hours_per_frame="-1"), "Hours between frames: '-1' came"),
-        (FormText(first_hour="noon"), "Hours at the first frame: 'noon' came"),
+        (FormText(pixel_size_um="nan"), "enter a number"),
+        (FormText(hours_per_frame="-1"), "Hours between frames: '-1' was given"),
+        (FormText(first_hour="noon"), "Hours at the first frame: 'noon' was given"),
     ],
 )
 def test_what_the_form_does_not_accept(text: FormText, says: str) -> None:
@@ -87,7 +87,7 @@ def test_look_change_open(tmp_path: Path, make_napari_viewer_proxy: Callable[[],
     assert "missing runs: 4" in widget.plan_text.value
 
     widget.pixel_size_um.value = "half"
-    assert "'half' came" in widget.status.value
+    assert "'half' was given" in widget.status.value
     assert not widget.open_button.enabled
     choices = OpenChoices(axes="TYX", pixel_size_um=(0.5, 0.5), hours_per_frame=0.25, first_hour=20, gaps="empty")
     widget.set_value(choices)

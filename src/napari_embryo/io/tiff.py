@@ -105,7 +105,7 @@ def check_not_cut(path: Path, series: "TiffPageSeries") -> None:
             continue
         if any(start + count > size for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
             raise complaint(
-                path, "the file is cut short", f"more than its {size} bytes are needed", "Export or copy it again"
+                path, "the file is truncated", f"more than its {size} bytes are needed", "Export or copy it again"
             )
 
 

@@ -1,7 +1,7 @@
-"""Attention, decoder and head parts shared by the families.
+"""Attention, decoder and head modules shared by the families.
 
-The four attention blocks restate those of CA-Net (Gu et al. 2020, IEEE TMI), which ResA-Net takes over. Each returns
-its output and its attention, so that what is shown is what was computed.
+The four attention blocks reimplement those of CA-Net (Gu et al. 2020, IEEE TMI), which ResA-Net adopts. Each returns
+its output and its attention, so that the attention shown is the one that was computed.
 """
 
 import torch
@@ -16,15 +16,15 @@ def cbr(inside: int, outside: int, kernel: int = 1) -> nn.Sequential:
 
 
 def resize_to(x: Tensor, partner: Tensor) -> Tensor:
-    """Bilinear up-sampling to the size of the partner tensor, never by a fixed factor."""
+    """Bilinear upsampling to the size of the partner tensor, never by a fixed factor."""
     return interpolate(x, size=partner.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class NonLocal(nn.Module):
-    """Non-local block, embedded Gaussian (Wang et al. 2018), keys and values pooled 2 x 2.
+    """Non-local block, embedded Gaussian (Wang et al. 2018), with keys and values pooled 2 x 2.
 
     ``A = softmax_j(theta(x)_i . phi(x)_j)``; ``out = x + BN(W (A g))``. The batch normalization starts at zero, so the
-    block starts as the identity.
+    block is initially the identity.
     """
 
     def __init__(self, channels: int, inner: int) -> None:
@@ -49,7 +49,7 @@ class NonLocal(nn.Module):
 
 
 def _pool2(x: Tensor) -> Tensor:
-    """2 x 2 max-pooling that leaves an axis of length 1 as it is."""
+    """2 x 2 max-pooling that leaves an axis of length 1 unchanged."""
     kernel = (min(2, x.shape[-2]), min(2, x.shape[-1]))
     return max_pool2d(x, kernel)
 
@@ -57,8 +57,8 @@ def _pool2(x: Tensor) -> Tensor:
 class AttentionGate(nn.Module):
     """Additive attention gate (Oktay et al. 2018) at the resolution of the skip.
 
-    ``alpha = sigmoid(psi(relu(theta x + up(phi g))))``; ``out = BN(W(alpha * x))``, or ``alpha * x`` where the layer
-    that follows plays the role of ``W``.
+    ``alpha = sigmoid(psi(relu(theta x + up(phi g))))``; ``out = BN(W(alpha * x))``, or ``alpha * x`` if the next layer
+    plays the role of ``W``.
     """
 
     def __init__(self, channels: int, gate: int, inner: int | None = None, project: bool = True) -> None:
@@ -93,7 +93,7 @@ class DualAttentionGate(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """CA-Net's channel attention: ``beta = sigmoid(mlp(avg)) + sigmoid(mlp(max))``, 1 being neutral."""
+    """CA-Net's channel attention: ``beta = sigmoid(mlp(avg)) + sigmoid(mlp(max))``, where 1 is neutral."""
 
     def __init__(self, inside: int, outside: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the output, beta (B, 2P) in (0, 2), and the signed gain per pixel (B, 1, H, W) in (-1, 1).
 
-        The gain is ``sum_c (beta_c - 1) |f_c| / sum_c |f_c|``: positive where the features found here were amplified.
+        The gain is ``sum_c (beta_c - 1) |f_c| / sum_c |f_c|``: positive where the features present are amplified.
         """
         features = self.expand(x)
         beta = torch.sigmoid(self.mlp(features.mean((2, 3)))) + torch.sigmoid(self.mlp(features.amax((2, 3))))
@@ -125,7 +125,7 @@ def _gain(features: Tensor, beta: Tensor) -> Tensor:
 
 
 class ScaleAttention(nn.Module):
-    """CA-Net's scale attention over S scales of k channels each: one weight per scale, then one map per scale.
+    """CA-Net's scale attention over S scales of k channels each: one weight and then one map per scale.
 
     With ``use_relu`` the maps lie in [0.5, 1), as in CA-Net's code (a ReLU before the sigmoid); without, in (0, 1).
     """
@@ -162,12 +162,12 @@ def separable(inside: int, outside: int, dilation: int = 1) -> nn.Sequential:
 
 
 def shown(images: Tensor, features: Tensor) -> Tensor:
-    """How much of each place of a feature map is picture (B, 1, h, w); the padding of an input is exactly zero."""
+    """Share of each place of a feature map covered by the image (B, 1, h, w); padding of an input is exactly zero."""
     return interpolate((images != 0).to(features.dtype), size=features.shape[-2:], mode="area")
 
 
 def averages(stages: tuple[Tensor, ...], weight: Tensor) -> Tensor:
-    """Global averages (B, C1 + C2 ...) of feature maps; ``weight`` (B, 1, h, w) is 0 where a picture is padded."""
+    """Global averages (B, C1 + C2 ...) of feature maps; ``weight`` (B, 1, h, w) is 0 on padding."""
     share = weight / weight.sum((2, 3), keepdim=True).clamp_min(1e-6)
     return torch.cat([(stage * share).sum((2, 3)) for stage in stages], 1)
 
@@ -175,7 +175,7 @@ def averages(stages: tuple[Tensor, ...], weight: Tensor) -> Tensor:
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (Chen et al. 2018) with separable convolutions, to 256 channels.
 
-    The branch of the whole picture has no batch normalization, so that a single picture can be learned from.
+    See docs/decisions.md, "No normalization in the image branch".
     """
 
     def __init__(self, inside: int, rates: tuple[int, int, int], outside: int = 256, dropout: float = 0.1) -> None:
@@ -193,11 +193,11 @@ class ASPP(nn.Module):
 
 
 class InjectedConv(nn.Module):
-    """A convolution over features joined by one vector per picture that is broadcast over all places.
+    """A convolution over features concatenated with one vector per image, broadcast over all places.
 
-    The weights have the layout of the literal concatenation (features first); the vector's share is computed apart,
-    which is exact, also at the borders, where the kernel sees the zeros of the padding, and costs next to nothing. The
-    vector's weights start at zero, so the layer starts as if nothing were injected.
+    The weights have the layout of the literal concatenation (features first). The contribution of the vector is
+    computed separately, which is exact even at the borders, where the kernel sees zero padding, and costs almost
+    nothing. The vector's weights start at zero, so initially nothing is injected.
     """
 
     def __init__(self, features: int, vector: int, outside: int, kernel: int = 1) -> None:
@@ -209,7 +209,7 @@ class InjectedConv(nn.Module):
         self.features, self.padding = features, kernel // 2
 
     def forward(self, features: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) and (B, V) -> (B, O, h, w), and the vector's share at an inner place (B, O)."""
+        """(B, C, h, w) and (B, V) -> (B, O, h, w), and the contribution of the vector away from the border (B, O)."""
         own, injected = self.weight[:, : self.features], self.weight[:, self.features :]
         out = conv2d(features, own, self.bias, padding=self.padding)
         kernels = torch.einsum("ovij,bv->boij", injected, vector)
@@ -221,13 +221,13 @@ class InjectedConv(nn.Module):
 
 
 USUAL_RATIO = 0.065
-"""Of fragments; where a regression starts unless the training pictures say otherwise."""
+"""Fragmentation ratio at which a regression starts if the training images give no other."""
 
 
 class RegressionHead(nn.Module):
-    """Features of a picture -> a vector -> the logit of a ratio.
+    """Features of an image -> a vector -> the logit of a ratio.
 
-    The last layer starts at zero with the bias at the usual ratio: a sigmoid after an L1 loss collapses to 0 otherwise.
+    See docs/decisions.md, "Start of the regression head".
     """
 
     def __init__(self, vector: nn.Module, width: int, dropout: float) -> None:
@@ -239,7 +239,7 @@ class RegressionHead(nn.Module):
         self.start_at(USUAL_RATIO)
 
     def start_at(self, ratio: float) -> None:
-        """Answer this ratio (clipped to 0.01-0.99) before anything is learned."""
+        """Set the bias so that the untrained head answers this ratio (clipped to 0.01-0.99)."""
         nn.init.constant_(self.last.bias, float(torch.logit(torch.tensor(ratio), eps=0.01)))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Recipes: whole training runs as YAML, read, checked against the data and run."""
+"""Recipes: complete training runs as YAML, which are read, checked against the data and run."""
 
 from napari_embryo.recipes.files import IMAGENET, RANDOM, SUFFIXES, changed, names, parse, read, text, write
 from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, check_backbone, kept_by_start, prepare, with_start
