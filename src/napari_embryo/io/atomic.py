@@ -1,4 +1,4 @@
-"""Files that are either complete or not there: tables, pictures, and the temporary name behind them."""
+"""Files that are either complete or absent: tables, images, and the temporary names behind them."""
 
 import csv
 import os
@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 PROGRAM = "napari-embryo"
-"""What results say of their origin."""
+"""The program named as origin in results."""
 
 
 @contextmanager
 def replacing(path: Path | str, *, lasting: bool = False) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; what was written there takes its place only if nothing went wrong.
+    """Provide a temporary file next to ``path`` that replaces it only if nothing went wrong.
 
     Parameters
     ----------
     path
-        The file to make or to replace; its folder has to exist.
+        The file to create or replace; its folder must exist.
     lasting
-        Wait until it is on the disk before it takes the place, so that a power cut leaves the old file or the new one,
-        whole. For what cannot be computed again.
+        Wait until it is on the disk before it replaces the old file, so that a power failure leaves either the old or
+        the new file intact. For results that cannot be computed again.
 
     Yields
     ------
@@ -48,13 +48,13 @@ def replacing(path: Path | str, *, lasting: bool = False) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    # Windows flushes only what may be written.
+    # Windows flushes only files opened for writing.
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:
-    """The new name too, where the system can; Windows cannot open a folder."""
+    """Flush the folder, too, if the system can; Windows cannot open a folder."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -91,7 +91,7 @@ def _cell(value: Any) -> Any:
 
 
 def write_png(path: Path | str, pixels: npt.NDArray[np.uint8], *, is_result: bool = False) -> Path:
-    """Write an 8-bit picture, gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4), compressed fast rather than small.
+    """Write an 8-bit image, gray (H, W), RGB (H, W, 3) or RGBA (H, W, 4), with fast rather than strong compression.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def write_png(path: Path | str, pixels: npt.NDArray[np.uint8], *, is_result: boo
     pixels
         uint8 values.
     is_result
-        Say in the file that it is a result of this program, so that it is not taken for a picture of an embryo.
+        Mark the file as a result of this program, so that it is not taken for an image of an embryo.
 
     Returns
     -------
@@ -138,6 +138,6 @@ def _check_picture(path: Path | str, pixels: npt.NDArray[Any]) -> None:
     is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
     if pixels.dtype != np.uint8 or not is_picture:
         raise ValueError(
-            f"{path}: an array of shape {pixels.shape} and type {pixels.dtype} came; "
+            f"{path}: an array of shape {pixels.shape} and type {pixels.dtype} was given; "
             "a PNG needs uint8 in the shape (H, W), (H, W, 3) or (H, W, 4)"
         )

@@ -1,6 +1,6 @@
-"""Masks -> one row of numbers per object.
+"""Measure masks: one row of numbers per object.
 
-Every column names its unit. What cannot be known (micrometers without a pixel size, the shape of an empty mask) is
+Every column names its unit. What cannot be measured (micrometers without a pixel size, the shape of an empty mask) is
 None, an empty field in a table.
 """
 
@@ -33,7 +33,7 @@ COLUMNS = (
 def measure_masks(
     masks: npt.ArrayLike, classes: Sequence[str], pixel_size_um: tuple[float, float] | None = None
 ) -> list[Row]:
-    """Measure each class of one picture as a whole, however many parts it has.
+    """Measure each class of one image as a whole, however many parts it has.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def measure_masks(
     classes
         C names; the label of ``classes[i]`` is i + 1.
     pixel_size_um
-        Height and width of a pixel in micrometers, where known. They may differ.
+        Height and width of a pixel in micrometers, if known. They may differ.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def measure_masks(
         One row per class with the keys ``COLUMNS``:
 
         * ``area_px``, ``area_um2``; 0 for an empty class;
-        * ``n_parts``: how many pieces, pixels that touch at a corner being one piece;
+        * ``n_parts``: number of pieces, where pixels that touch at a corner are connected;
         * ``equivalent_diameter_px``, ``equivalent_diameter_um``: diameter of the disc of the same area;
         * ``major_axis_um``, ``minor_axis_um``: full axes of the ellipse with the same second moments;
         * ``eccentricity`` of that ellipse, 0 for a disc;
@@ -130,8 +130,8 @@ def _ellipse(mask: Mask, step: tuple[float, float]) -> tuple[tuple[float, float]
 def zona_thickness_um(zona: npt.ArrayLike, pixel_size_um: tuple[float, float]) -> float | None:
     """Mean thickness of a closed ring.
 
-    It is the difference of the radii of two discs: one has the area within the ring's outer edge, one that within its
-    inner edge.
+    This is the difference of the radii of two discs, with the areas enclosed by the outer and the inner edge of the
+    ring.
 
     Parameters
     ----------
@@ -143,8 +143,8 @@ def zona_thickness_um(zona: npt.ArrayLike, pixel_size_um: tuple[float, float]) -
     Returns
     -------
     float or None
-        None where the mask encloses nothing, or next to nothing (less than a disc as thick as the ring): it is empty,
-        open, hatched, or cut by the picture's border.
+        None if the mask encloses almost nothing (less than a disc as thick as the ring), because it is empty, open,
+        hatched, or cut off by the image border.
     """
     from scipy.ndimage import binary_fill_holes
 
