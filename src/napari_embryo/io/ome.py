@@ -284,6 +284,7 @@ def read_ome_tiff(path: Path | str) -> OmeTiff:
             about = annotation(tiff.ome_metadata)
             if about is None:
                 raise ImageError(f"{path}: no napari-embryo annotation; another program wrote it. Use read_image.")
+            len(tiff.pages)  # ends a chain of pages that is a circle
             stored = tiff.asarray(key=slice(None))
         return ome_tiff_of(about, stored.reshape(about["shape"]).astype(about["dtype"], copy=False))
     except decoding_errors() as error:
