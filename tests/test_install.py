@@ -22,7 +22,10 @@ def checkout(tmp_path: Path, repository: Path) -> Path:
     root = tmp_path / "checkout"
     package = root / "src" / "napari_embryo"
     package.mkdir(parents=True)
-    (package / "napari.yaml").symlink_to("../../napari.yaml")
+    try:
+        (package / "napari.yaml").symlink_to("../../napari.yaml")
+    except OSError:
+        pytest.skip("links cannot be made here")
     (package / "code.py").write_text("1")
     for name in ("pyproject.toml", "napari.yaml"):
         (root / name).write_text(name)
