@@ -201,8 +201,8 @@ def test_more_epochs_go_on_for_longer_and_the_folder_remembers_them(recipe: Path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "no recipe came; name a .yaml file"),
-        (("--resume",), "--resume came without a folder"),
+        ((), "no recipe was given; name a .yaml file"),
+        (("--resume",), "--resume was given without a folder"),
         (("--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
         (("unet-baseline", "--resume", "--out", "nowhere"), "nowhere: there is no training to resume"),
     ],

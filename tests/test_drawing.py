@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faster_coco_eval.core import mask as coco_mask
 
 from napari_embryo import data, drawing
 from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
@@ -39,6 +38,7 @@ def test_cleavage_stage_embryos_come_back_whole(tmp_path: Path) -> None:
 
 
 def test_cocos_own_code_reads_the_same(tmp_path: Path) -> None:
+    coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
     drawing.draw_cleavages(tmp_path, 2, SHAPE, fragmentation=(0.2, 0.4))
     content = json.loads((tmp_path / "annotations.json").read_text())
     assert [a["id"] for a in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))

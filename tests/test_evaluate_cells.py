@@ -8,8 +8,7 @@ import pytest
 
 from napari_embryo import evaluate
 from napari_embryo.data import Sample
-from napari_embryo.evaluate import Judged, average_precision, cell_rows, cell_summary, judge_cells
-from napari_embryo.evaluate.cells import _Matched, _mean_precision
+from napari_embryo.evaluate import Judged, cell_rows, cell_summary, judge_cells
 from napari_embryo.image import Cells
 
 HW = (48, 64)
@@ -36,42 +35,47 @@ def found(masks: np.ndarray, scores: Any) -> Cells:
     return Cells(masks, masks.astype(np.float32), np.asarray(scores, np.float32))
 
 
-def judged_at_random(seed: int, pictures: int = 6) -> list[Judged]:
+def cells_at_random(seed: int, pictures: int = 6) -> list[tuple[np.ndarray, Cells]]:
     """With misses, doubles, inventions, equal scores and pictures without any."""
     rng = np.random.default_rng(seed)
-    judged = []
-    for i in range(pictures):
+    each = []
+    for _ in range(pictures):
         cells = ellipses(rng, int(rng.integers(0, 7)))
         guesses = [moved(rng, cell) for cell in cells for _ in range(rng.integers(0, 3))]
         guesses += list(ellipses(rng, int(rng.integers(0, 3))))
         masks = np.stack(guesses) if guesses else EMPTY
         scores = np.round(rng.random(len(masks)), 1)
-        judged.append(judge_cells(sample(f"p{i}", f"e{i // 2}"), cells, found(masks, scores)))
-    return judged
+        each.append((cells, found(masks, scores)))
+    return each
 
 
-def by_pycocotools(judged: list[Judged]) -> tuple[float, float, float]:
+def judged(each: list[tuple[np.ndarray, Cells]]) -> list[Judged]:
+    return [judge_cells(sample(f"p{i}", f"e{i // 2}"), cells, answer) for i, (cells, answer) in enumerate(each)]
+
+
+def by_pycocotools(each: list[tuple[np.ndarray, Cells]]) -> tuple[float, float, float]:
+    from pycocotools import mask
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    def packed(text: str) -> dict[str, Any]:
-        return {"size": list(HW), "counts": text}
+    def packed(cell: np.ndarray) -> Any:
+        return mask.encode(np.asfortranarray(cell.astype(np.uint8)))
 
     truth = COCO()
-    each = [(image, text) for image, one in enumerate(judged, 1) for text in one.truth]
+    true = [(image, cell) for image, (cells, _) in enumerate(each, 1) for cell in cells]
     truth.dataset = {
-        "images": [{"id": i + 1, "height": HW[0], "width": HW[1]} for i in range(len(judged))],
+        "images": [{"id": i + 1, "height": HW[0], "width": HW[1]} for i in range(len(each))],
         "categories": [{"id": 1, "name": "cell"}],
         "annotations": [
-            {"id": i, "image_id": image, "category_id": 1, "iscrowd": 0, "area": 99, "segmentation": packed(text)}
-            for i, (image, text) in enumerate(each, 1)
+            {"id": i, "image_id": image, "category_id": 1, "iscrowd": 0, "area": 99, "segmentation": packed(cell)}
+            for i, (image, cell) in enumerate(true, 1)
         ],
     }
     truth.createIndex()
     answers = [
-        {"image_id": image, "category_id": 1, "score": score, "segmentation": packed(text)}
-        for image, one in enumerate(judged, 1)
-        for text, score in zip(one.found, one.scores, strict=True)
+        {"image_id": image, "category_id": 1, "score": score, "segmentation": packed(cell)}
+        for image, (_, answer) in enumerate(each, 1)
+        for cell, score in zip(answer.masks, answer.scores.tolist(), strict=True)
     ]
     run = COCOeval(truth, truth.loadRes(answers), "segm")
     run.evaluate()
@@ -84,11 +88,9 @@ def by_pycocotools(judged: list[Judged]) -> tuple[float, float, float]:
 @pytest.mark.parametrize("seed", range(12))
 def test_the_average_precision_is_that_of_pycocotools(seed: int) -> None:
     pytest.importorskip("pycocotools", reason="pycocotools is not installed")
-    judged = judged_at_random(seed)
-    expected = by_pycocotools(judged)
-    ours = average_precision(judged)
-    assert (ours["ap"], ours["ap50"], ours["ap75"]) == pytest.approx(expected, abs=1e-6)
-    assert _mean_precision([_Matched.of(one) for one in judged]) == pytest.approx(expected[0], abs=1e-6)
+    each = cells_at_random(seed)
+    ours = cell_summary(judged(each))
+    assert (ours["ap"], ours["ap50"], ours["ap75"]) == pytest.approx(by_pycocotools(each), abs=1e-6)
 
 
 def test_a_perfect_answer_scores_one_however_much_the_cells_overlap() -> None:
@@ -137,12 +139,12 @@ def test_counts_and_best_overlaps(masks: list[np.ndarray], scores: tuple[float, 
 
 def test_every_true_cell_counts_alike_and_every_picture() -> None:
     five = np.stack([strip(12 * i, 6) for i in range(5)])
-    judged = [
+    each = [
         judge_cells(sample("a", "e1"), TWO, found(TWO, (0.9, 0.9))),
         judge_cells(sample("b", "e1"), TWO[:1], found(EMPTY, ())),
         judge_cells(sample("c", "e2"), five, found(five[:3], (0.9, 0.8, 0.7))),
     ]
-    summary = cell_summary(judged)
+    summary = cell_summary(each)
     assert (summary["pictures"], summary["embryos"], summary["cells"], summary["few"]) == (3, 2, 8, 2)
     assert summary["best_iou"] == pytest.approx((2 + 0 + 3) / 8)
     assert summary["count_right"] == pytest.approx(1 / 3)
@@ -153,9 +155,9 @@ def test_every_true_cell_counts_alike_and_every_picture() -> None:
 
 
 def test_pictures_of_one_embryo_do_not_narrow_the_interval() -> None:
-    judged = judged_at_random(3, pictures=8)
-    once = cell_summary(judged)
-    often = cell_summary(judged * 4)
+    pictures = judged(cells_at_random(3, pictures=8))
+    once = cell_summary(pictures)
+    often = cell_summary(pictures * 4)
     assert (often["ap_low"], often["ap_high"]) == pytest.approx((once["ap_low"], once["ap_high"]), abs=0.02)
 
 

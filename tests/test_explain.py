@@ -174,7 +174,7 @@ def test_names_are_checked_before_anything_is_computed(resanet: ResANet, unet: U
 
 
 def by_hand(net: nn.Module, layer: nn.Module, class_index: int) -> npt.NDArray[np.float64]:
-    """MODELS 5.2: score = sum of the positive logits (all, if none); ReLU(sum of mean gradient times activation)."""
+    """Score = sum of the positive logits (all, if none); ReLU(sum of mean gradient times activation)."""
     kept: list[Tensor] = []
     handle = layer.register_forward_hook(lambda _module, _inputs, out: kept.append(out))
     logits = net(IMAGE.clone().requires_grad_())["logits"][0, class_index]

@@ -740,34 +740,6 @@ def test_a_layer_with_too_many_axes() -> None:
         from_napari(np.zeros((1, 2, 3, 4, 5)), {"name": "x"})
 
 
-# --- videos ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "codec"), [("v.mp4", "mpeg4"), ("v.avi", "mjpeg")])
-def test_video(tmp_path: Path, name: str, codec: str) -> None:
-    av = pytest.importorskip("av", reason="the extra 'video' is not installed")
-    with av.open(str(tmp_path / name), "w") as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height = 64, 48
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for i in range(30):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 8 * i, "u1"), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    image = read_image(tmp_path / name)
-    assert (image.axes, image.shape, image.data.dtype, image.hours) == ("TYX", (30, 48, 64), np.dtype("u1"), None)
-    for i in (0, 1, 2, 20, 5, 29, 0):
-        assert float(np.asarray(image.data[i]).mean()) == pytest.approx(8 * i, abs=4)
-    assert image.metadata["rgb"].shape == (30, 48, 64, 3)
-
-
-def test_video_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
-    (tmp_path / "v.avi").write_text("x")
-    with pytest.raises(ImageError, match=r"napari-embryo\[video\]"):
-        read_image(tmp_path / "v.avi")
-
-
 # --- real embryos ---------------------------------------------------------------------------------------------------
 
 

@@ -276,7 +276,7 @@ def test_weight_decay_is_as_named(optimizer: str, expected: float) -> None:
 
 
 def test_a_few_pictures_are_learnt_by_heart(samples: list[Sample], tmp_path: Path) -> None:
-    """MODELS 8: the mean IoU of three pictures it was trained on."""
+    """The mean IoU of three pictures it was trained on."""
     still = Augmentation(
         flips=False, rotation=0, zoom_out=1, zoom_in=1, shift=0, shear=0, crop=0, photometric=0, invert=0, wells=0
     )

@@ -76,7 +76,9 @@ def add_to_library(path: Path, name: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint to add to the library; choose an existing file")
     if not name or name.startswith(".") or Path(name).name != name or "\\" in name:
-        raise ValueError(f"name {name!r} came; a model's name is that of a file, without a folder or a leading dot")
+        raise ValueError(
+            f"{name!r} was given as a model's name; needed is the name of a file, without a folder or a leading dot"
+        )
     folder = library()
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{name}.{uuid4().hex[:8]}.part"

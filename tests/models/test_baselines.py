@@ -100,7 +100,7 @@ def test_it_has_no_attention_maps() -> None:
 
 
 INCEPTION = 21_787_617
-"""MODELS 6: torchvision's without the auxiliary classifier, one output."""
+"""Parameters of torchvision's without the auxiliary classifier, one output."""
 
 
 @pytest.fixture(scope="module")

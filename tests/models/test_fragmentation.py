@@ -71,7 +71,7 @@ def dice(z: Any, g: Any) -> Any:
 
 
 def formula(given: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, float]:
-    """The drawn picture's losses as MODELS 3.3 writes them, in double, over its valid pixels."""
+    """The drawn picture's losses by the paper's equations, in double, over its valid pixels."""
     valid = targets["valid"][0, 0].numpy().astype(bool)
     (zf, ze), (gf, ge) = (a[0].double().numpy()[:, valid] for a in (given["logits"], targets["masks"]))
     y, truth = sigmoid(given["ratio"][0, 0]), gf.sum() / ge.sum()

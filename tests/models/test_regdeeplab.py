@@ -209,7 +209,7 @@ def test_a_single_picture_can_be_learned_from() -> None:
 
 
 PUBLISHED = {"1x1": 33_040_979, "3x3": 38_347_603}
-"""MODELS 6, of an independent implementation: one output, and batch normalization in the whole-picture branch."""
+"""Parameters of an independent implementation: one output, and batch normalization in the whole-picture branch."""
 SMP_PUBLISHED = 26_677_585
 """segmentation_models_pytorch's DeepLabV3+ with ResNet-50; as many separable convolutions, one placed otherwise."""
 
@@ -233,7 +233,7 @@ def test_without_its_additions_it_is_deeplab_v3_plus() -> None:
 
 
 def retyped(state: Mapping[str, Tensor], stages: Mapping[str, Tensor], hw: tuple[int, int]) -> dict[str, Tensor]:
-    """AttnRegDeepLab of MODELS 3.2 at output stride 16, from a state dict and the trunk's features."""
+    """AttnRegDeepLab, written anew, at output stride 16, from a state dict and the trunk's features."""
 
     def norm(x: Tensor, name: str) -> Tensor:
         mean, var, weight, bias = (state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))

@@ -31,7 +31,7 @@ from napari_embryo.synthetic import draw_blastocyst
 
 CHANNELS = {"base": (16, 32, 64, 128), "wide": (32, 64, 128, 256)}
 PUBLISHED = {"base": 25_386_603, "wide": 30_132_035}
-"""MODELS 2.3, of an independent implementation with two output channels."""
+"""Parameters of an independent implementation with two output channels."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "as is": {},
     "wide": {"width": "wide"},
@@ -93,7 +93,7 @@ def count_channel(i: int, o: int) -> int:
 
 
 def count_resanet(d: tuple[int, int, int, int], classes: int) -> int:
-    """From MODELS 2.2 and 2.3, on top of torchvision's ResNet-50 without its classifier."""
+    """By the widths and modules of the paper, on top of torchvision's ResNet-50 without its classifier."""
     trunk = 25_557_032 - (2048 * 1000 + 1000)
     laterals = sum(count_cbr(c, o) for c, o in zip((64, 256, 512, 1024), d, strict=True)) + count_cbr(2048, d[3])
     inner = d[3] // 2

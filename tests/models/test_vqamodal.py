@@ -18,6 +18,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from napari_embryo.families import ShapeCodeSettings, VQAmodalSettings
 from napari_embryo.geometry import Geometry, normalize, plan
+from napari_embryo.measure.precision import Matches, average_precision
 from napari_embryo.models import shapecode, vqamodal
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
 from napari_embryo.models.encoder import Encoder
@@ -337,7 +338,7 @@ def test_labels_of_a_level_keep_the_area(height: int, width: int, stride: int, s
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_occlusion_loss_at_even_odds(reduction: str) -> None:
-    """At a logit of 0 every place costs log 2: MODELS 4.3 computes 277, 4.3 and so on of the literal sum."""
+    """At a logit of 0 every place costs log 2: the literal sum gives 277, 4.3 and so on."""
     hw = (200, 200)
     levels = [torch.zeros(2, 1, -(-hw[0] // s), -(-hw[1] // s)) for s in (4, 8, 16, 32, 64)]
     valid = torch.ones(2, 1, *hw)
@@ -626,7 +627,8 @@ def test_average_precision_is_coco_s(seed: int, capsys: pytest.CaptureFixture[st
     guesses, scores = np.stack([m.numpy() for m in off])[:8], rng.permutation(np.linspace(0.1, 1, 8))
     overlaps = postprocess.ious(torch.from_numpy(guesses), torch.from_numpy(true))
     expected = coco(guesses, scores.tolist(), true)
-    assert postprocess.average_precision(overlaps, torch.from_numpy(scores)) == pytest.approx(expected, abs=1e-6)
+    found = Matches.of(overlaps.double().numpy(), scores)
+    assert average_precision([found]).mean() == pytest.approx(expected, abs=1e-6)
     assert 0 < expected < 1
 
 

@@ -22,7 +22,7 @@ from napari_embryo.cli.terminal import (
 )
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.data.report import counted
-from napari_embryo.families import DEFAULT, FAMILIES, FRAGMENT_CLASSES, Family
+from napari_embryo.families import DEFAULT, FAMILIES, FRAGMENT_CLASSES
 from napari_embryo.image import Cells
 from napari_embryo.settings import Layout, SegmentSettings
 
@@ -80,8 +80,8 @@ def evaluate(
         if out is not None:
             check_out_file(out, ".csv")
         loaded = checkpoint.load(settings.weights, family)
-        is_of_silhouettes = _is_of_silhouettes(FAMILIES[loaded.info.model.family])
-        predictor = None if is_of_silhouettes else _predictor(loaded, settings)
+        is_shape_code = FAMILIES[loaded.info.model.family].is_shape_code
+        predictor = None if is_shape_code else _predictor(loaded, settings)
         choice = choose(loaded.info, data, split, embryo_table, layout)
         scored = _scored(choice.samples, predictor) if predictor else _drawn_back(loaded, choice.samples)
         tables = scored.tables()
@@ -104,14 +104,6 @@ def _write_scores(out: Path, tables: "Mapping[str, pd.DataFrame]") -> None:
     console.print(f"written: {', '.join(str(path.resolve()) for path in paths.values())}", markup=False)
 
 
-def _is_of_silhouettes(family: Family) -> bool:
-    return family.learns_from == "silhouettes"
-
-
-def _can_be_scored(family: Family) -> bool:
-    return family.draws or _is_of_silhouettes(family)
-
-
 def _predictor(loaded: "Checkpoint", settings: SegmentSettings) -> "Predictor":
     """Of any family that draws, unlike the one that segments."""
     from napari_embryo.evaluate import LEAST_SCORE
@@ -119,7 +111,7 @@ def _predictor(loaded: "Checkpoint", settings: SegmentSettings) -> "Predictor":
 
     family = FAMILIES[loaded.info.model.family]
     if not family.draws:
-        scored = [name for name, other in FAMILIES.items() if _can_be_scored(other)]
+        scored = [name for name, other in FAMILIES.items() if other.draws or other.is_shape_code]
         raise ValueError(
             f"{settings.weights}: a network of the family {family.name}, which draws no masks to score; needed are "
             f"weights of {' or '.join(scored)}"
@@ -184,8 +176,8 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> Scored:
     scored = Scored(pd.DataFrame(tables), pd.DataFrame(ratios), cells, usual)
     if scored.masks.empty and scored.ratios.empty and not cells:
         classes = ", ".join(predictor.classes)
-        came = counted(len(samples), "picture")
-        raise ValueError(f"none of {classes} is drawn on the {came} that came; give pictures with masks of it")
+        given = counted(len(samples), "picture")
+        raise ValueError(f"none of {classes} is drawn on the {given} given; needed are pictures with such masks")
     return scored
 
 
@@ -235,10 +227,7 @@ def _cell_summaries(cells: "Sequence[Judged]") -> list[dict[str, Any]]:
     sources = sorted({one.source for one in cells})
     by_source = {source: [one for one in cells if one.source == source] for source in sources}
     parts = {**(by_source if len(sources) > 1 else {}), "all": cells}
-    try:
-        return [{"source": source, **metrics.cell_summary(own)} for source, own in parts.items()]
-    except ModuleNotFoundError as error:
-        raise ValueError(str(error)) from error
+    return [{"source": source, **metrics.cell_summary(own)} for source, own in parts.items()]
 
 
 def _print_cells(summaries: "pd.DataFrame") -> None:

@@ -115,7 +115,7 @@ def _order(recipe: str | None, out: Path | None, changes: Mapping[str, Any], res
     if resume:
         asked, folder = _begun(recipe, out, changes)
     elif recipe is None:
-        raise ValueError("no recipe came; name a .yaml file, or one that ships (see: napari-embryo recipes)")
+        raise ValueError("no recipe was given; name a .yaml file, or one that ships (see: napari-embryo recipes)")
     else:
         asked = asked_recipe(recipe, changes)
         folder = out or TRAININGS / asked.name
@@ -141,7 +141,7 @@ def _begun(recipe: str | None, out: Path | None, changes: Mapping[str, Any]) -> 
         _check_is_begun(folder)
         return (asked if changes["training.epochs"] is not None else _as_long_as(folder, asked)), folder
     if out is None:
-        raise ValueError("--resume came without a folder; name the one of the training with --out, or its recipe")
+        raise ValueError("--resume was given without a folder; name that of the training run with --out, or its recipe")
     _check_is_begun(out)
     return asked_recipe(str(out / "recipe.yaml"), changes), out
 
@@ -149,8 +149,8 @@ def _begun(recipe: str | None, out: Path | None, changes: Mapping[str, Any]) -> 
 def _check_is_begun(folder: Path) -> None:
     if not (folder / "recipe.yaml").is_file():
         raise FileNotFoundError(
-            f"{folder}: there is no training to go on with (no recipe.yaml); name the folder of one with --out, or "
-            "begin one without --resume"
+            f"{folder}: there is no training to resume (no recipe.yaml); name the folder of one with --out, or "
+            "start one without --resume"
         )
 
 

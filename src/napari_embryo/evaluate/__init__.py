@@ -3,10 +3,8 @@
 from napari_embryo.evaluate.bootstrap import bootstrap_interval
 from napari_embryo.evaluate.cells import (
     CELL_COLUMNS,
-    IOU_THRESHOLDS,
     LEAST_SCORE,
     Judged,
-    average_precision,
     cell_rows,
     cell_summary,
     judge_cells,
@@ -24,13 +22,11 @@ from napari_embryo.evaluate.ratios import (
 __all__ = [
     "CELL_COLUMNS",
     "COLUMNS",
-    "IOU_THRESHOLDS",
     "LEAST_SCORE",
     "RATIO_COLUMNS",
     "SUMMARY_COLUMNS",
     "WAYS",
     "Judged",
-    "average_precision",
     "bootstrap_interval",
     "cell_rows",
     "cell_summary",

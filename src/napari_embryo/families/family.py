@@ -136,9 +136,19 @@ class Family:
         return str(self.settings.model_fields["family"].default)
 
     @property
+    def has_imagenet_encoder(self) -> bool:
+        """Whether training can start from an encoder that was trained on ImageNet."""
+        return "imagenet" in self.recipes
+
+    @property
     def needs_cells(self) -> bool:
         """Whether it learns from outlined cells, with or without the picture around them."""
         return self.learns_from != "pictures"
+
+    @property
+    def is_shape_code(self) -> bool:
+        """Whether its networks are shape codes, which learn from silhouettes without any picture."""
+        return self.learns_from == "silhouettes"
 
     @property
     def finds_cells(self) -> bool:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from napari_embryo.io.editable import EditablePlanes
 from napari_embryo.io.layers import NAMESPACE, LayerData, layer_of, placed, written
 from napari_embryo.io.names import image_stem
 from napari_embryo.io.ome import OmeTiff
@@ -80,12 +81,23 @@ def _cell_layers(ome: OmeTiff, name: str) -> list[LayerData]:
     dtype = np.min_scalar_type(max(numbers))
     layers: list[LayerData] = []
     for place, (number, score) in enumerate(zip(numbers, scores, strict=True)):
-        labels = (ome.data[..., place, :, :] > 0).astype(dtype) * dtype.type(number)
+        labels = _labels_of(ome.data, place, number, dtype)
         sure = float("nan") if score is None else score
         metadata = {**about, RUN: run, CELL: number, SCORE: sure, ROWS: []}
         more = {"name": f"cell {number}", "opacity": _SHOWN_THROUGH, "metadata": metadata}
         layers.append((labels, {**keywords, **more}, "labels"))
     return layers[::-1]
+
+
+def _labels_of(data: Any, place: int, number: int, dtype: np.dtype[Any]) -> Any:
+    """The pixels of one channel that are not 0 become the cell's number."""
+    if isinstance(data, np.ndarray):
+        return (data[..., place, :, :] > 0).astype(dtype) * dtype.type(number)
+
+    def load(index: tuple[int, ...]) -> Any:
+        return (np.asarray(data[(*index, place)]) > 0).astype(dtype) * dtype.type(number)
+
+    return EditablePlanes(load, data.shape[:-3], data.shape[-2:], dtype)
 
 
 def _about(ome: OmeTiff, name: str) -> dict[str, Any]:

@@ -2,15 +2,21 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_embryo.image import AXES, EmbryoImage
+from napari_embryo.io.editable import EditablePlanes
 from napari_embryo.io.header import TIFF
+from napari_embryo.io.headers import read_header
+from napari_embryo.io.lazy import LazyPlanes
 from napari_embryo.io.numbers import even_step
-from napari_embryo.io.ome import Kind, OmeTiff, is_ours, read_ome_tiff, write_ome_tiff
+from napari_embryo.io.ome import Kind, OmeTiff, ome_tiff_of, read_ome_tiff, record_of, write_ome_tiff
+from napari_embryo.io.pixels import FileReader
 from napari_embryo.io.units import HOURS, UM
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -271,8 +277,23 @@ def written_layer(path: Path | str) -> LayerData | None:
 def written(path: Path | str) -> OmeTiff | None:
     """What an OME-TIFF of ours holds; None for a file that another program wrote."""
     path = Path(path)
-    is_one = path.suffix.lower() in TIFF and not path.is_dir() and is_ours(path)
-    return read_ome_tiff(path) if is_one else None
+    record = record_of(path) if path.suffix.lower() in TIFF and not path.is_dir() else None
+    if record is None:
+        return None
+    if prod(record["shape"]) * np.dtype(record["dtype"]).itemsize <= READ_AT_ONCE:
+        return read_ome_tiff(path)
+    header = read_header(path)
+    n_leading = len(header.leading)
+    planes = LazyPlanes(partial(_own_plane, FileReader(header)), header.leading, header.shape[n_leading:], header.dtype)
+    return ome_tiff_of(record, planes.as_dask())
+
+
+def _own_plane(reader: FileReader, index: tuple[int, ...]) -> Any:
+    return reader.plane(int(np.ravel_multi_index(index, reader.header.leading)) if index else 0)
+
+
+READ_AT_ONCE = 2**25
+"""Files of ours that are larger than this, in bytes, are read picture by picture."""
 
 
 def layer_of(ome: OmeTiff) -> LayerData | None:
@@ -285,7 +306,14 @@ def layer_of(ome: OmeTiff) -> LayerData | None:
         about["rgb"] = ome.axes.endswith("S")
     elif ome.names:
         about["metadata"]["classes"] = ome.names
-    return ome.data, about, ome.kind
+    return (ome.data if ome.kind == "image" else editable(ome.data)), about, ome.kind
+
+
+def editable(data: Any) -> Any:
+    """Labels that can be painted on; a lazy array is read picture by picture."""
+    if isinstance(data, np.ndarray):
+        return data
+    return EditablePlanes(lambda index: np.asarray(data[index]), data.shape[:-2], data.shape[-2:], data.dtype)
 
 
 def placed(ome: OmeTiff, axes: str) -> dict[str, Any]:

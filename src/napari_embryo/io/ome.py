@@ -42,7 +42,7 @@ class OmeTiff:
     Parameters
     ----------
     data
-        The array, with the dtype it was written with.
+        The array, with the dtype it was written with; a dask array where it is read picture by picture.
     axes
         Letters of T, C, F, Y, X, S (color samples), one per dimension.
     name
@@ -63,7 +63,7 @@ class OmeTiff:
         A napari layer's scale, units, axis_labels and translate, where a layer was written.
     """
 
-    data: npt.NDArray[Any]
+    data: Any
     axes: str
     name: str
     pixel_size_um: tuple[float, float] | None = None
@@ -280,14 +280,15 @@ def read_ome_tiff(path: Path | str) -> OmeTiff:
             if about is None:
                 raise ImageError(f"{path}: no napari-embryo annotation; another program wrote it. Use read_image.")
             stored = tiff.asarray(key=slice(None))
-        return _ome_tiff(about, stored)
+        return ome_tiff_of(about, stored.reshape(about["shape"]).astype(about["dtype"], copy=False))
     except decoding_errors() as error:
         raise unreadable(path, error) from error
 
 
-def _ome_tiff(about: Mapping[str, Any], stored: npt.NDArray[Any]) -> OmeTiff:
+def ome_tiff_of(about: Mapping[str, Any], data: Any) -> OmeTiff:
+    """What a record and the pixels say."""
     return OmeTiff(
-        data=stored.reshape(about["shape"]).astype(about["dtype"], copy=False),
+        data=data,
         pixel_size_um=_pair(about["pixel_size_um"]),
         hours=_tuple_or_none(about["hours"]),
         focus_um=_tuple_or_none(about["focus_um"]),
@@ -296,15 +297,15 @@ def _ome_tiff(about: Mapping[str, Any], stored: npt.NDArray[Any]) -> OmeTiff:
     )
 
 
-def is_ours(path: Path) -> bool:
-    """Whether `write_ome_tiff` wrote the file; a damaged file is not ours."""
+def record_of(path: Path) -> dict[str, Any] | None:
+    """Our own record in a file that `write_ome_tiff` wrote; None for any other, and for a damaged one."""
     from tifffile import TiffFile
 
     try:
         with TiffFile(path) as tiff:
-            return annotation(tiff.ome_metadata) is not None
+            return annotation(tiff.ome_metadata)
     except decoding_errors():
-        return False
+        return None
 
 
 def annotation(xml: str | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from napari_embryo.io.cells import are_cells, written_layers
 from napari_embryo.io.colors import to_gray
 from napari_embryo.io.errors import complaint
 from napari_embryo.io.focus import focus_image
-from napari_embryo.io.layers import LayerData, to_napari
+from napari_embryo.io.layers import LayerData, editable, to_napari
 from napari_embryo.io.lazy import LazyPlanes, Load, LoadFromFile, LoadFromFiles
 from napari_embryo.io.pixels import FileReader
 from napari_embryo.io.plan import OpenPlan, check_is_one, plan_file
@@ -88,7 +88,7 @@ def open_layers(planned: PlannedImage) -> list[LayerData]:
     if header.role != "labels":
         return [(data, about, kind)]
     del about["rgb"]
-    return [(data, about, "labels")]
+    return [(editable(data), about, "labels")]
 
 
 def open_image(planned: PlannedImage) -> EmbryoImage:

@@ -42,7 +42,9 @@ def crop_areas(masks: Tensor, boxes: Tensor, side: int, which: Tensor | None = N
         Without ``which``, when there are not as many masks as boxes.
     """
     if which is None and len(masks) != len(boxes):
-        raise ValueError(f"{len(masks)} masks and {len(boxes)} boxes came; give each box a mask, or say which")
+        raise ValueError(
+            f"{len(masks)} masks and {len(boxes)} boxes were given; give every box a mask, or say which mask is whose"
+        )
     if not len(boxes):
         return boxes.new_zeros((0, side, side), dtype=torch.float32)
     index = torch.arange(len(boxes), device=boxes.device) if which is None else which
@@ -82,7 +84,7 @@ def paste(probabilities: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
         (N, h, w) float32. Beyond its box a square fades to 0 within half of its own pixel.
     """
     if len(probabilities) != len(boxes):
-        raise ValueError(f"{len(probabilities)} squares and {len(boxes)} boxes came; each square needs its box")
+        raise ValueError(f"{len(probabilities)} squares and {len(boxes)} boxes were given; every square needs its box")
     with torch.autocast(probabilities.device.type, enabled=False):
         squares, edges = probabilities.float(), boxes.float()
         rows = _weights(edges[:, 1], edges[:, 3], squares.shape[1], hw[0])
@@ -128,7 +130,7 @@ def jitter(boxes: Tensor, generator: torch.Generator, least_iou: float = 0.5) ->
     may reach out of the picture. The same state of the generator gives the same boxes.
     """
     if not 0 < least_iou <= 1:
-        raise ValueError(f"least_iou = {least_iou} came; give more than 0 and at most 1")
+        raise ValueError(f"least_iou = {least_iou} was given; needed is more than 0 and at most 1")
     given = boxes.float()
     shape, device = (CANDIDATES, *given.shape), generator.device
     strength = torch.rand((len(given), 1), generator=generator, device=device)

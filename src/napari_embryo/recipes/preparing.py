@@ -168,7 +168,7 @@ def check_backbone(recipe: Recipe) -> None:
     FileNotFoundError
         When there is no such file.
     """
-    if IMAGENET not in FAMILIES[recipe.model.family].recipes:
+    if not FAMILIES[recipe.model.family].has_imagenet_encoder:
         raise ValueError(
             f"start: imagenet was given with the family {recipe.model.family}, which has no such encoder; use start: "
             "random"

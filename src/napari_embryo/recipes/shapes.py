@@ -11,8 +11,9 @@ from napari_embryo.settings import Preprocessing, Recipe
 if TYPE_CHECKING:
     from napari_embryo.models import Network
 
+_RECIPE = next(recipe for family in FAMILIES.values() if family.is_shape_code for recipe in family.recipes.values())
 TRAIN_ONE = (
-    "train one with: napari-embryo train shapecode --data FOLDER --name my-shapes, and name it with --shape-code "
+    f"train one with: napari-embryo train {_RECIPE} --data FOLDER --name my-shapes, and name it with --shape-code "
     "my-shapes (shape_code: in the recipe)"
 )
 
@@ -65,7 +66,7 @@ def with_shape_code(recipe: Recipe, notes: tuple[str, ...]) -> tuple[Recipe, tup
 def _settings_of(path: Path) -> NetworkSettings:
     """Those of a shape code, or of the one that a network draws with."""
     model, _ = network_of(path)
-    shape = model if FAMILIES[model.family].learns_from == "silhouettes" else model.shape_code
+    shape = model if FAMILIES[model.family].is_shape_code else model.shape_code
     if shape is None:
         raise ValueError(f"shape_code: {path.name} is of the family {model.family} and has no shape code; {TRAIN_ONE}")
     return shape

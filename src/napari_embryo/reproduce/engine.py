@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_embryo import io, recipes
+from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
 from napari_embryo.settings import Device, Recipe
 
@@ -100,7 +101,7 @@ def from_imagenet(jobs: Sequence[Job], backbone: Path, encoder: str) -> tuple[Jo
 
 def _with_imagenet(job: Job, backbone: Path, encoder: str) -> Recipe:
     recipe = job.recipe
-    if not hasattr(recipe.model, "encoder"):
+    if not FAMILIES[recipe.model.family].has_imagenet_encoder:
         return recipe
     begins = recipe.start == recipes.RANDOM
     start = {"start": recipes.IMAGENET, "backbone": str(backbone.absolute()), **job.pretrained} if begins else {}

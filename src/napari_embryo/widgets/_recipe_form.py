@@ -31,7 +31,7 @@ USUAL = next(iter(FAMILIES[DEFAULT].recipes.values()))
 
 def starts_of(family: str) -> dict[str, str]:
     """What a family can start from besides the models of the library and files; the usual one first."""
-    others = _FROM_IMAGENET if "imagenet" in FAMILIES[family].recipes else _ANEW
+    others = _FROM_IMAGENET if FAMILIES[family].has_imagenet_encoder else _ANEW
     return {**_BUNDLED, **others} if FAMILIES[family].ships else dict(others)
 
 

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from napari_embryo import measure
 from napari_embryo.families import shape_code_families
 from napari_embryo.image import Progress
+from napari_embryo.io.editable import EditablePlanes
 from napari_embryo.io.layers import NAMESPACE
 from napari_embryo.results import Index
 from napari_embryo.widgets._editors import BUNDLED, LayerChoice, WeightsEditor
@@ -76,10 +77,10 @@ def painted(layer: Labels, viewer: Viewer) -> Painted:
 
 
 def _check_layer(layer: Labels, viewer: Viewer) -> None:
-    if layer.multiscale or not isinstance(layer.data, np.ndarray):
+    if layer.multiscale or not isinstance(layer.data, np.ndarray | EditablePlanes):
         kind = "multiscale" if layer.multiscale else type(layer.data).__name__
         raise ValueError(
-            f"{layer.name}: {kind} labels came; only labels in memory can be completed: duplicate the layer"
+            f"{layer.name}: these are {kind} labels; only labels in memory can be completed: duplicate the layer"
         )
     if not layer.editable:
         raise ValueError(f"{layer.name}: these labels cannot be painted; unlock the layer or duplicate it")

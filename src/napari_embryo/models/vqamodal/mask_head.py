@@ -97,7 +97,7 @@ class CodedHead(nn.Module):
     def forward(self, features: Tensor, shape: FrozenShapeCode | None, is_shown: bool) -> Drawn:
         """(N, 256, 16, 16) -> codes and, to be shown or refined, masks."""
         if shape is None:
-            raise ValueError("a head of codes came without a shape code; give the network's own")
+            raise ValueError("this head draws with a shape code, but none was given; pass the network's own")
         code = self.classifier(features)
         if self.refinement is None and not is_shown:
             return Drawn(None, None, code)

@@ -8,13 +8,10 @@ from torch import Tensor
 
 from napari_embryo.geometry import Geometry
 from napari_embryo.image import Cells
+from napari_embryo.measure.precision import SURE, Matches, average_precision
 from napari_embryo.models.boxes import paste
 from napari_embryo.models.vqamodal.targets import cells_of
 
-SURE = 0.5
-"""Least score of a cell that is shown (our decision)."""
-IOU_THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))
-RECALLS = torch.linspace(0, 1, 101, dtype=torch.float64)
 NMS_STRIDE = 2
 """Masks are compared at half the input's size, which moves an IoU of cells by a hundredth at most."""
 
@@ -85,43 +82,8 @@ def _scores(overlaps: Tensor, scores: Tensor) -> tuple[float, float]:
         return float("nan"), float("nan")
     sure = overlaps[scores >= SURE]
     best = float(sure.amax(0).mean()) if len(sure) else 0.0
-    return best, average_precision(overlaps, scores)
-
-
-def average_precision(overlaps: Tensor, scores: Tensor) -> float:
-    """COCO's average precision of one picture, mean over its ten IoU thresholds.
-
-    Parameters
-    ----------
-    overlaps
-        IoU (n, m) of every found with every true mask; m is 1 at least.
-    scores
-        (n,) of the found ones.
-    """
-    order = torch.argsort(scores, descending=True, stable=True)
-    table = overlaps[order].double().cpu().numpy()
-    return float(np.mean([_precision(_hits(table, threshold), table.shape[1]) for threshold in IOU_THRESHOLDS]))
-
-
-def _hits(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]], threshold: float) -> Tensor:
-    """Whether each found mask (n,) takes a true one: the best of those that no better-scored one has taken."""
-    free = np.ones(table.shape[1], bool)
-    hits = np.zeros(len(table), bool)
-    for i, row in enumerate(table):
-        best = int(np.argmax(np.where(free, row, -1.0)))
-        if free[best] and row[best] >= threshold - 1e-10:
-            free[best], hits[i] = False, True
-    return torch.from_numpy(hits)
-
-
-def _precision(hits: Tensor, true: int) -> float:
-    """Mean over 101 recalls of the best precision at that recall or beyond."""
-    right = hits.double().cumsum(0)
-    recall, precision = right / true, right / torch.arange(1, len(hits) + 1)
-    envelope = precision.flip(0).cummax(0).values.flip(0) if len(hits) else precision
-    at = torch.searchsorted(recall, RECALLS)
-    padded = torch.cat((envelope, torch.zeros(1, dtype=torch.float64)))
-    return float(padded[at].mean())
+    matches = Matches.of(overlaps.double().cpu().numpy(), scores.double().cpu().numpy())
+    return best, float(average_precision([matches]).mean())
 
 
 def to_cells(
