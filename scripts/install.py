@@ -81,7 +81,7 @@ def can_be_editable() -> bool:
 
 def program_arguments(purpose: str, *, editable: bool) -> list[str]:
     """What to give to ``pip install`` for the program with its extras, and for the groups of this purpose."""
-    program = f"{ROOT}[all,cluster,video]"
+    program = f"{ROOT}[all,cluster]"
     groups = [word for group in GROUPS[purpose] for word in ("--group", f"{ROOT / 'pyproject.toml'}:{group}")]
     return [*(("--editable",) if editable else ()), program, *groups]
 
