@@ -100,7 +100,9 @@ def digest(purpose: str, *, editable: bool) -> str:
 
 
 def pip_install(arguments: list[str]) -> int:
-    command = [sys.executable, "-m", "pip", "install", "--constraint", str(ROOT / "constraints.txt"), *arguments]
+    """Without compiling, which takes a third of the time and a fifth of the room: most modules are never imported."""
+    constraints = str(ROOT / "constraints.txt")
+    command = [sys.executable, "-m", "pip", "install", "--no-compile", "--constraint", constraints, *arguments]
     return subprocess.run(command, check=False).returncode
 
 
