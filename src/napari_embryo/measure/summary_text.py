@@ -3,20 +3,23 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from napari_embryo.notes import counted
+
 
 def said(rows: Iterable[Mapping[str, Any]]) -> str:
     """What one picture's rows say, in a sentence: ratio and grade of the fragments, how many cells, or the areas."""
     rows = list(rows)
-    if counted := cells_said(rows):
-        return f"{counted}."
+    if cells := cells_said(rows):
+        return f"{cells}."
     graded = next((row for row in rows if row.get("ratio_basis")), None)
     if graded is not None:
         return ratio_said(graded)
-    areas = [f"{row['class']} {_area_said(row)}" for row in rows]
+    areas = [f"{row['class']} {area_said(row)}" for row in rows]
     return f"Areas: {', '.join(areas)}." if areas else ""
 
 
-def _area_said(row: Mapping[str, Any]) -> str:
+def area_said(row: Mapping[str, Any]) -> str:
+    """The area in square micrometers where the pixel size is known, otherwise in pixels."""
     return f"{row['area_px']:,} px" if row.get("area_um2") is None else f"{row['area_um2']:,.0f} µm²"
 
 
@@ -25,8 +28,10 @@ def cells_said(rows: Iterable[Mapping[str, Any]]) -> str:
     counts = sorted({row["n_cells"] for row in rows if row.get("n_cells") is not None})
     if not counts:
         return ""
-    many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0] or "No")
-    return f"{many} cell{'s' if counts[-1] > 1 else ''}{'' if counts[-1] else ' found'}"
+    if not counts[-1]:
+        return "No cell found"
+    fewest = f"{counts[0]} to " if len(counts) > 1 else ""
+    return fewest + counted(counts[-1], "cell")
 
 
 def ratio_said(row: Mapping[str, Any]) -> str:
@@ -83,8 +88,8 @@ def _place_said(row: Mapping[str, Any]) -> str:
 def range_said(rows: Iterable[Mapping[str, Any]]) -> str:
     """From the least to the most fragmented picture of a stack, or the fewest to the most cells; empty for others."""
     rows = list(rows)
-    if counted := cells_said(rows):
-        return f"{counted}."
+    if cells := cells_said(rows):
+        return f"{cells}."
     graded = [row for row in rows if row.get("grade")]
     if not graded:
         return ""

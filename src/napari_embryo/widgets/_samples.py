@@ -13,10 +13,10 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from napari_embryo.data.report import counted
 from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io.cells import CELL, RUN
+from napari_embryo.notes import counted
 from napari_embryo.results import Index
 from napari_embryo.widgets._cells import cells_of, is_cell, others_said
 from napari_embryo.widgets._editors import LayerChoice, PathEditor

@@ -14,13 +14,14 @@ from napari_embryo import measure
 from napari_embryo.families import shape_code_families
 from napari_embryo.image import Progress
 from napari_embryo.io.layers import NAMESPACE
+from napari_embryo.notes import RESEARCH_USE
 from napari_embryo.results import Index
 from napari_embryo.widgets._editors import BUNDLED, LayerChoice, WeightsEditor
 from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import RunPanel, Steps
 
-RESEARCH_USE = "Research use only. A completed outline is a guess by the shapes of other cells: look at it."
+GUESS = "A completed outline is a guess by the shapes of other cells."
 HELP = (
     "Paint what you see of one cell, roughly or only its free part, and press Complete. Undo (Ctrl+Z) brings back what "
     "you painted."
@@ -167,7 +168,7 @@ class CompleteWidget(QWidget):
         whole = QVBoxLayout(self)
         whole.addWidget(Scrolled(content), stretch=1)
         whole.addWidget(self.panel)
-        whole.addWidget(NoteLabel(RESEARCH_USE))
+        whole.addWidget(NoteLabel(f"{GUESS} {RESEARCH_USE}"))
         self.setMinimumWidth(300)
 
     def use(self, family: str, weights: str) -> None:
