@@ -1,8 +1,7 @@
-"""Does memory stay flat over a long time-lapse, and is no frame computed or read twice? One table.
+"""Check that memory stays flat over a long time-lapse and no frame is computed or read twice; print one table.
 
-Each length runs in a process of its own: it reads a folder of frames as an incubator writes them, segments it, and
-writes the results. Peak resident memory holds Python, torch and the network too, so what came on top of them is shown
-beside it.
+Each length runs in a separate process: it reads a folder of frames as written by an incubator, segments it, and writes
+the results. Peak resident memory includes Python, torch and the network, so the amount on top of these is shown too.
 """
 
 import argparse
@@ -25,7 +24,7 @@ DRAWN = 5
 
 
 def main() -> None:
-    """Run every length, then print; or, as a child, run one."""
+    """Run every length and print the table; in a child process, run one length."""
     options = parse()
     if options.child:
         print(json.dumps(run(options.child, options.weights)))
@@ -36,9 +35,11 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """What to measure."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs="+", default=(10, 285), help="lengths; the first is the yardstick")
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=(10, 285), help="numbers of frames; the first is the reference"
+    )
     parser.add_argument("--side", type=int, default=500, help="height and width of a frame (default 500)")
     parser.add_argument("--weights", default="bundled", help="'bundled', a checkpoint, or 'random'")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
@@ -46,7 +47,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure(scratch: Path, frames: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One length, in a process of its own."""
+    """Measure one length in a separate process."""
     folder = write_frames(scratch / f"frames_{frames}", frames, options.side)
     command = [sys.executable, __file__, "--child", str(folder), "--weights", options.weights]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -54,7 +55,7 @@ def measure(scratch: Path, frames: int, options: argparse.Namespace) -> dict[str
 
 
 def write_frames(folder: Path, frames: int, side: int) -> Path:
-    """A few drawn embryos over and over, under an incubator's names."""
+    """Write a few drawn embryos repeatedly under an incubator's file names."""
     from napari_embryo.synthetic import draw_blastocyst
 
     drawn = [draw_blastocyst(seed, (side, side), "incubator").image for seed in range(min(frames, DRAWN))]
@@ -66,7 +67,7 @@ def write_frames(folder: Path, frames: int, side: int) -> Path:
 
 
 def run(folder: Path, weights: str) -> dict[str, Any]:
-    """Segment one time-lapse; how much memory, how many pictures went through the network, how many reads."""
+    """Segment one time-lapse; measure memory, forward passes and frame reads."""
     import torch
 
     from napari_embryo import io, models, pipeline
@@ -107,7 +108,7 @@ def run(folder: Path, weights: str) -> dict[str, Any]:
 
 
 def counting(image: Any) -> tuple[Any, list[int]]:
-    """The same time-lapse, with a note of every frame that is read."""
+    """The same time-lapse, counting every frame that is read."""
     reads: list[int] = []
 
     def note(block: Any) -> Any:
@@ -129,7 +130,7 @@ def peak() -> int:
 
 
 def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """The table, and under what conditions."""
+    """Print the table and the conditions."""
     yardstick = results[0]
     table = Table(title=f"Time-lapses of {options.side} x {options.side} pixels")
     for column in ("frames", "done", "reads", "forward", "s/frame", "peak MiB", "ratio", "on top MiB", "ratio on top"):
@@ -147,9 +148,9 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     console = Console(width=110, highlight=False)
     console.print(table)
     console.print(
-        f"Goal: ratio at most {GOAL}. 'forward' counts pictures through the network: frames, and the second looks of "
-        "those whose embryo is small. 'reads' beyond the frames are the few that the overlay shows. 'on top' is "
-        "what came after the network was loaded."
+        f"Goal: ratio at most {GOAL}. 'forward' counts images through the network: frames, and the closer looks at "
+        "small embryos. 'reads' beyond the frames are the few that the overlay shows. 'on top' is the memory "
+        "allocated after the network was loaded."
     )
     console.print(
         f"weights {results[-1]['weights']}; {results[-1]['device']}; "

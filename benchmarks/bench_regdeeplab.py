@@ -1,8 +1,8 @@
-"""What RegDeepLab's additions cost: its forward pass against a plain DeepLabV3+ of another library, one table a size.
+"""Compare RegDeepLab's forward pass with another library's plain DeepLabV3+; print one table per size.
 
-The other is segmentation_models_pytorch's DeepLabV3+ with the same ResNet-50, output stride, input and number of
-outputs. All networks run once per round, one after the other, so that a slow minute of the machine hits all alike;
-medians and ranges of the rounds' own ratios are printed.
+The other is the DeepLabV3+ of segmentation_models_pytorch with the same ResNet-50, output stride, input and number of
+outputs. All networks run once per round, one after the other, so that slow periods of the machine affect all alike;
+medians and ranges of the ratios within rounds are printed.
 """
 
 import argparse
@@ -40,24 +40,26 @@ def main() -> None:
         title = f"forward pass, {options.batch} x {size} x {size}, output stride {options.output_stride}"
         console.print(table(networks, seconds, OTHER, title))
     console.print(
-        f"'x other' is the median of the rounds' own ratios (range); the goal of RegDeepLab is {GOAL} at most."
+        f"'x other' is the median of the ratios within rounds (range); the goal for RegDeepLab is at most {GOAL}."
     )
     console.print(conditions(options))
 
 
 def parse() -> argparse.Namespace:
-    """What to measure."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 256], help="pixels a side (default 512 256)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[512, 256], help="side length in pixels (default 512 256)"
+    )
     parser.add_argument("--output-stride", type=int, default=16, choices=(8, 16))
-    parser.add_argument("--batch", type=int, default=1, help="pictures at once (default 1)")
+    parser.add_argument("--batch", type=int, default=1, help="batch size (default 1)")
     parser.add_argument("--device", default="cpu", choices=("cuda", "mps", "cpu"))
-    parser.add_argument("--repeats", type=int, default=9, help="how often each is timed (default 9)")
+    parser.add_argument("--repeats", type=int, default=9, help="number of timings of each network (default 9)")
     return parser.parse_args()
 
 
 def build(output_stride: int, device: str) -> dict[str, nn.Module]:
-    """Networks with random weights, as the predictor holds its own."""
+    """Networks with random weights, set up as in the predictor."""
     torch.manual_seed(0)
     other = smp.DeepLabV3Plus("resnet50", encoder_weights=None, encoder_output_stride=output_stride, classes=2)
     ours = {
@@ -71,7 +73,7 @@ def build(output_stride: int, device: str) -> dict[str, nn.Module]:
 
 
 def job(net: nn.Module, images: Tensor, name: str) -> Callable[[], None]:
-    """One forward pass; the other library's network takes three channels."""
+    """Run one forward pass; the other library's network takes three channels."""
     shaped = images.repeat(1, 3, 1, 1) if name == OTHER else images
     shaped = shaped.contiguous(memory_format=torch.channels_last)
 
@@ -85,7 +87,7 @@ def job(net: nn.Module, images: Tensor, name: str) -> Callable[[], None]:
 
 
 def conditions(options: argparse.Namespace) -> str:
-    """What a reader needs to compare with another machine."""
+    """Conditions needed to compare with another machine."""
     return (
         f"napari-embryo {__version__}; segmentation_models_pytorch {smp.__version__}; "
         f"device {options.device}, float32; "

@@ -1,11 +1,11 @@
-"""How much of the network's own speed the program reaches: one table.
+"""Compare the program's speed with that of the bare network; print one table.
 
-The real path is what ``napari-embryo segment`` does with a folder of pictures: read, segment, attention maps, overlay,
+The real path is what ``napari-embryo segment`` does with a folder of images: read, segment, attention maps, overlay,
 measure, write. The bare forward pass is the same network, on the same device, on the very inputs that the real path
-prepared, batch by batch. Both run one after the other, several times; medians and ranges are printed.
+prepared, batch by batch. Both run in turn several times; medians and ranges are printed.
 
-A picture whose embryo is small is looked at twice, so there can be more forward passes than pictures. The bare network
-is therefore timed both ways: over every input of the real path, and over the first look of each picture only.
+An image with a small embryo gets a second, closer look, so there can be more forward passes than images. The bare
+network is therefore timed both ways: over every input of the real path, and over the first look at each image only.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from napari_embryo.families import ResANetSettings
 from napari_embryo.geometry import Box
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
+from napari_embryo.predict.predictor import Plane
 from napari_embryo.settings import Preprocessing, SegmentSettings
 from napari_embryo.synthetic import draw_blastocyst
 
@@ -39,7 +40,7 @@ GOAL = 0.9
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass of the real path: its inputs, and whether it was a picture's first look."""
+    """One forward pass of the real path: its inputs, and whether it was the first look at an image."""
 
     inputs: Tensor
     is_first_look: bool
@@ -54,24 +55,24 @@ def main() -> None:
         passes = record(folder, Path(scratch), predictor, options.images)
         pictures = sum(len(p.inputs) for p in passes if p.is_first_look)
         if pictures == 0:
-            raise SystemExit(f"{folder}: not one picture could be segmented")
+            raise SystemExit(f"{folder}: no image could be segmented")
         seconds = interleaved(jobs(folder, Path(scratch), predictor, passes, options.images), options.repeats)
     report(predictor, passes, pictures, seconds, options)
 
 
 def parse() -> argparse.Namespace:
-    """What to measure."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=16, help="how many pictures (default 16)")
-    parser.add_argument("--folder", type=Path, help="pictures of your own instead of drawn ones")
+    parser.add_argument("--images", type=int, default=16, help="number of images (default 16)")
+    parser.add_argument("--folder", type=Path, help="folder of your own images instead of drawn ones")
     parser.add_argument("--weights", default="bundled", help="'bundled', a checkpoint, or 'random'")
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
-    parser.add_argument("--repeats", type=int, default=5, help="how often each is timed (default 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="number of timings of each (default 5)")
     return parser.parse_args()
 
 
 def draw_folder(folder: Path, count: int) -> Path:
-    """Drawn blastocysts, one in five as a time-lapse incubator shows them: small in the picture."""
+    """Drawn blastocysts, one in five small as in a time-lapse incubator."""
     folder.mkdir()
     for seed in range(count):
         embryo = draw_blastocyst(seed, style="incubator" if seed % 5 == 4 else "microscope")
@@ -80,7 +81,7 @@ def draw_folder(folder: Path, count: int) -> Path:
 
 
 def load(weights: str, device: str) -> Predictor:
-    """The network asked for; without bundled weights a random one, whose empty masks are quicker to measure."""
+    """The requested network; without bundled weights a random one, whose empty masks are faster to measure."""
     settings = SegmentSettings.model_validate({"weights": weights, "device": device})
     if weights != "random":
         try:
@@ -89,8 +90,8 @@ def load(weights: str, device: str) -> Predictor:
             if weights != checkpoint.BUNDLED:
                 raise
             print(
-                f"{error}\nGoing on with random weights: the masks are arbitrary, so the work after the network is not "
-                "typical."
+                f"{error}\nContinuing with random weights: the masks are arbitrary, so the work after the network is "
+                "not typical."
             )
     torch.manual_seed(0)
     chosen = ResANetSettings()
@@ -99,7 +100,7 @@ def load(weights: str, device: str) -> Predictor:
 
 
 def segment_folder(folder: Path, out: Path, predictor: Predictor, limit: int) -> None:
-    """As the command line does it."""
+    """Segment as the command line does."""
     images = map(io.open_image, io.plan_path(folder, "separate").images[:limit])
     steps = pipeline.segment_all_to_files(((image, out / image.name) for image in images), predictor)
     results = [p.item for _, p in steps if isinstance(p.item, pipeline.ImageResult)]
@@ -109,11 +110,11 @@ def segment_folder(folder: Path, out: Path, predictor: Predictor, limit: int) ->
 
 @contextmanager
 def listening(predictor: Predictor, passes: list[Pass]) -> Iterator[None]:
-    """Keep the inputs of every forward pass, and whether it was a first look."""
+    """Record the inputs of every forward pass, and whether it was a first look."""
     look: list[bool] = []
     original = Predictor._look
 
-    def looked(self: Predictor, planes: list[predict.Plane], boxes: list[Box | None]) -> list[predict.Prediction]:
+    def looked(self: Predictor, planes: list[Plane], boxes: list[Box | None]) -> list[predict.Prediction]:
         look.append(all(box is None for box in boxes))
         return original(self, planes, boxes)
 
@@ -130,7 +131,7 @@ def listening(predictor: Predictor, passes: list[Pass]) -> Iterator[None]:
 
 
 def record(folder: Path, scratch: Path, predictor: Predictor, limit: int) -> list[Pass]:
-    """One untimed run, which also warms everything up."""
+    """Do one untimed run, which also warms everything up."""
     passes: list[Pass] = []
     out = scratch / "warm_up"
     out.mkdir()
@@ -142,7 +143,7 @@ def record(folder: Path, scratch: Path, predictor: Predictor, limit: int) -> lis
 def jobs(
     folder: Path, scratch: Path, predictor: Predictor, passes: list[Pass], limit: int
 ) -> dict[str, Callable[[], None]]:
-    """What is timed, by name."""
+    """The functions to time, by name."""
     out = scratch / "out"
     out.mkdir()
     one = passes[0].inputs[:1]
@@ -166,18 +167,18 @@ def jobs(
 
 
 def shaped(inputs: Tensor, name: str) -> Tensor:
-    """ResA-Net takes one gray channel, the plain ResNet-50 three."""
+    """Adapt the channels: ResA-Net takes one, the plain ResNet-50 three."""
     return inputs.expand(-1, 3, -1, -1) if name.startswith("ResNet") else inputs
 
 
 def ready(net: nn.Module, predictor: Predictor) -> nn.Module:
-    """As the predictor holds its own network."""
+    """Set up a network as in the predictor."""
     ready_net: nn.Module = net.eval().to(predictor.device).to(memory_format=torch.channels_last)
     return ready_net
 
 
 def forward_all(predictor: Predictor, net: nn.Module, batches: list[Tensor]) -> None:
-    """The forward pass alone, the inputs lying on the device."""
+    """The forward pass alone, with inputs already on the device."""
     with torch.inference_mode(), predictor._autocast():
         for inputs in batches:
             net(inputs.contiguous(memory_format=torch.channels_last))
@@ -192,12 +193,12 @@ def report(
     seconds: dict[str, list[float]],
     options: argparse.Namespace,
 ) -> None:
-    """The table, and under what conditions."""
+    """Print the table and the conditions."""
     height, width = passes[0].inputs.shape[-2:]
     second = sum(len(p.inputs) for p in passes if not p.is_first_look)
     done = {"segment": pictures, "bare, all passes": pictures, "bare, first looks": pictures}
     rates = {name: [done.get(name, 4) / s for s in each] for name, each in seconds.items()}
-    table = Table(title=f"{pictures} pictures, {second} second looks, network input {height} x {width}")
+    table = Table(title=f"{pictures} images, {second} closer looks, network input {height} x {width}")
     for column in ("what", "images/s", "range", "segment reaches", "x ResNet-50"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for name, each in rates.items():
@@ -207,14 +208,14 @@ def report(
     console = Console(width=110, highlight=False)
     console.print(table)
     console.print(
-        f"'segment reaches' is the median of the rounds' own ratios; the goal is {GOAL} of 'bare, all passes'."
+        f"'segment reaches' is the median of the ratios within rounds; the goal is {GOAL} of 'bare, all passes'."
     )
-    console.print("'x ResNet-50': how many times the time of a plain ResNet-50 forward pass; one picture at a time.")
+    console.print("'x ResNet-50': time relative to a forward pass of a plain ResNet-50; one image at a time.")
     console.print(conditions(predictor, options.repeats))
 
 
 def conditions(predictor: Predictor, repeats: int) -> str:
-    """What a reader needs to compare with another machine."""
+    """Conditions needed to compare with another machine."""
     return (
         f"napari-embryo {__version__}, weights {predictor.settings.weights} ({predictor.sha256[:12]}), "
         f"{predictor.info.model.family} {getattr(predictor.info.model, 'width', '')}; device {predictor.device}, "

@@ -1,9 +1,9 @@
-"""How much of a bare training loop's speed the program reaches: one table.
+"""Compare the program's training speed with that of a bare training loop; print one table.
 
-The real path is what ``napari-embryo train`` does between two epochs: pictures read, decoded, augmented and collated
-while the network learns from the batch before. The bare loop is the same network, optimizer and precision over
-batches that lie ready in memory. Both run in turn, several times, so that a slow minute of the machine hits both alike;
-medians, ranges and the rounds' own ratios are printed.
+The real path is what ``napari-embryo train`` does between two epochs: images are read, decoded, augmented and collated
+while the network learns from the previous batch. The bare loop is the same network, optimizer and precision over
+batches prepared in memory. Both run in turn several times, so that slow periods of the machine affect both alike;
+medians, ranges and the ratios within rounds are printed.
 
     python benchmarks/bench_train.py --data DIR
     python benchmarks/bench_train.py --quick
@@ -45,22 +45,26 @@ def main() -> None:
     samples = read(options.data) if options.data else draw(options.images)
     recipe = recipe_of(options, samples)
     if len(samples) < recipe.training.batch_size:
-        raise SystemExit(f"{len(samples)} pictures; a batch needs {recipe.training.batch_size}")
+        raise SystemExit(f"{len(samples)} images; a batch needs {recipe.training.batch_size}")
     with tempfile.TemporaryDirectory() as scratch, closing(real(samples, recipe, Path(scratch))) as with_loader:
         rates = interleaved(with_loader, bare(samples, recipe), options.rounds, options.steps)
     report(rates, len(samples), recipe, options)
 
 
 def parse() -> argparse.Namespace:
-    """What the user wants."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of LabelMe files beside their images; else drawn embryos")
-    parser.add_argument("--images", type=int, default=32, help="how many embryos to draw")
+    parser.add_argument(
+        "--data", type=Path, help="folder of LabelMe files next to their images; by default drawn embryos"
+    )
+    parser.add_argument("--images", type=int, default=32, help="number of embryos to draw")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=6, help="per round, of each of the two")
-    parser.add_argument("--workers", type=int, default=0, help="processes that prepare samples; 0: a thread")
+    parser.add_argument("--steps", type=int, default=6, help="steps of each loop per round")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare samples; 0 uses a thread")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--quick", action="store_true", help="a tiny U-Net on small pictures: does it run at all")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny U-Net on small images, to check that everything runs"
+    )
     options = parser.parse_args()
     if options.quick:
         options.images, options.rounds, options.steps = 8, 2, 2
@@ -68,7 +72,7 @@ def parse() -> argparse.Namespace:
 
 
 def recipe_of(options: argparse.Namespace, samples: Sequence[Sample]) -> Recipe:
-    """The settings of the bundled weights; one epoch so long that it does not end while it is measured."""
+    """The settings of the bundled weights, with one epoch that outlasts the measurement."""
     size = 4 if options.quick else 8
     steps = options.rounds * (options.steps + loader.AHEAD) + 1
     visits = 1 + steps * size // len(samples)
@@ -84,7 +88,7 @@ def recipe_of(options: argparse.Namespace, samples: Sequence[Sample]) -> Recipe:
 
 
 def read(folder: Path) -> Sequence[Sample]:
-    """Annotated pictures, read from disk while it is measured."""
+    """Annotated images, read from disk during the measurement."""
     return find_samples(DataSettings(folders=(str(folder),)), BLASTOCYST_CLASSES).samples
 
 
@@ -95,13 +99,13 @@ def draw(count: int) -> list[Sample]:
 
 
 def network(recipe: Recipe) -> nn.Module:
-    """The same one for both."""
+    """The same network for both loops."""
     torch.manual_seed(0)
     return models.build(recipe.model)
 
 
 def real(samples: Sequence[Sample], recipe: Recipe, out: Path) -> Generator[None, None, None]:
-    """One step of the program at every ``next``; what an epoch's end costs is not counted."""
+    """One step of the program at every ``next``; the end of an epoch is not included."""
     running: Generator[Progress, None, Any] = train(network(recipe), samples, [], recipe, out)
     with closing(running):
         for progress in running:
@@ -110,7 +114,7 @@ def real(samples: Sequence[Sample], recipe: Recipe, out: Path) -> Generator[None
 
 
 def bare(samples: Sequence[Sample], recipe: Recipe) -> Iterator[None]:
-    """One step of a loop written out by hand at every ``next``."""
+    """One step of a hand-written loop at every ``next``."""
     settings = recipe.training
     device = predict.choose_device(settings.device)
     model = network(recipe).to(device).to(memory_format=torch.channels_last).train()
@@ -132,14 +136,14 @@ def bare(samples: Sequence[Sample], recipe: Recipe) -> Iterator[None]:
 
 
 def in_memory(samples: Sequence[Sample], recipe: Recipe) -> list[loader.Batch]:
-    """One epoch's batches, augmented beforehand."""
+    """The batches of one epoch, augmented in advance."""
     items = TrainingSet(samples, recipe.preprocessing, recipe.augmentation)
     visits = loader.epoch_of_visits(len(samples), recipe.training.batch_size, 0, 1)
     return [batch for _, batch in loader.prepared(items, visits[:4])]
 
 
 def interleaved(with_loader: Iterator[None], alone: Iterator[None], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Steps per second of each round; batches prepared while the other one ran are used up first."""
+    """Steps per second in each round; batches prepared while the other loop ran are used up first."""
     rates: dict[str, list[float]] = {"train()": [], "bare loop": []}
     for _ in range(rounds):
         for name, running in zip(rates, (with_loader, alone), strict=True):
@@ -153,10 +157,10 @@ def interleaved(with_loader: Iterator[None], alone: Iterator[None], rounds: int,
 
 
 def report(rates: dict[str, list[float]], pictures: int, recipe: Recipe, options: argparse.Namespace) -> None:
-    """The table, and under what conditions."""
+    """Print the table and the conditions."""
     height, width = recipe.preprocessing.net_hw
     size = recipe.training.batch_size
-    table = Table(title=f"{recipe.model.family}, {height} x {width}, batches of {size}, {pictures} pictures")
+    table = Table(title=f"{recipe.model.family}, {height} x {width}, batches of {size}, {pictures} images")
     for column in ("what", "steps/s", "range", "pictures/s"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for name, each in rates.items():
@@ -169,7 +173,7 @@ def report(rates: dict[str, list[float]], pictures: int, recipe: Recipe, options
 
 
 def conditions(options: argparse.Namespace) -> str:
-    """What a reader needs to compare with another machine."""
+    """Conditions needed to compare with another machine."""
     device = predict.choose_device(options.device)
     return (
         f"napari-embryo {__version__}; device {device}, bfloat16 {predict.use_bfloat16('auto', device)}, "

@@ -1,10 +1,10 @@
-"""What complete silhouettes cost: VQ amodal's inference against torchvision's Mask R-CNN, one table a size.
+"""Compare VQ amodal's inference with torchvision's Mask R-CNN; print one table per size.
 
-The other is torchvision's ``maskrcnn_resnet50_fpn`` on the same picture at the same size, with random weights as all
-here, no score too low for either, and as many boxes that get a mask; its other settings are its own, so it looks at up
-to 1000 proposals where ours looks at 200. A second row gives it as few. All networks run once per round, one after the
-other, so that a slow minute of the machine hits all alike; medians and ranges of the rounds' own ratios are printed.
-With ``--clock processor`` the time of this process alone is counted, for a machine that does other work as well.
+The other is torchvision's ``maskrcnn_resnet50_fpn`` on the same image at the same size. All networks have random
+weights, no score threshold, and the same number of boxes that get a mask. Its other settings are the defaults, so it
+considers up to 1000 proposals where ours considers 200; a second row limits it to as many. All networks run once per
+round, one after the other, so that slow periods of the machine affect all alike; medians and ranges of the ratios
+within rounds are printed. ``--clock processor`` counts only the time of this process, for a machine with other load.
 """
 
 import argparse
@@ -51,27 +51,29 @@ def main() -> None:
         jobs = theirs(image, options.cells) | ours(image, options.cells)
         seconds = interleaved({name: job(*each) for name, each in jobs.items()}, options.repeats, CLOCKS[options.clock])
         networks = {name: net for name, (net, _) in jobs.items()}
-        title = f"one picture of {size} x {size}, {SPARE * options.cells} masks, {options.cells} cells at most"
+        title = f"one image of {size} x {size}, {SPARE * options.cells} masks, at most {options.cells} cells"
         console.print(table(networks, seconds, OTHER, title))
     console.print(
-        f"'x other' is the median of the rounds' own ratios (range); the goal of VQ amodal is {GOAL} at most."
+        f"'x other' is the median of the ratios within rounds (range); the goal for VQ amodal is at most {GOAL}."
     )
     console.print(conditions(options))
 
 
 def parse() -> argparse.Namespace:
-    """What to measure."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 320], help="pixels a side (default 512 320)")
-    parser.add_argument("--cells", type=int, default=8, help="cells found in a picture (default 8)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[512, 320], help="side length in pixels (default 512 320)"
+    )
+    parser.add_argument("--cells", type=int, default=8, help="cells found per image (default 8)")
     parser.add_argument("--device", default="cpu", choices=("cuda", "mps", "cpu"))
-    parser.add_argument("--repeats", type=int, default=9, help="how often each is timed (default 9)")
-    parser.add_argument("--clock", default="wall", choices=tuple(CLOCKS), help="whose time is counted (default wall)")
+    parser.add_argument("--repeats", type=int, default=9, help="number of timings of each network (default 9)")
+    parser.add_argument("--clock", default="wall", choices=tuple(CLOCKS), help="clock to use (default wall)")
     return parser.parse_args()
 
 
 def theirs(image: Tensor, cells: int) -> dict[str, tuple[nn.Module, Any]]:
-    """torchvision's, which takes a list of color pictures and resizes them to the size they have."""
+    """Torchvision's network, which takes a list of color images and resizes them to the size they have."""
     size = image.shape[-1]
     usual: dict[str, Any] = {
         "weights": None,
@@ -89,7 +91,7 @@ def theirs(image: Tensor, cells: int) -> dict[str, tuple[nn.Module, Any]]:
 
 
 def ours(image: Tensor, cells: int) -> dict[str, tuple[nn.Module, Any]]:
-    """With random weights, as the predictor holds its own."""
+    """The network with random weights, set up as in the predictor."""
     shaped = image.contiguous(memory_format=torch.channels_last)
     usual = {"detections": cells, "score_threshold": 0.0}
     settings = {name: VQAmodalSettings.model_validate(usual | changed) for name, changed in OURS.items()}
@@ -97,12 +99,12 @@ def ours(image: Tensor, cells: int) -> dict[str, tuple[nn.Module, Any]]:
 
 
 def ready(net: nn.Module, image: Tensor) -> nn.Module:
-    """In use, on the image's device."""
+    """Set up for inference on the image's device."""
     return net.eval().to(image.device).to(memory_format=torch.channels_last)
 
 
 def job(net: nn.Module, image: Any) -> Callable[[], None]:
-    """One picture."""
+    """One random image."""
 
     def run() -> None:
         with torch.inference_mode():
@@ -114,7 +116,7 @@ def job(net: nn.Module, image: Any) -> Callable[[], None]:
 
 
 def conditions(options: argparse.Namespace) -> str:
-    """What a reader needs to compare with another machine."""
+    """Conditions needed to compare with another machine."""
     return (
         f"napari-embryo {__version__}; torchvision {torchvision.__version__}; "
         f"device {options.device}, float32; "

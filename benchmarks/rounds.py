@@ -1,4 +1,4 @@
-"""Fair timings, for the benchmarks beside it: everything runs once per round, so that a slow minute hits all alike."""
+"""Fair timings for the benchmarks: everything runs once per round, so that slow periods affect all alike."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import nn
 def interleaved(
     work: dict[str, Callable[[], None]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each, all of them once per round; every second round goes backwards."""
+    """Seconds of each function, with all of them run once per round; every second round runs in reverse order."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for run in work.values():
         run()
@@ -24,13 +24,13 @@ def interleaved(
 
 
 def ratio(numerator: list[float], denominator: list[float]) -> str:
-    """Of the same rounds."""
+    """Ratio of times within the same round."""
     each = [a / b for a, b in zip(numerator, denominator, strict=True)]
     return f"{median(each):.2f} ({min(each):.2f}-{max(each):.2f})"
 
 
 def table(networks: dict[str, nn.Module], seconds: dict[str, list[float]], other: str, title: str) -> Table:
-    """One row a network, compared with the ``other``."""
+    """One row per network, compared with the ``other``."""
     shown = Table(title=title)
     for column in ("what", "parameters", "ms", "range", "x other"):
         shown.add_column(column, justify="left" if column == "what" else "right")

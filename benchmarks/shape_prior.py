@@ -1,20 +1,20 @@
-"""How much the shape code knows of blastomeres: one table.
+"""Measure how much the shape code knows about the shapes of blastomeres; print one table.
 
-For each grid M x M and each size K of the codebook a shape code learns complete silhouettes in shaken boxes (annotated
-embryos, drawn ones, overlapping cells where there are any) and is tried on embryos it has not seen:
+For each grid M x M and each size K of the codebook, a shape code learns complete silhouettes in jittered boxes
+(annotated embryos, drawn ones, and overlapping cells if available) and is tested on embryos it has not seen:
 
-whole       IoU of a silhouette with what it is drawn back as
+whole       IoU of a silhouette with its reconstruction
 in use      share of the codes that occur, and their perplexity
-seen        IoU of the part of a silhouette that another one or a straight cut leaves, with the whole (the same for all)
-part        IoU with the whole of what that part is drawn as, in the box of the whole, as a detector gives it
+seen        IoU with the whole of the visible part left by another silhouette or a straight cut (same for all rows)
+part        IoU with the whole of the reconstruction of that part, in the box of the whole, as a detector provides it
 completed   the same from the part alone, by napari_embryo.models.shapecode.complete
-kept        IoU with itself of a whole silhouette that is "completed"
+kept        IoU of a whole silhouette with its own completion
 
-With --visible every row is followed by one that learned half of its silhouettes from a part (as ShapeFormer does).
+With --visible every row is followed by one that learned half of its silhouettes from a part (like ShapeFormer).
 
     python benchmarks/shape_prior.py --data DIR
     python benchmarks/shape_prior.py --data DIR --grids 4 --codes 128 --visible
-    python benchmarks/shape_prior.py --data DIR --weights bundled   # one that is learned already
+    python benchmarks/shape_prior.py --data DIR --weights bundled   # a trained shape code
 """
 
 import argparse
@@ -43,10 +43,10 @@ from napari_embryo.synthetic import draw_cleavage
 
 CANVAS = 128
 BOX = torch.tensor([[32.0, 32, 96, 96]])
-"""A silhouette's own box on its canvas: every silhouette is kept at this size, with room around it."""
+"""Box of a silhouette on its canvas: every silhouette is stored at this size, with a margin around it."""
 LEAST_VISIBLE, MOST_VISIBLE = 0.42, 0.9
 PLACES = 12
-"""How near another silhouette can come in front of one, from beside it to upon it."""
+"""Distances of another silhouette placed in front of one, from next to it to on top of it."""
 PARTS_OF_EACH = 4
 LEAST_PIXELS = 100
 HEADINGS = ("M", "K", "learned", "whole", "in use", "perplexity", "seen", "part", "completed", "kept", "s/step")
@@ -61,10 +61,10 @@ class Silhouettes:
 
 
 def main() -> None:
-    """Learn, try and print."""
+    """Train, test and print."""
     options = parse()
     learned, unseen = read(options)
-    tell(f"{len(learned.whole)} silhouettes to learn, {len(unseen.whole)} unseen")
+    tell(f"{len(learned.whole)} silhouettes for training, {len(unseen.whole)} for testing")
     title = options.weights or f"{options.steps} steps of {options.batch}, side {options.side}"
     table = Table(*HEADINGS, title=title)
     rows = of_weights(options.weights, unseen) if options.weights else of_table(options, learned, unseen)
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def of_table(options: argparse.Namespace, learned: Silhouettes, unseen: Silhouettes) -> Iterator[list[str]]:
-    """A row for every shape code, which learns here."""
+    """Train every shape code and return a row for each."""
     for grid, codes in product(options.grids, options.codes):
         for with_parts in (False, True) if options.visible else (False,):
             settings = ShapeCodeSettings(side=options.side, grid=grid, codes=codes)
@@ -86,33 +86,33 @@ def of_table(options: argparse.Namespace, learned: Silhouettes, unseen: Silhouet
 
 
 def of_weights(weights: str, unseen: Silhouettes) -> Iterator[list[str]]:
-    """A row for the shape code of a file, or of a detector."""
+    """A row for the shape code in a file, possibly within a detector."""
     path = library.find(weights, completion.FAMILY)
     yield [*measure(completion.shape_code_of(checkpoint.load(path), path), unseen, path.stem), ""]
 
 
 def parse() -> argparse.Namespace:
-    """What the user wants."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with cleavage/annotated and overlap")
+    parser.add_argument("--data", type=Path, required=True, help="folder that contains cleavage/annotated and overlap")
     parser.add_argument("--grids", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--codes", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--drawn", type=int, default=80, help="drawn embryos to learn from")
-    parser.add_argument("--visible", action="store_true", help="also learn from parts what the whole is")
-    parser.add_argument("--weights", help="a shape code that is learned, instead of the table")
+    parser.add_argument("--drawn", type=int, default=80, help="number of drawn embryos to learn from")
+    parser.add_argument("--visible", action="store_true", help="also learn to turn parts into wholes")
+    parser.add_argument("--weights", help="evaluate a trained shape code instead of the table")
     return parser.parse_args()
 
 
 def tell(line: str) -> None:
-    """What happens, beside the table."""
+    """Print progress, apart from the table."""
     print(line, file=sys.stderr, flush=True)
 
 
 def read(options: argparse.Namespace) -> tuple[Silhouettes, Silhouettes]:
-    """What is learned, and the silhouettes of embryos kept aside."""
+    """The silhouettes for training, and those of held-out embryos."""
     settings = DataSettings(folders=(str(options.data / "cleavage" / "annotated"),), validation=0.25, seed=0)
     annotated = split(find_samples(settings, ("cell",)).samples, settings)
     known = [*of_samples(annotated.train), *of_drawings(options.drawn)]
@@ -126,7 +126,7 @@ def read(options: argparse.Namespace) -> tuple[Silhouettes, Silhouettes]:
 
 
 def of_samples(samples: Iterable[Sample]) -> list[Tensor]:
-    """The complete cells of annotated pictures on canvases."""
+    """The complete cells of annotated images on canvases."""
     return [on_canvas(sample.read().cells) for sample in samples]
 
 
@@ -144,7 +144,7 @@ def on_canvas(cells: np.ndarray) -> Tensor:
 
 
 def with_parts_of(whole: Tensor, generator: torch.Generator) -> Silhouettes:
-    """Each with what others, and straight cuts, leave of it."""
+    """Pair each silhouette with its visible parts behind others and straight cuts."""
     parts = []
     for i in range(PARTS_OF_EACH):
         left = torch.empty(len(whole)).uniform_(LEAST_VISIBLE, MOST_VISIBLE, generator=generator)
@@ -154,7 +154,7 @@ def with_parts_of(whole: Tensor, generator: torch.Generator) -> Silhouettes:
 
 
 def cut(whole: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:
-    """What a straight line leaves, a share ``left`` of it."""
+    """The share ``left`` of a silhouette on one side of a straight line."""
     angle = 2 * pi * torch.rand(len(whole), generator=generator)
     line = torch.arange(CANVAS, dtype=torch.float32)
     along = line[:, None] * angle.sin()[:, None, None] + line * angle.cos()[:, None, None]
@@ -163,7 +163,7 @@ def cut(whole: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def hidden_by_others(whole: Tensor, left: Tensor, generator: torch.Generator) -> Tensor:
-    """What another silhouette of the set leaves that comes near until about a share ``left`` of it is seen."""
+    """The part left visible by another silhouette that moves closer until about a share ``left`` is visible."""
     angle = 2 * pi * torch.rand(len(whole), generator=generator)
     toward = torch.stack((angle.cos(), angle.sin()) * 2, 1)
     others = whole[torch.randperm(len(whole), generator=generator)]
@@ -178,7 +178,7 @@ def hidden_by_others(whole: Tensor, left: Tensor, generator: torch.Generator) ->
 
 
 def measure(model: ShapeCode, unseen: Silhouettes, kind: str) -> list[str]:
-    """A row without the pace."""
+    """A row without the training speed."""
     settings = model.settings
     whole, indices = reconstruct(model, unseen)
     share, perplexity = shapecode.codes_in_use(indices, settings.codes)
@@ -199,7 +199,7 @@ def measure(model: ShapeCode, unseen: Silhouettes, kind: str) -> list[str]:
 def learn(
     settings: ShapeCodeSettings, silhouettes: Silhouettes, options: argparse.Namespace, with_parts: bool
 ) -> ShapeCode:
-    """Adam, from 1e-3 along a cosine to 0."""
+    """Train with Adam, from 1e-3 along a cosine to 0."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     model = ShapeCode(settings)
@@ -218,10 +218,10 @@ def learn(
 def batch(
     silhouettes: Silhouettes, size: int, side: int, generator: torch.Generator, with_parts: bool
 ) -> tuple[Tensor, Tensor]:
-    """What is read and what shall be drawn (N, 1, side, side), mirrored and turned at random.
+    """Inputs and targets (N, 1, side, side), randomly mirrored and rotated.
 
-    Half of the silhouettes are parts where these are learned; half of those, and a quarter of the wholes, lie in boxes
-    grown from what is seen, as :func:`shapecode.complete` reads them.
+    If parts are learned, half of the silhouettes are parts; half of those, and a quarter of the wholes, are in boxes
+    grown from the visible part, as in :func:`shapecode.complete`.
     """
     which = torch.randint(len(silhouettes.whole), (size,), generator=generator)
     shown = whole = silhouettes.whole[which]
@@ -242,13 +242,13 @@ def batch(
 
 @torch.no_grad()
 def drawn_back(model: ShapeCode, shown: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Bool squares (N, side, side) and their codes (N, M, M)."""
+    """Reconstructed squares (N, side, side) bool, and their codes (N, M, M)."""
     indices = model.encode(crop_masks(shown, boxes, model.settings.side)[:, None])
     return model.decode(model.embed(indices))[:, 0] >= 0, indices
 
 
 def reconstruct(model: ShapeCode, unseen: Silhouettes, times: int = 4) -> tuple[float, Tensor]:
-    """Mean IoU of whole silhouettes in shaken boxes, and their codes."""
+    """Mean IoU of whole silhouettes in jittered boxes, and their codes."""
     generator = torch.Generator().manual_seed(2)
     overlaps: list[float] = []
     codes: list[Tensor] = []
@@ -261,7 +261,7 @@ def reconstruct(model: ShapeCode, unseen: Silhouettes, times: int = 4) -> tuple[
 
 
 def from_parts(model: ShapeCode, unseen: Silhouettes) -> tuple[float, float, float]:
-    """Mean IoU with the whole: of the part, of what it is drawn as in the box of the whole, and completed alone."""
+    """Mean IoU with the whole: of the part, of its reconstruction in the box of the whole, and of its completion."""
     generator = torch.Generator().manual_seed(3)
     seen: list[float] = []
     part: list[float] = []
@@ -281,7 +281,7 @@ def ious(found: Tensor, drawn: Tensor) -> Sequence[float]:
 
 
 def iou(found: np.ndarray, drawn: np.ndarray) -> float:
-    """Of two masks that are not both empty."""
+    """IoU of two masks that are not both empty."""
     return float((found & drawn).sum() / max(1, (found | drawn).sum()))
 
 

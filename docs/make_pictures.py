@@ -1,4 +1,4 @@
-"""Make the guide's pictures from the running program and its own sample data.
+"""Make the guide's images from the running program and its sample data.
 
 ``python docs/make_pictures.py [WEIGHTS]``; without a screen: ``xvfb-run -a -s "-screen 0 1366x768x24" python ...``.
 """
@@ -35,14 +35,14 @@ SHOWN = ("SA2", "SA3", "SA4")
 
 
 def wait(seconds: float) -> None:
-    """Let the window work."""
+    """Process the window's events."""
     loop = QEventLoop()
     QTimer.singleShot(round(seconds * 1000), loop.quit)
     loop.exec()
 
 
 def segmented_sample(weights: str) -> napari.Viewer:
-    """The sample blastocyst, segmented by the widget, with attention maps shown beside it."""
+    """The sample blastocyst, segmented by the widget, with attention maps next to it."""
     viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
     viewer.open_sample("napari-embryo", "blastocyst")
@@ -54,7 +54,7 @@ def segmented_sample(weights: str) -> napari.Viewer:
 
 
 def cleavage_sample(family: str) -> napari.Viewer:
-    """The sample cleavage-stage embryo: its fragments, their share and the attention gate, or a layer per cell."""
+    """The sample cleavage-stage embryo: its fragments, their ratio and the attention gate, or a layer per cell."""
     viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
     viewer.window.resize(*WINDOW)
     viewer.open_sample("napari-embryo", "cleavage")
@@ -70,7 +70,7 @@ def cleavage_sample(family: str) -> napari.Viewer:
 
 
 def trained_sample(folder: Path) -> napari.Viewer:
-    """The bundled network learning drawn blastocysts, its curves and its worst validation pictures."""
+    """Training the bundled network on drawn blastocysts: its curves and its worst validation images."""
     os.environ["NAPARI_EMBRYO_MODELS"] = str(folder / "models")
     reproduce.draw_embryos(folder / "drawn", 12, (390, 440))
     viewer = napari.Viewer(title="napari-embryo", show_welcome_screen=False)
@@ -108,7 +108,7 @@ def run(widget: SegmentWidget, settings: SegmentSettings) -> None:
 
 
 def show_all(viewer: napari.Viewer) -> None:
-    """Labels on the image, and three maps beside it; the hidden layer above each map fills its place in the grid."""
+    """Labels on the image and three maps next to it; the hidden layer above each map fills its place in the grid."""
     viewer.layers.move(viewer.layers.index("blastocyst blastocyst"), 1)
     for name in SHOWN:
         layer = viewer.layers[f"blastocyst {name}"]
@@ -121,7 +121,7 @@ def show_all(viewer: napari.Viewer) -> None:
 
 
 def overlay(weights: str) -> None:
-    """Two drawn embryos, what was found in them, and where the network looked."""
+    """Two drawn embryos, what was found in them, and the attention of the network."""
     predictor = pipeline.load_predictor(SegmentSettings(weights=weights, maps=ROW))
     rows = [row_of(predictor, draw_blastocyst(2, style=style).image) for style in ("microscope", "incubator")]
     io.write_png(DOCS / "overlay.png", render.tiled([picture for row in rows for picture in row], 4))

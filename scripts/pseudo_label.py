@@ -1,14 +1,14 @@
-"""Pictures that nobody annotated, with masks that a network is sure of, to learn from.
+"""Label unannotated images with masks that a network is confident of, as additional training data.
 
     python scripts/pseudo_label.py OUT FOLDER [FOLDER ...] --weights W [--agreement 0.82]
 
-Each picture is seen in eight mirrored and turned views. Where these agree (mean IoU of a view's masks with the mean's,
-over the classes that are always there), the mean's masks are written to OUT/images and OUT/masks, a folder that
-``napari-embryo train`` reads; name it under ``only_train`` in the recipe, so that nothing is judged by it. Embryos that
-the network was validated on are left out.
+Each image is segmented in eight mirrored and rotated views. If these agree (mean IoU of a view's masks with those of
+the mean, over the classes that are always present), the masks of the mean are written to OUT/images and OUT/masks, a
+folder that ``napari-embryo train`` reads; name it under ``only_train`` in the recipe, so that it is not used for
+validation. Embryos that the network was validated on are left out.
 
-Of a network that finds single cells, one view is looked at, and a picture is kept where it is sure (--sure) of every
-cell that it finds at all; their complete outlines are written to OUT/annotations.json (COCO).
+For a network that finds single cells, one view is used, and an image is kept if the network is confident (--sure) of
+every cell that it finds; the complete outlines are written to OUT/annotations.json (COCO).
 """
 
 import argparse
@@ -27,7 +27,7 @@ from napari_embryo.predict import Predictor
 from napari_embryo.settings import SegmentSettings
 
 DOUBTFUL = 0.15
-"""A cell that is found with less is none."""
+"""Cells with a lower score are ignored."""
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
 
 
@@ -50,11 +50,11 @@ def main() -> None:
     predictor = pipeline.load_predictor(settings)
     for folder in args.folders:
         kept = [path for path in pictures(folder, aside) if label(path, predictor, args)]
-        print(f"{folder}: {len(kept)} pictures kept")
+        print(f"{folder}: {len(kept)} images kept")
 
 
 def label_cells(paths: list[Path], predictor: Predictor, args: argparse.Namespace) -> None:
-    """Write the pictures and cells that the network is sure of."""
+    """Write the images and cells that the network is confident of."""
     images: list[dict[str, Any]] = []
     cells: list[dict[str, Any]] = []
     (args.out / "images").mkdir(parents=True, exist_ok=True)
@@ -71,11 +71,11 @@ def label_cells(paths: list[Path], predictor: Predictor, args: argparse.Namespac
         cells += [coco_writer.annotation(len(cells) + i, len(images), mask) for i, mask in enumerate(found.masks, 1)]
     with io.replacing(args.out / "annotations.json") as draft:
         coco_writer.write(draft, images, cells)
-    print(f"{len(images)} of {len(paths)} pictures kept, {len(cells)} cells")
+    print(f"{len(images)} of {len(paths)} images kept, {len(cells)} cells")
 
 
 def judged(weights: str) -> set[str]:
-    """Digests of the embryos that the network is validated or tested on, as its checkpoint says."""
+    """Digests of the embryos that the network is validated or tested on, from its checkpoint."""
     embryos = checkpoint.read_info(library.find(weights)).provenance.get("embryos", {})
     return {*embryos.get("validation", ()), *embryos.get("test", ())}
 
@@ -87,7 +87,7 @@ def pictures(folder: Path, aside: set[str]) -> Iterator[Path]:
 
 
 def label(path: Path, predictor: Predictor, args: argparse.Namespace) -> bool:
-    """Write the picture and its masks where the views agree."""
+    """Write the image and its masks if the views agree."""
     picture = np.asarray(io.read_image(path).data)
     views = np.stack([probabilities(picture, predictor, *view) for view in predict.VIEWS])
     mean = views.mean(axis=0)
@@ -107,7 +107,7 @@ def label(path: Path, predictor: Predictor, args: argparse.Namespace) -> bool:
 
 
 def probabilities(picture: np.ndarray, predictor: Predictor, turns: int, mirrored: bool) -> np.ndarray:
-    """(C, H, W) of one view, turned back."""
+    """(C, H, W) masks of one view, transformed back."""
     seen = np.ascontiguousarray(np.rot90(picture[:, ::-1] if mirrored else picture, turns))
     back = np.rot90(next(predictor.predict([seen])).finding.probabilities, -turns, axes=(1, 2))
     return back[:, :, ::-1] if mirrored else back

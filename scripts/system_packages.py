@@ -1,4 +1,4 @@
-"""Name, or as root install, the system packages that a window needs on Linux; elsewhere there is nothing to do.
+"""Name, or install as root, the system packages that a window needs on Linux; elsewhere nothing is needed.
 
     python scripts/system_packages.py tests|demo
 
@@ -29,10 +29,10 @@ LIBRARIES = {
     "libxcb-xinerama.so.0": "libxcb-xinerama0",
     "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
 }
-"""What Qt and OpenGL load -> the package of Debian and Ubuntu that brings it."""
+"""Library loaded by Qt or OpenGL -> Debian and Ubuntu package that contains it."""
 
 PROGRAMS = {"Xvfb": "xvfb"}
-"""What the tests start where there is no screen."""
+"""Programs that the tests start if there is no screen."""
 
 INSTALL = ("apt-get", "install", "-y", "--no-install-recommends")
 
@@ -42,7 +42,7 @@ def has_screen(environ: Mapping[str, str]) -> bool:
 
 
 def needed(purpose: str, platform: str, screen: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Libraries and programs for ``tests``, which open windows always, or ``demo``, which does so on a screen only."""
+    """Libraries and programs for ``tests``, which always open windows, or ``demo``, which needs a screen for that."""
     if not platform.startswith("linux") or (purpose == "demo" and not screen):
         return {}, {}
     return LIBRARIES, {} if screen else PROGRAMS
@@ -57,7 +57,7 @@ def loads(library: str) -> bool:
 
 
 def missing(purpose: str) -> dict[str, str]:
-    """What is not there -> its package."""
+    """Missing library or program -> its package."""
     libraries, programs = needed(purpose, sys.platform, has_screen(os.environ))
     return {name: package for name, package in libraries.items() if not loads(name)} | {
         name: package for name, package in programs.items() if shutil.which(name) is None
@@ -65,14 +65,14 @@ def missing(purpose: str) -> dict[str, str]:
 
 
 def instructions(absent: Mapping[str, str], *, apt: bool, root: bool) -> str:
-    """What to tell a user who has to install them."""
+    """Instructions for a user who has to install packages."""
     line = " ".join([*(() if root else ("sudo",)), *INSTALL, *absent.values()])
-    how = "Install them" if apt else "Install what brings them to this system (the line is Debian's and Ubuntu's)"
+    how = "Install them" if apt else "Install the packages that contain them (the line below is for Debian and Ubuntu)"
     return f"Missing on this system: {', '.join(absent)}.\n{how}, then try again:\n    {line}"
 
 
 def install(packages: list[str]) -> bool:
-    """As root, on Debian and Ubuntu."""
+    """Install as root on Debian and Ubuntu."""
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update"], env=environ, check=False)
     return subprocess.run([*INSTALL, *packages], env=environ, check=False).returncode == 0

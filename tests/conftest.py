@@ -10,7 +10,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 os.environ["NAPARI_CONFIG"] = ""  # neither read nor write the settings of whoever runs the tests
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # napari draws with numba, which would set torch's threads, too
 if "PYTEST_XDIST_WORKER" in os.environ:
     for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(threads, "1")  # the workers share the cores; before torch is imported

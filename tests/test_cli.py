@@ -309,7 +309,7 @@ def test_a_film_has_a_ratio_per_frame(fragments: Path, tmp_path: Path) -> None:
     done = segment(fragments, tmp_path / "out", incubator(tmp_path / "in", 3))
     rows = [row for row in table(tmp_path / "out") if row["class"] == "fragment"]
     assert [(row["frame"], row["grade"]) for row in rows] == [(str(frame), "B") for frame in range(3)]
-    assert "in 3 of 3 pictures: frame 0, frame 1, frame 2" in " ".join(done.output.split())
+    assert "in 3 of 3 images: frame 0, frame 1, frame 2" in " ".join(done.output.split())
 
 
 def test_other_weights_can_tell_the_ratio(fragments: Path, embryos: Path, tmp_path: Path) -> None:
@@ -325,13 +325,13 @@ def test_ratio_weights_that_tell_no_ratio_are_refused(
     weights: Path, fragments: Path, embryos: Path, tmp_path: Path
 ) -> None:
     mute = fragment_weights(tmp_path / "mute.safetensors", regression=False)
-    for given, says in ((mute, "no regression head"), (weights, "but 'regdeeplab' was asked for")):
+    for given, says in ((mute, "no regression head"), (weights, "but 'regdeeplab' was requested")):
         done = segment(fragments, tmp_path / "out", embryos, "--ratio-weights", given)
         assert done.exit_code == 2
         assert says in " ".join(done.output.split())
     done = segment(weights, tmp_path / "out", embryos, "--ratio-weights", fragments)
     assert done.exit_code == 2
-    assert "tells no ratio" in " ".join(done.output.split())
+    assert "estimates no ratio" in " ".join(done.output.split())
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def empty_folder(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (too_small, ("speck", "8 x 9 pixels; at least 16 x 16")),
+        (too_small, ("speck", "8 x 9 pixels, but needs at least 16 x 16")),
         (with_nan, ("hole", "NaN or infinite")),
         (empty_file, ("void.png",)),
         (empty_folder, ("bare", "no image in this folder")),
@@ -452,7 +452,7 @@ def unet(path: Path) -> Path:
     [
         (foreign, "another program"),
         (pickled, "pickle"),
-        (cut_short, "cut off"),
+        (cut_short, "invalid safetensors file"),
         (lambda path: path / "gone.safetensors", "no such checkpoint"),
     ],
     ids=["foreign", "pickle", "cut", "missing"],
@@ -472,15 +472,15 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
     done = segment(unet(tmp_path), tmp_path / "out", embryos, *words)
     assert done.exit_code == code
     if code:
-        assert "these are weights of 'unet', but 'resanet' was asked for" in done.output
+        assert "these are weights of 'unet', but 'resanet' was requested" in done.output
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--maps", "SA1,SA9"), ("SA9", "SA1, SA2")),
-        (("--threshold", "2"), ("threshold", "less than 1")),
-        (("--batch-size", "0"), ("--batch-size: 0 came", "greater than or equal to 1")),
+        (("--threshold", "2"), ("threshold", "below 1")),
+        (("--batch-size", "0"), ("--batch-size: 0 was given", "at least 1")),
         (("--focus", "worst"), ("worst", "best or edf")),
         (("--family", "vgg"), ("family", "resanet")),
         (("--device", "toaster"), ("toaster", "cuda")),
@@ -488,7 +488,10 @@ def test_the_weights_say_their_family(embryos: Path, tmp_path: Path, words: tupl
         (("--grouping", "pairs"), ("pairs", "separate")),
         (
             ("--family", "vqamodal", "--ratio-weights", "bundled"),
-            ("error: ratio_weights were given, but the family vqamodal tells no ratio; leave ratio_weights empty\n",),
+            (
+                "error: ratio_weights were given, but the family vqamodal estimates no ratio; leave ratio_weights "
+                "empty\n",
+            ),
         ),
     ],
 )
@@ -520,7 +523,7 @@ def test_a_file_stands_where_the_results_should_go(weights: Path, embryos: Path,
     (tmp_path / "out").write_text("mine")
     done = segment(weights, tmp_path / "out", embryos)
     assert (done.exit_code, (tmp_path / "out").read_text()) == (2, "mine")
-    assert "out: this folder cannot be made (a file stands there)" in done.output
+    assert "out: this folder cannot be created (a file of that name exists)" in done.output
 
 
 def test_nothing_given() -> None:
@@ -634,7 +637,7 @@ def test_rows_carry_run_file_and_hours(weights: Path, tmp_path: Path) -> None:
 def test_axes_that_no_image_has(weights: Path, embryos: Path, tmp_path: Path) -> None:
     done = segment(weights, tmp_path, embryos, "--axes", "TYX")
     assert done.exit_code == 2
-    assert "the axes 'TYX' were asked for" in done.output
+    assert "the axes 'TYX' were requested" in done.output
 
 
 def test_results_are_not_segmented_again(weights: Path, embryos: Path, tmp_path: Path) -> None:

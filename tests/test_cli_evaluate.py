@@ -98,18 +98,18 @@ def test_the_split_of_the_training_is_made_again(
     found = data.find_samples(settings, TINY.classes).samples
     parts = {**data.split(found, settings).parts, "all": found}
     assert {row["image"] for row in scored(out)} == {s.name for s in parts[part or "validation"]}
-    assert f"{part or 'validation'}: {count} of 8 pictures" in done.output
+    assert f"{part or 'validation'}: {count} of 8 images" in done.output
 
 
 def test_other_folders_are_scored_as_a_whole_and_told(trained: Path, other: Path) -> None:
     done = run("evaluate", "--weights", trained, "--data", other, "--device", "cpu")
-    assert "all: 3 of 3 pictures (trained on the folders drawn;" in done.output, done.output
+    assert "all: 3 of 3 images (trained on the folders drawn;" in done.output, done.output
 
 
 def test_weights_that_do_not_say_what_they_were_trained_on(drawn: Path, tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.safetensors", {})
     done = run("evaluate", "--weights", weights, "--data", drawn, "--device", "cpu")
-    assert "8 of 8 pictures (the weights do not say" in done.output
+    assert "8 of 8 images (the weights do not record" in done.output
 
 
 @pytest.fixture
@@ -145,12 +145,12 @@ def test_the_embryos_that_the_weights_list_are_chosen_whatever_lies_beside_them(
     assert done.exit_code == 0, done.output
     assert {row["image"] for row in scored(out)} == {f"drawn{i}" for i in numbers if i}
     if part is None:
-        assert "validation: 2 of 7 pictures (the weights were trained on pictures of these" in done.output
+        assert "validation: 2 of 7 images (the weights were trained on images of these" in done.output
 
 
 def test_strangers_to_the_weights_are_scored_as_a_whole(listed: Path, strangers: Path) -> None:
     done = run("evaluate", "--weights", listed, "--data", strangers, "--device", "cpu")
-    assert "all: 3 of 3 pictures (the weights were trained on none of these" in done.output, done.output
+    assert "all: 3 of 3 images (the weights were trained on none of these" in done.output, done.output
 
 
 def test_embryos_are_told_as_in_training(drawn: Path, strangers: Path, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_embryos_are_told_as_in_training(drawn: Path, strangers: Path, tmp_path:
 
 def test_one_folder_trained_on_among_others_is_not_scored_as_a_whole(trained: Path, drawn: Path, other: Path) -> None:
     done = run("evaluate", "--weights", trained, "--data", drawn, "--data", other, "--device", "cpu")
-    assert "split anew, as the weights list no embryos" in " ".join(done.output.split()), done.output
+    assert "split again, because the weights list no embryos" in " ".join(done.output.split()), done.output
     assert "validation: " in done.output
 
 
@@ -197,7 +197,7 @@ def test_pictures_for_other_families_name_them(tmp_path: Path) -> None:
     only_cells["categories"] = [each for each in only_cells["categories"] if each["name"] == "cell"]
     (folder / "annotations.json").write_text(json.dumps(only_cells))
     done = run("evaluate", "--weights", "bundled", "--data", folder, "--device", "cpu")
-    assert "What is drawn on these pictures: cells (--family vqamodal); name the family" in done.output
+    assert "These images have annotated cells (--family vqamodal); name the family" in done.output
 
 
 def test_one_embryo_has_no_interval(trained: Path, other: Path, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_what_is_skipped_or_could_be_read_otherwise_is_said(trained: Path, drawn
     done = run("evaluate", "--weights", trained, "--data", folder, "--device", "cpu", "--split", "all")
     assert done.exit_code == 0, done.output
     for words in (
-        "all: 7 of 7 pictures",
+        "all: 7 of 7 images",
         f"{folder} looks like saeedi and grades; it is read as saeedi; set layout: grades (--layout grades)",
         "Skipped: 1",
         "drawn/drawn3: ",
@@ -259,7 +259,7 @@ def test_one_picture_is_no_pictures(trained: Path, other: Path, tmp_path: Path) 
     for path in folder.rglob("drawn[12]*"):
         path.unlink()
     done = run("evaluate", "--weights", trained, "--data", folder, "--device", "cpu")
-    assert "all: 1 of 1 picture (" in done.output, done.output
+    assert "all: 1 of 1 image (" in done.output, done.output
 
 
 def test_where_nothing_can_be_written_is_said_before_the_network_is_loaded(
@@ -269,10 +269,12 @@ def test_where_nothing_can_be_written_is_said_before_the_network_is_loaded(
     monkeypatch.setattr(checkpoint, "load", None)
     done = run("evaluate", "--weights", trained, "--data", drawn, "--out", tmp_path / "file" / "s.csv")
     assert done.exit_code == 2
-    assert "file: this folder cannot be made (a file stands there); choose another one" in done.output, done.output
+    assert "file: this folder cannot be created (a file of that name exists); choose another one" in done.output, (
+        done.output
+    )
     done = run("reproduce", "resanet-table1", "--fast", "--out", tmp_path / "file" / "new")
     assert done.exit_code == 2
-    assert f"this folder cannot be made ({tmp_path / 'file'} is a file); choose" in done.output, done.output
+    assert f"this folder cannot be created ({tmp_path / 'file'} is a file); choose" in done.output, done.output
 
 
 class Guess(nn.Module):
@@ -330,7 +332,7 @@ def test_a_reproduction_prints_ours_beside_the_published(tmp_path: Path, monkeyp
     assert len(lines["U-Net", "ZP"]) == 11, "all columns but the interval, which one embryo does not tell"
     assert lines["ResA-Net", "ZP"][2:] == ["86.87", "92.72"]
     assert "not reproduced" in done.output
-    assert "Drawn embryos" in done.output
+    assert "small drawn embryos" in done.output
     assert len(scored(tmp_path / "out" / "table.csv")) == 24
     monkeypatch.setattr(recipes, "run", None)  # training again would fail
     assert run(*words).exit_code == 0

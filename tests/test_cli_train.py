@@ -130,7 +130,7 @@ def test_a_second_training_needs_another_folder_or_resume(recipe: Path, tmp_path
     assert run(*words).exit_code == 0
     refused = run(*words)
     assert refused.exit_code == 2
-    assert "holds a training already" in refused.output
+    assert "already holds a training run" in refused.output
     assert "--resume" in refused.output
     again = run(*words, "--resume")
     assert again.exit_code == 0
@@ -227,7 +227,7 @@ def test_weights_of_another_family_are_said_to_be_what_is_trained(recipe: Path, 
     words = ("--data", drawn, "--start", best, "--epochs", 1, "--device", "cpu", "--out", tmp_path / "second")
     done = run("train", "blastocyst-finetune", *words)
     assert done.exit_code == 0, done.output
-    assert "these weights are of the family unet: that is trained, not the recipe's resanet" in done.output
+    assert "the starting weights are of the family unet: that is trained, not resanet as in the recipe" in done.output
     assert recipes.read(tmp_path / "second" / "recipe.yaml").model.family == "unet"
 
 
@@ -257,7 +257,7 @@ def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path
         (("--name", "a b"), "name: 'a b' was given"),
         (("--name", ".."), "name: '..' was given"),
         (("--name", ".hidden"), "name: '.hidden' was given"),
-        (("--name", "Bundled"), "name: 'Bundled' was given, but bundled, imagenet, random are starts"),
+        (("--name", "Bundled"), "name: 'Bundled' was given, but bundled, imagenet, random are reserved"),
         (("--name", "random"), "choose another one"),
         (("--device", "toaster"), "toaster"),
         (("--data", "/nowhere"), "/nowhere"),
@@ -350,12 +350,12 @@ def test_a_preview_of_what_the_network_will_see(recipe: Path, tmp_path: Path) ->
     assert sheet[:100].std() > 10
     key, outlines = ({tuple(color) for color in part.reshape(-1, 3).tolist()} for part in (sheet[100:], sheet[:100]))
     assert {COLORS[name] for name in BLASTOCYST_CLASSES} <= key & outlines
-    assert "4 training pictures" in done.output
+    assert "4 training images" in done.output
 
 
 def test_a_preview_of_one(recipe: Path, tmp_path: Path) -> None:
     done = run("preview", recipe, "--out", tmp_path / "p.PNG", "--count", 1)
-    assert "1 training picture drawn in" in done.output, done.output
+    assert "1 training image drawn in" in done.output, done.output
 
 
 # --- where it is written --------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_a_preview_of_one(recipe: Path, tmp_path: Path) -> None:
 
 def a_file(place: Path) -> str:
     place.write_text("mine")
-    return "a file stands there"
+    return "a file of that name exists"
 
 
 def below_a_file(place: Path) -> str:
@@ -376,7 +376,7 @@ def read_only(place: Path) -> str:
     if os.name == "nt" or os.geteuid() == 0:
         pytest.skip("this user may write everywhere")
     place.chmod(0o555)
-    return "nothing can be written there"
+    return "cannot write there"
 
 
 @pytest.mark.parametrize("make", [a_file, below_a_file, read_only])

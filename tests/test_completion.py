@@ -58,7 +58,7 @@ def test_weights_without_a_shape_code_are_refused(settings: NetworkSettings) -> 
 
 @pytest.mark.parametrize("mask", [np.zeros((8, 8), bool), np.ones((2, 8, 8), bool)], ids=["empty", "a film"])
 def test_what_is_no_mask_of_a_cell_is_refused(mask: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="needed is the mask of one cell"):
+    with pytest.raises(ValueError, match="the mask of one cell is needed"):
         completion.complete(mask, "bundled")
 
 

@@ -164,7 +164,7 @@ NOTHING_DRAWN = Parts((), np.zeros((0, 4, 40), bool), np.zeros((0, 4, 40), np.fl
 
 
 @pytest.mark.parametrize(
-    ("sample", "ratio", "told_by", "grade"),
+    ("sample", "ratio", "ratio_source", "grade"),
     [
         (fragmented(), 0.25, "mask", "C"),
         (fragmented(ratio=0.6, grade="D"), 0.25, "mask", "C"),  # what is drawn goes before what is told
@@ -173,10 +173,12 @@ NOTHING_DRAWN = Parts((), np.zeros((0, 4, 40), bool), np.zeros((0, 4, 40), np.fl
         (fragmented((False, False), grade="D"), None, "grade", "D"),
     ],
 )
-def test_the_true_ratio_and_where_it_is_from(sample: Sample, ratio: float | None, told_by: str, grade: str) -> None:
+def test_the_true_ratio_and_where_it_is_from(
+    sample: Sample, ratio: float | None, ratio_source: str, grade: str
+) -> None:
     (row,) = score_ratios([sample], lambda _: found(2, 10, ratio_regressed=0.12)).to_dict("records")
     assert tuple(row) == RATIO_COLUMNS
-    assert (row["image"], row["embryo"], row["told_by"], row["grade"]) == ("a", "e", told_by, grade)
+    assert (row["image"], row["embryo"], row["ratio_source"], row["grade"]) == ("a", "e", ratio_source, grade)
     assert row["ratio"] == pytest.approx(np.nan if ratio is None else ratio, nan_ok=True)
     assert (row["regressed"], row["grade_regressed"]) == (0.12, "B")
     assert (row["from_mask"], row["grade_from_mask"]) == (0.2, "B")

@@ -169,7 +169,7 @@ def test_names_are_checked_before_anything_is_computed(resanet: ResANet, unet: U
     check_names(unet, (), "bottleneck")
     with pytest.raises(ValueError, match="no attention map SA1; these weights have none"):
         check_names(unet, ["SA1"])
-    with pytest.raises(ValueError, match=r"no layer 'conv7'; Grad-CAM can look at bottleneck, .*, last"):
+    with pytest.raises(ValueError, match=r"no layer 'conv7'; Grad-CAM is available for bottleneck, .*, last"):
         check_names(unet, (), "conv7")
 
 
@@ -257,13 +257,13 @@ def test_a_network_that_sees_nothing_gives_zeros(one_class: UNet) -> None:
 
 
 def test_an_unknown_layer_is_answered_with_the_known(resanet: ResANet) -> None:
-    with pytest.raises(ValueError, match="no layer 'layer4'; Grad-CAM can look at " + ", ".join(RESANET_LAYERS)):
+    with pytest.raises(ValueError, match="no layer 'layer4'; Grad-CAM is available for " + ", ".join(RESANET_LAYERS)):
         grad_cam(resanet, IMAGE, 0, GEOMETRY, "layer4")
 
 
 def test_a_family_without_layers_says_so() -> None:
     cells = models.build(VQAmodalSettings()).eval()
-    with pytest.raises(ValueError, match="'encoder 1/32': networks of this family have none that Grad-CAM can look at"):
+    with pytest.raises(ValueError, match="'encoder 1/32': networks of this family have no layers for Grad-CAM"):
         check_names(cells, (), "encoder 1/32")
 
 

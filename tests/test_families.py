@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+import napari_embryo
 from napari_embryo import library, models, pipeline, recipes, train
 from napari_embryo.augment import TrainingSet
 from napari_embryo.data import Sample
@@ -30,6 +31,7 @@ SRC = Path(models.__file__).parents[1]
 MAY_NAME_A_FAMILY = {
     "families": "where the families are",
     "models": "where their networks are",
+    "__init__.py": "the public API has the settings of every family",
     "reproduce": "every table of a paper is about networks of one family",
     "cli/reproduce.py": "its help describes these tables",
     "completion.py": "completes cells by the shape code, whatever network it is part of",
@@ -98,6 +100,7 @@ def test_every_exception_is_needed(place: str) -> None:
 
 def test_the_registries_have_the_same_families(repository: Path) -> None:
     assert set(models.NETWORKS) == set(FAMILIES)
+    assert {family.settings.__name__ for family in FAMILIES.values()} <= set(napari_embryo.__all__)
     manifest = yaml.safe_load((repository / "napari.yaml").read_text(encoding="utf-8"))
     offered = manifest["contributions"]["configurations"]["segment"]["properties"]["family"]["enum"]
     assert set(offered) == set(segmenting_families())

@@ -125,7 +125,7 @@ def test_a_box_that_leaves_the_image_is_cut_off(box: Box, inside: Box) -> None:
 
 @pytest.mark.parametrize("box", [(60, 0, 70, 10), (10, 10, 10, 20), (0, -20, 10, 0), (30, 30, 20, 40)])
 def test_a_box_beside_the_image_is_refused(box: Box) -> None:
-    with pytest.raises(ValueError, match="does not meet an image of 60 x 80"):
+    with pytest.raises(ValueError, match="lies outside the image of 60 x 80"):
         plan((60, 80), (32, 32), box=box)
 
 

@@ -109,7 +109,7 @@ def test_as_many_numbers_as_the_design_all_finite(features: Features) -> None:
 
 @both
 def test_what_does_not_fit_is_refused(features: Features) -> None:
-    with pytest.raises(ValueError, match=r"needed are two of one \(H, W\)"):
+    with pytest.raises(ValueError, match=r"both must have the same \(H, W\)"):
         features(picture(), disc()[:-1])
     with pytest.raises(ValueError, match="holds no square of 7 x 7"):
         features(picture(), np.eye(*HW, dtype=bool))
@@ -151,5 +151,5 @@ def test_separation_tells_apart_what_lies_apart() -> None:
 
 @pytest.mark.parametrize(("count", "kinds"), [(4, "AABB"), (6, "AAAAAA"), (5, "ABCDE")])
 def test_too_few_pictures_or_grades_are_refused(count: int, kinds: str) -> None:
-    with pytest.raises(ValueError, match=f"{count} pictures of {len(set(kinds))} grades came"):
+    with pytest.raises(ValueError, match=f"{count} images of {len(set(kinds))} grades were given"):
         separate(np.random.default_rng(0).normal(size=(count, 36)), kinds)

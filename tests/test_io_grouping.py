@@ -159,7 +159,7 @@ def test_a_folder_of_duplicates(tmp_path: Path) -> None:
     plan = plan_folder(tmp_path)
     (image,) = open_plan(plan)
     assert (image.axes, first_pixels(image)) == ("TYX", [50, 60, 70, 80])
-    assert any("4 files repeat a frame" in note for note in plan.said)
+    assert any("4 files duplicate a frame" in note for note in plan.said)
 
 
 def nantes(root: Path, planes: tuple[str, ...] = ("", "_F15", "_F-15")) -> Path:

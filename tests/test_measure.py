@@ -254,7 +254,7 @@ def test_grades_at_their_edges(ratio: float, expected: str) -> None:
 
 @pytest.mark.parametrize("ratio", [-0.01, 1.01, float("nan")])
 def test_a_ratio_is_a_share(ratio: float) -> None:
-    with pytest.raises(ValueError, match="share between 0 and 1"):
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
         grade(ratio)
 
 
@@ -336,7 +336,7 @@ def test_grades_that_are_far_apart_are_told() -> None:
     assert far_apart_said([graded(0.123)]) == ""
     assert "2 grades apart" in far_apart_said([graded(0.123, 0.6)])
     film = [graded(0.05, 0.3 if frame in (1, 4) else 0.05, frame=frame) for frame in range(6)]
-    assert far_apart_said(film).endswith("in 2 of 6 pictures: frame 1, frame 4")
+    assert far_apart_said(film).endswith("in 2 of 6 images: frame 1, frame 4")
     assert range_said(film) == "Fragments 5.0 % to 30.0 %, grades A to C."
     assert range_said([]) == ""
 

@@ -170,7 +170,7 @@ def with_nan() -> np.ndarray:
     [
         (with_nan(), "NaN or infinite pixels; replace them"),
         (np.full(HW, np.inf, np.float32), "NaN or infinite pixels"),
-        (np.zeros((1, 1), np.uint8), "1 x 1 pixels; at least 16 x 16 are needed"),
+        (np.zeros((1, 1), np.uint8), "1 x 1 pixels, but needs at least 16 x 16"),
         (np.zeros((300, 15), np.uint8), "300 x 15 pixels"),
     ],
 )

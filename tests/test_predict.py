@@ -336,11 +336,11 @@ def test_out_of_memory_halves_the_batch_and_says_so(error: RuntimeError, most: i
     assert len(predictor.notes) == notes
     if notes:
         assert "out of memory" in predictor.notes[-1].text
-        assert f"{predictor.batch_size} picture" in predictor.notes[-1].text
+        assert f"batches of {predictor.batch_size}" in predictor.notes[-1].text
 
 
 def test_not_even_one_picture_fits() -> None:
-    with pytest.raises(MemoryError, match="single picture on the processor; close other programs"):
+    with pytest.raises(MemoryError, match="single image on the processor; close other programs"):
         list(predictor_of(NeedsMemory(0, OUT_OF_MEMORY[0])).predict([picture(large(80))]))
 
 
@@ -368,7 +368,7 @@ def test_the_processor_takes_over_from_a_full_card(monkeypatch: pytest.MonkeyPat
     found = list(predictor.predict([picture(t) for t in truths]))
     assert found_all(found, truths)
     assert predictor.device.type == "cpu"
-    assert ["1 picture" in predictor.notes[0].text, "processor" in predictor.notes[1].text] == [True, True]
+    assert ["batches of 1" in predictor.notes[0].text, "processor" in predictor.notes[1].text] == [True, True]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("bad"), KeyError("logits")])
@@ -459,7 +459,7 @@ def test_what_happens_to_the_second_network_is_told_with_its_role(monkeypatch: p
     monkeypatch.setattr(second, "_two_looks", small)
     assert len(list(first.predict([np.eye(SIDE)] * 2))) == 2
     assert [(note.level, note.text) for note in first.notes] == [
-        ("warning", "the network of the ratio: out of memory on cpu: going on with 1 pictures at a time")
+        ("warning", "the network of the ratio: out of memory on cpu: continuing with batches of 1")
     ]
 
 

@@ -74,10 +74,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("training: {epochs: 0}", "training.epochs: 0 was given; a number of at least 1 is needed"),
         ("training: {epochs: many}", "training.epochs: 'many' was given; a whole number is needed"),
         ("training: {epoch: 3}", "training.epoch: there is no such setting; did you mean epochs?"),
-        ("color: red", "color: there is no such setting; there are name, model, preprocessing"),
+        ("color: red", "color: there is no such setting; available are name, model, preprocessing"),
         ("model: {family: resanet, widths: wide}", "model.widths: there is no such setting; did you mean width?"),
-        ("model: {family: vgg}", "model.family: 'vgg' was given; needed is resanet or regdeeplab"),
-        ("model: {width: wide}", "model.family: no family was given; needed is resanet or"),
+        ("model: {family: vgg}", "model.family: 'vgg' was given; choose resanet or regdeeplab"),
+        ("model: {width: wide}", "model.family: no family was given; choose resanet or"),
         ("model: {family: resanet, head: softmax}", "model: head='softmax' is the paper's one-class network"),
         ("data: {validation: 0.9, test: 0.5}", "data: validation 0.9 and test 0.5 leave nothing to train on"),
         ("data: {folders: mine}", "data.folders: 'mine' was given; a list is needed"),
@@ -226,13 +226,15 @@ def test_a_checkpoint_brings_its_own_network_and_says_what_it_overrules(weights:
     started, notes = recipes.with_start(asked)
     assert (started.model.classes, started.preprocessing.net_hw) == (("ZP", "ICM"), (40, 56))
     assert "unet for ZP, ICM, 40 x 56 stretch" in notes[0]
-    assert notes[1:] == ("not used, as the start brings its own: preprocessing.height, preprocessing.width",)
+    assert notes[1:] == (
+        "ignored, because the starting weights have their own settings: preprocessing.height, preprocessing.width",
+    )
 
 
 def test_weights_of_another_family_are_trained_as_what_they_are_and_it_is_said(weights: Path) -> None:
     started, notes = recipes.with_start(TINY.model_copy(update={"start": str(weights), "model": ResANetSettings()}))
     assert started.model.family == "unet"
-    assert "these weights are of the family unet: that is trained, not the recipe's resanet" in notes
+    assert "the starting weights are of the family unet: that is trained, not resanet as in the recipe" in notes
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,7 @@ def test_weights_of_another_family_are_trained_as_what_they_are_and_it_is_said(w
             FileNotFoundError,
             "no.safetensors: no such backbone",
         ),
-        ({"start": "bundled"}, FileNotFoundError, "no weights of 'unet' ship"),
+        ({"start": "bundled"}, FileNotFoundError, "no bundled weights of 'unet'"),
         ({"start": "my-clinic"}, FileNotFoundError, "my-clinic: no such checkpoint"),
         ({"data": DataSettings()}, ValueError, "names no folder"),
         ({"data": DataSettings(folders=("/nowhere",))}, FileNotFoundError, "nowhere"),
@@ -269,7 +271,7 @@ def test_a_broken_backbone_is_explained_before_anything_is_written(tiny: Recipe,
     (tmp_path / "r50.safetensors").write_bytes(b"half")
     changes = {"start": "imagenet", "backbone": str(tmp_path / "r50.safetensors"), "model": ResANetSettings()}
     prepared = recipes.prepare(tiny.model_copy(update=changes))
-    with pytest.raises(ValueError, match=r"r50\.safetensors: not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"r50\.safetensors: incomplete or invalid safetensors file"):
         next(recipes.run(prepared, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -295,12 +297,13 @@ def started_from(path: Path, embryos: Any, tiny: Recipe) -> recipes.Prepared:
 @pytest.mark.parametrize(
     ("learned", "aside", "note"),
     [
-        (range(1), range(1, 3), "validation embryos that the start kept aside, too: 2 of 4"),
-        (range(5), range(5, 6), "validation embryos that the start kept aside, too: 1 of 1"),
+        (range(1), range(1, 3), "validation embryos also held out from the starting weights: 2 of 4"),
+        (range(5), range(5, 6), "validation embryos also held out from the starting weights: 1 of 1"),
         (
             range(6),
             (),
-            "validation embryos that the start kept aside, too: 0 of 3; learned from by it: 3, whose scores flatter",
+            "validation embryos also held out from the starting weights: 0 of 3; these were trained on 3 of them, "
+            "whose scores are too good",
         ),
     ],
 )
@@ -328,14 +331,14 @@ def test_a_table_of_ratios_alone_is_refused_by_a_network_that_learns_masks(tiny:
     for name in "abc":
         io.write_png(tmp_path / f"{name}.png", np.full((20, 30), 90, np.uint8))
     (tmp_path / "t.csv").write_text("image,ratio\na,0.1\nb,0.2\nc,0.3\n")
-    with pytest.raises(ValueError, match="none of fragment is drawn on any picture there; unet learns from drawn"):
+    with pytest.raises(ValueError, match="no image there has an annotated fragment; unet learns from annotated"):
         recipes.prepare(recipes.changed(tiny, {"model.classes": ["fragment"], "data.folders": [str(tmp_path)]}))
 
 
 def test_an_inception_is_told_to_draw_nothing() -> None:
     _, notes = recipes.with_start(recipes.read("regdeeplab-inception"))
-    assert any("draws nothing" in note and "Segment" in note for note in notes)
-    assert not any("draws nothing" in note for note in recipes.with_start(TINY)[1])
+    assert any("draws no masks" in note and "Segment" in note for note in notes)
+    assert not any("draws no masks" in note for note in recipes.with_start(TINY)[1])
 
 
 # --- the shape code -------------------------------------------------------------------------------------------------
@@ -406,7 +409,12 @@ def test_without_a_shape_code_it_is_told_how_to_train_one() -> None:
     [
         ("fcn", "random", "family vqamodal and has no shape code; train one"),
         ("unet", "random", "family unet and has no shape code; train one"),
-        ("code", "other", "2 x 2 of 16 codes on 32 x 32 pixels, the start 4 x 4 of 128 codes.*leave shape_code empty"),
+        (
+            "code",
+            "other",
+            "2 x 2 of 16 codes on 32 x 32 pixels, but the starting weights need 4 x 4 of 128 codes.*leave shape_code "
+            "empty",
+        ),
     ],
 )
 def test_a_shape_code_that_does_not_fit_is_refused(
@@ -506,14 +514,14 @@ def test_a_folder_that_holds_a_training_is_refused(tiny: Recipe, tmp_path: Path)
     prepared = recipes.prepare(tiny)
     finish(recipes.run(prepared, tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(ValueError, match=r"holds a training already.*--resume, or name another folder"):
+    with pytest.raises(ValueError, match=r"already holds a training run.*--resume, or name another folder"):
         next(recipes.run(prepared, tmp_path))
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
 def test_a_file_in_the_place_of_the_folder(tiny: Recipe, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(ValueError, match="a file stands there"):
+    with pytest.raises(ValueError, match="a file of that name exists"):
         next(recipes.run(recipes.prepare(tiny), tmp_path / "out"))
 
 

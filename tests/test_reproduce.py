@@ -64,7 +64,7 @@ def test_six_networks_of_one_class_by_the_papers_protocol(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("resanet-table2", ["x"]), "'resanet-table2' came; there is resanet-table1, regdeeplab-table2"),
+        (("resanet-table2", ["x"]), "no table 'resanet-table2'; choose one of resanet-table1, regdeeplab-table2"),
         (("regdeeplab-table2", []), "no folder of annotated cleavage-stage embryos.*--data"),
         (("resanet-table1", []), "--data"),
         (("resanet-table1", ["x"], True), "either --fast or --data"),
@@ -211,7 +211,7 @@ def test_scores_of_other_data_or_settings_are_not_taken_for_ours(tmp_path: Path)
     torch.manual_seed(0)
     drain(reproduce.run((job,)))
     other = replace(job, recipe=recipes.changed(job.recipe, {"training.epochs": 1}))
-    with pytest.raises(ValueError, match="other settings or other data"):
+    with pytest.raises(ValueError, match="other settings or data"):
         next(reproduce.run((other,)))
     elsewhere = replace(job, recipe=recipes.changed(job.recipe, {"training.device": "auto"}))
     next(reproduce.run((elsewhere,)))  # where it is computed may change

@@ -100,7 +100,7 @@ def test_a_network_that_draws_nothing_has_a_ratio_and_no_dice() -> None:
     sample = Sample.of("a", masks[1] * np.uint8(90), masks, embryo="e")
     loaded = checkpoint.Checkpoint(models.build(settings).eval(), info, "")
     (row,) = regdeeplab.score([sample], loaded, "cpu").to_dict("records")
-    assert (row["ratio"], row["told_by"]) == (0.25, "mask")
+    assert (row["ratio"], row["ratio_source"]) == (0.25, "mask")
     assert 0 < row["regressed"] < 1
     assert np.isnan(row["from_mask"])
     assert "dice" not in row

@@ -76,7 +76,7 @@ def test_more_seeds_and_a_shorter_schedule(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", ["resanet-table1", "regdeeplab-table2"])
 def test_a_table_without_spread_takes_one_seed(table: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"3 seeds came; .* have vqamodal-table1"):
+    with pytest.raises(ValueError, match=r"3 seeds were given, but .* \(only vqamodal-table1"):
         reproduce.protocol(table, FOLDERS, tmp_path, seeds=3)
     assert {job.recipe.training.epochs for job in reproduce.protocol(table, FOLDERS, tmp_path, epochs=1)} == {1}
 

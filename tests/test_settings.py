@@ -37,7 +37,7 @@ ALL = (
         (SegmentSettings, {"batch_size": 0}, ("batch_size", "greater than or equal to 1")),
         (SegmentSettings, {"device": "tpu"}, ("device", "'auto', 'cuda', 'mps' or 'cpu'")),
         (SegmentSettings, {"family": "unknown"}, ("family", "'resanet', 'regdeeplab', 'vqamodal' or 'unet'")),
-        (SegmentSettings, {"ratio_weights": "c"}, ("ratio_weights", "resanet", "tells no ratio")),
+        (SegmentSettings, {"ratio_weights": "c"}, ("ratio_weights", "resanet", "estimates no ratio")),
         (SegmentSettings, {"cutoff": 0.4}, ("cutoff", "not permitted")),
         (TrainSettings, {"batch_size": 0}, ("batch_size", "1")),
         (TrainSettings, {"epochs": 0}, ("epochs", "1")),

@@ -66,7 +66,7 @@ def test_root_installs(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> N
     [
         (False, True, "    sudo apt-get install -y --no-install-recommends libgl1\n"),
         (True, True, "    apt-get install -y --no-install-recommends libgl1\n"),
-        (False, False, "(the line is Debian's and Ubuntu's)"),
+        (False, False, "(the line below is for Debian and Ubuntu)"),
     ],
     ids=["user", "root, in vain", "no apt"],
 )

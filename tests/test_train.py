@@ -981,7 +981,7 @@ def test_what_a_precision_is_used_in(
 def test_float16_is_refused_for_use_on_a_processor(samples: list[Sample], tmp_path: Path) -> None:
     _, outcome = finish(train(tiny(), samples, [], recipe(epochs=1), tmp_path))
     settings = SegmentSettings(family="unet", device="cpu", precision="float16")
-    with pytest.raises(ValueError, match=r"'float16' came, but a processor .*use 'bfloat16' or 'float32'"):
+    with pytest.raises(ValueError, match=r"'float16' was given, but processors .*use 'bfloat16' or 'float32'"):
         predict.Predictor(checkpoint.load(outcome.last), settings)
 
 

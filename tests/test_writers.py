@@ -249,8 +249,8 @@ def test_pixels_of_other_labels_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([cell(1, painted(1)), (painted(1), {"name": "mine"}, "labels")], "mine came, no single cell"),
-        ([cell(1, painted(1)), cell(2, painted(2), run="b")], r"several runs came \(day 2 cell 1, day 2 cell 2\)"),
+        ([cell(1, painted(1)), (painted(1), {"name": "mine"}, "labels")], "mine is not a single cell"),
+        ([cell(1, painted(1)), cell(2, painted(2), run="b")], r"belong to several runs \(day 2 cell 1, day 2 cell 2\)"),
         ([cell(1, painted(1)), cell(2, painted(2, (12, 17)))], r"several shapes .*cell 2 \(12, 17\)"),
     ],
 )
@@ -264,7 +264,7 @@ def test_a_json_file_of_others_stays(tmp_path: Path) -> None:
     """napari asks before it replaces the OME-TIFF, and knows nothing of the other file."""
     (tmp_path / "x_cells.json").write_text("mine")
     layers = [cell(number, painted(number)) for number in (1, 2)]
-    with pytest.raises(ValueError, match=r"x_cells\.json lies there already"):
+    with pytest.raises(ValueError, match=r"x_cells\.json already exists"):
         write_cells(str(tmp_path / "x.ome.tif"), layers)
     (tmp_path / "x.ome.tif").touch()
     write_cells(str(tmp_path / "x.ome.tif"), layers)

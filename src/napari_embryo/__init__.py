@@ -1,6 +1,6 @@
 """napari-embryo: measure human embryos in napari.
 
-The names below are imported when they are first used, so that ``import napari_embryo`` costs nothing.
+The names below are imported on first use, so that ``import napari_embryo`` is fast.
 """
 
 from importlib import import_module

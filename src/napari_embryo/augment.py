@@ -1,4 +1,4 @@
-"""Training samples as the network meets them: sized, normalized and, while it learns, altered at random."""
+"""Training samples as the network sees them: resized, normalized and, in training, randomly augmented."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +23,15 @@ from napari_embryo.settings import GRADES, Augmentation, Preprocessing
 from napari_embryo.synthetic import scene
 
 CACHE_BYTES = 2**30
-"""Pictures and masks kept in memory, so that an epoch does not read every file again."""
+"""Size of the memory cache of images and masks, which saves reading every file again in each epoch."""
 SMALLEST_CELL = 16
-"""Pixels at the network's size; of a cell with fewer the picture's edge or its own size has left nothing to find."""
+"""Pixels at the network's size; a cell with fewer (cut off or tiny) is too small to be found."""
 _ORDER = 2**32 - 1
-"""In the place of a picture's number: no picture has it, so that none shares its chance with the order."""
+"""Used in place of a sample index to seed the order; no sample has it, so no random state is shared."""
 
 
 def order(count: int, seed: int, epoch: int) -> list[int]:
-    """The order in which an epoch visits so many pictures."""
+    """The random order in which an epoch visits ``count`` samples."""
     places: list[int] = np.random.default_rng((seed, epoch, _ORDER)).permutation(count).tolist()
     return places
 
@@ -42,18 +42,18 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
     Parameters
     ----------
     samples
-        What to learn from; a sample may stand in it several times and is altered otherwise each time.
+        What to learn from; a sample may occur several times and is augmented differently each time.
     preprocessing
         Size and normalization.
     augmentation
-        How samples are altered; None: the plain letterboxed picture.
+        How samples are augmented; None uses the plain letterboxed image.
     seed
-        Of the augmentation.
+        Random seed of the augmentation.
     cells
-        Whether items have ``cells`` (N, h, w) and ``visible`` (N, h, w) beside the rest, the first again where the
-        source tells no visible parts. A mask without a pixel is a cell that is not in the picture, or next to nothing.
+        Whether items also have ``cells`` (N, h, w) and ``visible`` (N, h, w); the latter equals the former if the
+        source does not annotate visible parts. An empty mask is a cell outside the image or too small to be found.
     cache_bytes
-        How much is kept in memory.
+        Size of the memory cache.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class TrainingSet(Dataset[dict[str, Tensor]]):
         return _without_remnants(_augmented(truth, self.preprocessing, self.augmentation, rng, self.cells))
 
     def _as_in_use(self, truth: Truth) -> Box | None:
-        """The closer look that the predictor would take, had it found the embryo."""
+        """The closer look that the predictor would take if it had found the embryo."""
         return geometry.closer_look(truth.box, truth.image.shape, self.preprocessing.look_again_below)
 
     def read(self, index: int) -> Truth:
-        """What is drawn on a picture, kept in memory as long as there is room."""
+        """The annotations of an image, kept in memory as long as there is room."""
         sample = self.samples[index]
         if sample in self._kept:
             return self._kept[sample]
@@ -112,7 +112,7 @@ def to_targets(
 ) -> dict[str, Tensor]:
     """``image`` (1, h, w), ``masks`` (C, h, w), ``valid`` (1, h, w), ``known`` (C,) at the network's size.
 
-    And of the picture as a whole ``ratio``, ``low``, ``high``: the ratio told and the interval of its grade, or NaN.
+    Also ``ratio``, ``low``, ``high`` of the whole image: the annotated ratio and the interval of its grade, or NaN.
     """
     plan = geometry.plan(truth.image.shape, preprocessing.net_hw, preprocessing.fit, box)
     drawn = {"masks": truth.masks, **(_silhouettes(truth) if cells else {})}
@@ -126,7 +126,7 @@ def to_targets(
 
 
 def _labels(truth: Truth) -> dict[str, Tensor]:
-    """What is told of the picture as a whole; NaN where nothing is."""
+    """Ratio and grade interval of the whole image; NaN if not annotated."""
     low, high = (nan, nan) if truth.grade is None else GRADES[truth.grade]
     told = {"ratio": nan if truth.ratio is None else truth.ratio, "low": low, "high": high}
     return {name: torch.tensor(value, dtype=torch.float32) for name, value in told.items()}
@@ -137,7 +137,7 @@ def _silhouettes(truth: Truth) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def _without_remnants(item: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cells that are all but gone are empty, so that nobody has to find them."""
+    """Empty the masks of cells that are too small to be found."""
     if "cells" in item:
         is_there = item["cells"].flatten(1).sum(1) >= SMALLEST_CELL
         for name in ("cells", "visible"):
@@ -153,7 +153,7 @@ def _mask(masks: npt.NDArray[np.bool_], plan: geometry.Geometry) -> tv_tensors.M
 
 
 _FINER = 1.25
-"""Geometry is augmented on a finer grid and then shrunk with anti-aliasing, as in use."""
+"""Geometry is augmented on a finer grid and then shrunk with anti-aliasing, as in prediction."""
 
 
 def _augmented(
@@ -174,14 +174,14 @@ def _augmented(
 
 
 def _random_box(truth: Truth, how: Augmentation, rng: np.random.Generator) -> Box | None:
-    """The whole picture, or a crop around the embryo, like the predictor's second look."""
+    """The whole image, or a crop around the embryo like the predictor's closer look."""
     margin = rng.uniform(0.02, 0.3)
     return geometry.grow(truth.box, margin, truth.image.shape) if rng.random() < how.crop else None
 
 
 @dataclass(frozen=True)
 class _Warp:
-    """Degrees, shares of the picture (x, y), scale, mirrored left-right and up-down."""
+    """Angle in degrees, shift as a fraction of the image (x, y), scale, and mirroring left-right and up-down."""
 
     angle: float
     shift: tuple[float, float]
@@ -207,7 +207,7 @@ def _random_warp(how: Augmentation, rng: np.random.Generator) -> _Warp:
 
 
 def _warped(item: dict[str, Tensor], warp: _Warp, hw: tuple[int, int]) -> dict[str, Tensor]:
-    """Masks on the same way as pictures, then cut at a half as in use: shrunk by the nearest pixel they would shift."""
+    """Resize masks like images, then threshold at 0.5 as in prediction; nearest-pixel resizing would shift them."""
     return {
         name: _warped_planes(value, warp, hw) if isinstance(value, tv_tensors.TVTensor) else value
         for name, value in item.items()
@@ -238,7 +238,7 @@ _WELL_PICTURE = (320, 320)
 
 
 def fills_its_picture(truth: Truth) -> bool:
-    """Whether a microscope framed the embryo: whole, and large in the picture."""
+    """Whether the embryo is complete and large in the image, as microscopes frame it."""
     height, width = truth.image.shape
     top, left, bottom, right = truth.box
     whole = top > 0 and left > 0 and bottom < height and right < width
@@ -246,9 +246,9 @@ def fills_its_picture(truth: Truth) -> bool:
 
 
 def in_a_well(truth: Truth, rng: np.random.Generator) -> Truth:
-    """The same embryo as an incubator would see it: smaller, anywhere in a lit well, its edge perhaps in the dark.
+    """The same embryo as an incubator would show it: smaller, anywhere in a lit well, possibly at its dark edge.
 
-    Annotated incubator pictures are few, those of microscopes many.
+    There are few annotated incubator images, but many from microscopes.
     """
     view = scene.choose_scene(rng, _WELL_PICTURE, "incubator")
     field = scene.paint_field(rng, view)
@@ -269,7 +269,7 @@ def in_a_well(truth: Truth, rng: np.random.Generator) -> Truth:
 
 
 def _as_bytes(image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Gray values on the scale of 8 bits, whatever the camera's."""
+    """Gray values scaled to 0..255, whatever the camera's bit depth."""
     gray = np.asarray(image, np.float32)
     if image.dtype == np.uint8:
         return gray
@@ -279,7 +279,7 @@ def _as_bytes(image: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class _Lay:
-    """Where a part of one picture is laid on another: ``box`` scaled to ``hw``, its corner at ``corner``."""
+    """How a part of one image is placed on another: ``box`` scaled to ``hw``, its corner at ``corner``."""
 
     box: Box
     hw: tuple[int, int]
@@ -311,13 +311,13 @@ def _choose_spot(truth: Truth, view: scene.Scene, canvas: tuple[int, int], rng: 
 
 
 def _cut(start: int, length: int, room: int) -> tuple[slice, slice]:
-    """Where a thing that begins at ``start`` is seen within ``room``, and which part of it."""
+    """The visible range within ``room`` of something that begins at ``start``, and which part of it is visible."""
     seen = slice(max(start, 0), min(start + length, room))
     return seen, slice(seen.start - start, seen.stop - start)
 
 
 def _photometric(image: Tensor, how: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Gamma, contrast, brightness, uneven illumination, blur and noise of a normalized gray picture (1, h, w)."""
+    """Randomly change gamma, contrast, brightness, illumination, blur and noise of a normalized image (1, h, w)."""
     strength, inverted = how.photometric, rng.random() < how.invert
     if not strength and not inverted:
         return image
@@ -357,27 +357,27 @@ def preview(
     count: int,
     classes: Sequence[str] = BLASTOCYST_CLASSES,
 ) -> npt.NDArray[np.uint8]:
-    """What the network will see: the first ``count`` visits of training, their masks outlined.
+    """Show what the network will see: the first ``count`` samples of training with their masks outlined.
 
     Parameters
     ----------
     samples
-        What an epoch visits, a sample as many times as it does (:func:`napari_embryo.train.loader.visited`).
+        The samples an epoch visits, repeated accordingly (:func:`napari_embryo.train.loader.visited`).
     preprocessing, augmentation, seed
-        As in training: the first epoch is shown in its order, then the second one. What does not fill a last batch,
-        which training leaves out, is shown too.
+        As in training: the first epoch is shown in its order, then the second one. Samples of an incomplete last batch,
+        which training leaves out, are shown too.
     count
-        How many pictures.
+        Number of images.
     classes
-        What the masks are of, for their colors; single cells are outlined each.
+        Names of the masks, for their colors; single cells are outlined individually.
 
     Returns
     -------
     array
-        (count, h, w, 3) uint8, red, green, blue.
+        (count, h, w, 3) uint8, RGB.
     """
     if not samples:
-        raise ValueError("there is no sample to show; give at least one annotated picture")
+        raise ValueError("there is no sample to show; give at least one annotated image")
     items = TrainingSet(samples, preprocessing, augmentation, seed, cells=are_cells(classes))
     epochs = range(1, 1 + -(-count // len(samples)))
     visits = [(epoch, index) for epoch in epochs for index in order(len(samples), seed, epoch)]

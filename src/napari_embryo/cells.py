@@ -1,6 +1,6 @@
-"""The single cells of an image: followed from picture to picture, numbered, and listed in rows.
+"""The single cells of an image, tracked from plane to plane, numbered, and listed in rows.
 
-The files of the command line and the layers of the window both show what :func:`follow` makes of the pictures.
+Both the files of the command line and the layers of the window show the result of :func:`follow`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +17,10 @@ from napari_embryo.results import AttentionMap, Index, PlaneResult, Row
 from napari_embryo.tracking import Tracks, link
 
 FOLLOWED = ("TYX", "FYX")
-"""Axes of the stacks through which a cell keeps its number. Through focal planes nothing divides (docs/cells.md)."""
+"""Axes along which a cell keeps its number (docs/decisions.md, "No divisions through focal planes")."""
 
 NOT_FOLLOWED = (
-    "the cells are numbered by their score in every picture: choose one focal plane of a time-lapse, or the sharpest, "
+    "the cells are numbered by their score in every plane: choose one focal plane of a time-lapse, or the sharpest, "
     "to follow them"
 )
 
@@ -30,22 +30,22 @@ Labels = npt.NDArray[np.unsignedinteger]
 
 @dataclass(frozen=True, eq=False)
 class CellFrame:
-    """The cells of one picture as run lengths, so that a long time-lapse can wait for its cells to be followed.
+    """The cells of one plane as run lengths, so that a long time-lapse can be kept until its cells are tracked.
 
     Parameters
     ----------
     index
-        Place of the picture along the image's leading axes.
+        Position of the plane along the leading axes of the image.
     hw
         Height and width.
     runs
-        COCO's run lengths of each cell, the surest first.
+        COCO run lengths of each cell, highest score first.
     scores
-        How sure the network is of each.
+        Confidence of the network in each.
     rows
-        The row of all cells together, then one per cell; none for a picture that could not be done.
+        The row of all cells together, then one per cell; empty for a plane that could not be processed.
     maps
-        What the network's attention was on, where it is shown.
+        Attention maps, if shown.
     """
 
     index: Index
@@ -57,12 +57,12 @@ class CellFrame:
 
     @classmethod
     def of(cls, result: PlaneResult, maps: tuple[AttentionMap, ...] = ()) -> Self:
-        """What is kept of a picture.
+        """Keep what is needed of a plane.
 
         Raises
         ------
         TypeError
-            When parts of an embryo were found in it, not cells.
+            If parts of an embryo were found, not cells.
         """
         found = as_cells(result.finding)
         height, width = found.masks.shape[1:]
@@ -77,16 +77,16 @@ class CellFrame:
 
     @property
     def together(self) -> list[Row]:
-        """The row of all cells; empty for a picture that could not be done."""
+        """The row of all cells; empty for a plane that could not be processed."""
         return list(self.rows[:1])
 
     def count(self) -> npt.NDArray[np.uint8]:
-        """(H, W): how many cells cover each pixel."""
+        """(H, W): number of cells that cover each pixel."""
         return covering(self.masks, self.hw)
 
 
 def covering(masks: Iterable[Masks], hw: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """(H, W): how many of the masks cover each pixel."""
+    """(H, W): number of masks that cover each pixel."""
     count = np.zeros(hw, np.uint8)
     for mask in masks:
         count += mask
@@ -95,18 +95,18 @@ def covering(masks: Iterable[Masks], hw: tuple[int, ...]) -> npt.NDArray[np.uint
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One cell through all pictures.
+    """One cell throughout all planes.
 
     Parameters
     ----------
     number
-        From 1; its label.
+        Its number and label, from 1.
     labels
-        The image's shape: ``number`` within the cell, 0 elsewhere.
+        Array of the image's shape: ``number`` within the cell, 0 elsewhere.
     rows
-        What it measures, a row per picture in which it was found.
+        Its measurements, a row per plane in which it was found.
     boxes
-        For each of them the corners (4, 2: y, x in pixels) of the smallest box around it, and its score.
+        For each of these, the corners (4, 2: y, x in pixels) of the smallest box around it, and its score.
     """
 
     number: int
@@ -126,17 +126,17 @@ class ImageCells:
     Parameters
     ----------
     frames
-        Its pictures, in order.
+        Its planes, in order.
     numbers
-        For each picture the number of each of its cells, in their order.
+        For each plane, the number of each of its cells in order.
     shape
-        Of the image.
+        Shape of the image.
     parents
-        Daughter -> mother, by number.
+        Number of a daughter -> number of its mother.
     followed
-        Whether a number means the same cell in every picture; otherwise it is the cell's rank in its own picture.
+        Whether a number means the same cell in every plane; otherwise it is the cell's rank in its own plane.
     note
-        Why they were not followed, where a user would expect it; otherwise empty.
+        Why they were not tracked, if a user would expect it; otherwise empty.
     """
 
     frames: tuple[CellFrame, ...]
@@ -148,12 +148,12 @@ class ImageCells:
 
     @property
     def count(self) -> int:
-        """How many numbers there are; they run from 1 to this."""
+        """Highest number; all numbers from 1 up are in use."""
         return max((number for frame in self.numbers for number in frame), default=0)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the cells are called, by number."""
+        """Names of the cells by number."""
         return cell_names(self.count)
 
     @property
@@ -161,7 +161,7 @@ class ImageCells:
         return len(set(self.parents.values()))
 
     def scores(self) -> list[float]:
-        """For each number the mean score over the pictures in which the cell was found."""
+        """For each number, the mean score over the planes in which the cell was found."""
         found: list[list[float]] = [[] for _ in range(self.count)]
         for frame, numbers in zip(self.frames, self.numbers, strict=True):
             for number, score in zip(numbers, frame.scores, strict=True):
@@ -169,7 +169,7 @@ class ImageCells:
         return [float(np.mean(scores)) for scores in found]
 
     def rows(self) -> list[Row]:
-        """The rows of the table: for each picture that of all cells together, then one per cell."""
+        """The rows of the table: for each plane that of all cells together, then one per cell."""
         rows: list[Row] = []
         for place, frame in enumerate(self.frames):
             rows += [{**row, **self._followed(None)} for row in frame.together]
@@ -177,7 +177,7 @@ class ImageCells:
         return rows
 
     def rows_at(self, place: int) -> list[Row]:
-        """One row per cell of a picture, in the order of the picture's cells, under the cell's own number."""
+        """One row per cell of a plane, in the order of its cells, with the number of the cell."""
         frame, numbers = self.frames[place], self.numbers[place]
         return [
             {**row, "class": cell_names(number)[-1], "label": number, "score": score, **self._followed(number)}
@@ -185,15 +185,15 @@ class ImageCells:
         ]
 
     def _followed(self, number: int | None) -> Row:
-        """The columns by which a cell is followed, where it is."""
+        """The tracking columns, if cells are tracked."""
         if not self.followed:
             return {}
         return {"track": number, "parent": None if number is None else self.parents.get(number)}
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell with its pixels."""
-        # Pages of zeros take no memory until they are written.
+        """Every cell with its label array."""
+        # Zero pages take no memory until they are written.
         kind = np.min_scalar_type(self.count)
         cells = tuple(Cell(number, np.zeros(self.shape, kind), [], []) for number in range(1, self.count + 1))
         for place, (frame, numbers) in enumerate(zip(self.frames, self.numbers, strict=True)):
@@ -220,14 +220,14 @@ class ImageCells:
 
 
 def follow(frames: Iterable[CellFrame], image: EmbryoImage) -> ImageCells:
-    """Number the cells of an image, by identity where there is one axis to follow them along (``FOLLOWED``).
+    """Number the cells of an image, by identity if there is one axis to track them along (``FOLLOWED``).
 
     Parameters
     ----------
     frames
-        The pictures that were done, in any order.
+        The processed planes, in any order.
     image
-        Where they belong.
+        The image they belong to.
     """
     ordered = tuple(sorted(frames, key=lambda frame: frame.index))
     is_followed = image.axes in FOLLOWED
@@ -238,12 +238,12 @@ def follow(frames: Iterable[CellFrame], image: EmbryoImage) -> ImageCells:
 
 
 def _ranked(frames: Iterable[CellFrame]) -> Tracks:
-    """Every picture on its own: the surest cell is cell 1."""
+    """Number every plane separately: cell 1 has the highest score."""
     return Tracks(tuple(tuple(range(1, len(frame.runs) + 1)) for frame in frames), {})
 
 
 def _corners(mask: Masks) -> npt.NDArray[np.float64]:
-    """Around the pixels, whose centers are whole numbers."""
+    """Box around the pixels, whose centers are at integers."""
     ys, xs = np.nonzero(mask)
     top, bottom, left, right = ys.min() - 0.5, ys.max() + 0.5, xs.min() - 0.5, xs.max() + 0.5
     return np.array([(top, left), (top, right), (bottom, right), (bottom, left)])

@@ -1,4 +1,4 @@
-"""Folders of drawn embryos with their exact truth, as annotated pictures lie on a disk."""
+"""Folders of drawn embryos with exact ground truth, laid out like annotated data sets."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ANNOTATIONS = "annotations.json"
 CATEGORIES = {"cell": 1, "fragment": 2}
 
 Shares = tuple[float, float]
-"""The least and the largest share of fragments."""
+"""Smallest and largest share of fragments."""
 
 
 def draw_blastocysts(
@@ -29,20 +29,20 @@ def draw_blastocysts(
     seed: int = 0,
     styles: Sequence[Style] = ("microscope",),
 ) -> Path:
-    """Draw blastocysts with their masks, laid out like the set of Saeedi et al.
+    """Draw blastocysts with their masks, laid out like the data set of Saeedi et al.
 
     Parameters
     ----------
     folder
         Gets ``Images/`` and ``GT_ICM/``, ``GT_TE/``, ``GT_ZP/``.
     count
-        How many; the same seed draws the same ones.
+        Number of embryos; the same seed draws the same ones.
     shape
         (height, width) in pixels, 64 or more each.
     seed
-        Of the first one; the others count on from it.
+        Seed of the first embryo; the others count up from it.
     styles
-        Taken in turn.
+        Styles, used in turn.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def draw_cleavages(
     count, shape, seed, styles
         As for :func:`draw_blastocysts`.
     fragmentation
-        The shares of fragments go evenly from the first to the second; as usual in embryos where nothing is said.
+        Smallest and largest share of fragments, with even steps in between; by default as is usual in embryos.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def draw_cleavages(
 
 
 def _annotations(embryo: SyntheticEmbryo, image: int, first: int) -> list[dict[str, Any]]:
-    """COCO's of one picture; ids count on from ``first``, as pycocotools takes 0 for none."""
+    """COCO annotations of one image; ids count up from ``first``, since pycocotools takes 0 for none."""
     drawn = [("cell", cell) for cell in embryo.cells]
     drawn += [("fragment", embryo.fragments)] if embryo.fragments.any() else []
     return [

@@ -1,4 +1,4 @@
-"""Why a network found what it found: attention maps and Grad-CAM."""
+"""Explain what a network found: attention maps and Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,12 +19,12 @@ GRAD_CAM = "Grad-CAM"
 def attention_maps(
     family: str, outputs: Mapping[str, Tensor], geometry: Geometry, names: Sequence[str]
 ) -> tuple[AttentionMap, ...]:
-    """The maps called ``names`` out of one image's outputs (no batch axis), in the order asked for.
+    """The maps called ``names`` from the outputs for one image (no batch axis), in the requested order.
 
     Raises
     ------
     ValueError
-        For a name the family does not have; names those it has.
+        If the family has no map of this name; the message lists those it has.
     """
     known = FAMILIES[family].maps
     has = [name for name, info in known.items() if _is_there(info, outputs)]
@@ -39,12 +39,12 @@ def _is_there(info: MapInfo, outputs: Mapping[str, Tensor]) -> bool:
 
 
 def check_names(model: Network, names: Sequence[str], layer: str = "") -> None:
-    """Refuse maps and Grad-CAM layers that ``model`` does not have, before anything is computed.
+    """Check that ``model`` has the requested maps and Grad-CAM layer, before anything is computed.
 
     Raises
     ------
     ValueError
-        Naming what is unknown and what there is.
+        If something is unknown; the message names it and what is available.
     """
     known = model.map_names()
     if unknown := [name for name in names if name not in known]:
@@ -57,10 +57,10 @@ def _cam_layer(model: Network, layer: str) -> nn.Module:
     layers = model.cam_layers()
     if not layers:
         raise ValueError(
-            f"no layer {layer!r}: networks of this family have none that Grad-CAM can look at; ask for none"
+            f"no layer {layer!r}: networks of this family have no layers for Grad-CAM; leave the setting empty"
         )
     if layer not in layers:
-        raise ValueError(f"no layer {layer!r}; Grad-CAM can look at {', '.join(layers)}")
+        raise ValueError(f"no layer {layer!r}; Grad-CAM is available for {', '.join(layers)}")
     return layers[layer]
 
 
@@ -73,11 +73,11 @@ def _attention_map(name: str, info: MapInfo, outputs: Mapping[str, Tensor], geom
 def grad_cam(model: Network, image: Tensor, class_index: int, geometry: Geometry, layer: str = "last") -> AttentionMap:
     """Seg-Grad-CAM of one class at one layer (Selvaraju et al. 2017; Vinogradova et al. 2020), by captum.
 
-    The score is the sum of the class's logits over the pixels predicted positive, over all pixels where there are none.
-    The map is divided by its maximum; all-negative evidence gives a map of zeros.
+    The score is the sum of the class's logits over the pixels predicted positive, or over all pixels if there are none.
+    The map is divided by its maximum; entirely negative evidence gives a map of zeros.
 
-    Caveat: on the layer that feeds the 1 x 1 classifier (``"last"``, the ResA-Net paper's choice) a Grad-CAM is the
-    prediction redrawn, ``relu(logit - bias)`` up to scale, and explains nothing. Look at a deeper layer beside it.
+    Caveat: at the layer that feeds the 1 x 1 classifier (``"last"``, the choice of the ResA-Net paper) Grad-CAM only
+    redraws the prediction, ``relu(logit - bias)`` up to scale, and explains nothing. Also look at a deeper layer.
 
     Parameters
     ----------
@@ -86,18 +86,18 @@ def grad_cam(model: Network, image: Tensor, class_index: int, geometry: Geometry
     image
         (1, 1, h, w) normalized network input.
     class_index
-        Which output.
+        Index of the output.
     geometry
-        The way back to the image.
+        Mapping back to the image.
     layer
         One of ``model.cam_layers()``.
 
     Raises
     ------
     ValueError
-        For an unknown layer; names the known ones.
+        If the layer is unknown; the message lists the known ones.
     """
-    from captum.attr import LayerGradCam  # takes seconds to import
+    from captum.attr import LayerGradCam  # importing it takes seconds
 
     method = LayerGradCam(lambda x: _positive_score(model(x)["logits"][:, class_index]), _cam_layer(model, layer))
     with torch.enable_grad():
@@ -105,7 +105,7 @@ def grad_cam(model: Network, image: Tensor, class_index: int, geometry: Geometry
     grid = cam[0, 0].detach().float().cpu().numpy()
     peak = float(grid.max())
     grid = grid / peak if peak > 1e-12 else np.zeros_like(grid)
-    meaning = f"evidence for the class at {layer}, over its maximum"
+    meaning = f"evidence for the class at {layer}, divided by its maximum"
     return AttentionMap(f"{GRAD_CAM} {layer}", grid, (0, 1), meaning, geometry)
 
 
@@ -117,7 +117,7 @@ def _positive_score(logits: Tensor) -> Tensor:
 
 
 def combined_heat_map(maps: Sequence[AttentionMap]) -> AttentionMap:
-    """The ResA-Net paper's combined map (section 4.3.1): at every place the largest of the classes' Grad-CAMs."""
+    """The ResA-Net paper's combined map (section 4.3.1): the pixelwise maximum of the classes' Grad-CAMs."""
     combined: npt.NDArray[np.float32] = np.max([m.grid for m in maps], axis=0)
     meaning = "largest evidence for any class"
     return AttentionMap(f"{GRAD_CAM} combined", combined, (0, 1), meaning, maps[0].geometry)
@@ -131,7 +131,7 @@ def grad_cam_names(classes: Sequence[str]) -> tuple[str, ...]:
 def grad_cams(
     model: Network, image: Tensor, classes: Sequence[str], geometry: Geometry, layer: str
 ) -> tuple[AttentionMap, ...]:
-    """Every class's Grad-CAM at one layer, named after the class, and the combined map."""
+    """Grad-CAM of every class at one layer, named after the class, and the combined map."""
     maps = [
         replace(grad_cam(model, image, i, geometry, layer), name=name)
         for i, name in enumerate(grad_cam_names(classes)[:-1])

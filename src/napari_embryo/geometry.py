@@ -1,7 +1,7 @@
-"""From an image's pixels to the network's input and exactly back.
+"""Map an image's pixels to the network's input and exactly back.
 
-The one resize routine of training and use: Pillow's bilinear filter, which anti-aliases when it shrinks and whose pixel
-centers lie at half-integer positions (``align_corners=False``).
+The one resizing routine of training and prediction: Pillow's bilinear filter, which anti-aliases when it shrinks and
+whose pixel centers lie at half-integer positions (``align_corners=False``).
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from PIL import Image
 from napari_embryo.settings import Fit, Preprocessing
 
 GRAY_MEAN = 0.449
-"""Mean of ImageNet's three channel means (0.485, 0.456, 0.406): the padding's value before normalization."""
+"""Mean of ImageNet's three channel means (0.485, 0.456, 0.406); the padding value before normalization."""
 GRAY_STD = 0.226
 """Mean of ImageNet's three channel standard deviations (0.229, 0.224, 0.225)."""
 _PERCENTILE_SAMPLES = 65_536
 
 Box = tuple[int, int, int, int]
-"""Top, left, bottom, right in whole pixels; the last two exclusive."""
+"""Top, left, bottom, right in whole pixels; bottom and right are exclusive."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The way from a part of an image to the network's input, and back.
+    """The mapping from a part of an image to the network's input, and back.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Geometry:
     scaled_hw
         Size of that part in the network's input.
     pad_tl
-        Padding above and left of it.
+        Padding above it and to its left.
     net_hw
         Size of the network's input.
     """
@@ -54,18 +54,18 @@ class Geometry:
 
     @property
     def inner(self) -> tuple[slice, slice]:
-        """Where the image lies within the network's input."""
+        """The part of the network's input that shows the image."""
         (top, left), (height, width) = self.pad_tl, self.scaled_hw
         return slice(top, top + height), slice(left, left + width)
 
     def valid(self) -> npt.NDArray[np.bool_]:
-        """Network-sized mask: True on the image, False on padding."""
+        """Mask of the network's size: True on the image, False on padding."""
         mask = np.zeros(self.net_hw, bool)
         mask[self.inner] = True
         return mask
 
     def to_net(self, yx: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """Image coordinates (N, 2) of pixel centers -> coordinates in the network's input."""
+        """Map image coordinates (N, 2) of pixel centers to coordinates in the network's input."""
         return (yx - self.box[:2] + 0.5) * self._scale() - 0.5 + self.pad_tl
 
     def to_image(self, yx: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
@@ -87,7 +87,7 @@ class Geometry:
         return self.image_to_net(mask.astype(np.float32)) >= 0.5
 
     def net_to_image(self, net: npt.NDArray[np.float32], outside: float = 0.0) -> npt.NDArray[np.float32]:
-        """(h, w) probabilities -> (H, W); threshold afterwards, never before. Outside the box: ``outside``."""
+        """(h, w) probabilities -> (H, W), ``outside`` beyond the box; threshold afterwards, never before."""
         back = resize(net[self.inner], self.box_hw)
         if self.box == (0, 0, *self.image_hw):
             return back
@@ -104,10 +104,10 @@ class Geometry:
 def plan(
     image_hw: tuple[int, int], net_hw: tuple[int, int], fit: Fit = "letterbox", box: Box | None = None
 ) -> Geometry:
-    """How an image, or the part of it in ``box``, is laid into a network's input.
+    """Plan how an image, or the part of it in ``box``, is placed in a network's input.
 
-    ``letterbox``: the largest size of the same aspect ratio that fits, padded on both sides (odd remainders go right
-    and below). ``stretch``: the ResA-Net paper's plain resize.
+    ``letterbox``: the largest size of the same aspect ratio that fits, padded on both sides (odd remainders go to the
+    right and bottom). ``stretch``: the plain resizing of the ResA-Net paper.
     """
     box = _inside(box or (0, 0, *image_hw), image_hw)
     box_hw = box[2] - box[0], box[3] - box[1]
@@ -125,24 +125,24 @@ def _inside(box: Box, hw: tuple[int, int]) -> Box:
     top, left, bottom, right = box
     clipped = max(0, top), max(0, left), min(hw[0], bottom), min(hw[1], right)
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        raise ValueError(f"the box {box} (top, left, bottom, right) does not meet an image of {hw[0]} x {hw[1]} pixels")
+        raise ValueError(f"the box {box} (top, left, bottom, right) lies outside the image of {hw[0]} x {hw[1]} pixels")
     return clipped
 
 
 def grow(box: Box, share: float, image_hw: tuple[int, int]) -> Box:
-    """``box`` with ``share`` of its size added on every side, kept within the image."""
+    """``box`` enlarged by ``share`` of its size on every side, clipped to the image."""
     dy, dx = round((box[2] - box[0]) * share), round((box[3] - box[1]) * share)
     return _inside((box[0] - dy, box[1] - dx, box[2] + dy, box[3] + dx), image_hw)
 
 
 EMBRYO_MARGIN = 0.12
-"""Added around the embryo for a closer look, as a share of its size on every side."""
+"""Margin added around the embryo for a closer look, as a share of its size on every side."""
 
 
 def closer_look(box: Box, image_hw: tuple[int, int], below: float) -> Box | None:
-    """The part of a picture to look at again: the embryo's box with a margin; None where that is not worth it.
+    """The part of an image for a closer look: the embryo's box with a margin; None if not worthwhile.
 
-    It is where the part fills less than the share ``below`` of the picture's area.
+    It is worthwhile if the part covers less than the share ``below`` of the image's area.
     """
     part = grow(box, EMBRYO_MARGIN, image_hw)
     share = (part[2] - part[0]) * (part[3] - part[1]) / (image_hw[0] * image_hw[1])
@@ -158,10 +158,10 @@ def resize(image: npt.NDArray[np.float32], hw: tuple[int, int]) -> npt.NDArray[n
 
 
 def normalize(image: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """Gray values of any dtype -> zero where ImageNet's mean lies, unit ImageNet deviation.
+    """Normalize gray values of any dtype so that ImageNet's mean is zero and its standard deviation one.
 
-    The two percentiles of the settings become 0 and 1 first, so that 8-bit, 12-in-16-bit and float images, bright and
-    dim, look alike to the network (our decision). A flat image becomes all zeros.
+    First, the two percentiles of the settings become 0 and 1, so that 8-bit, 12-in-16-bit and float images, bright and
+    dim, look alike to the network (docs/decisions.md, "Percentile normalization"). A flat image becomes all zeros.
     """
     gray = np.asarray(image, np.float32)
     if not np.isfinite(gray).all():
@@ -178,7 +178,7 @@ def normalize(image: npt.NDArray[Any], preprocessing: Preprocessing) -> npt.NDAr
 
 
 def network_input(plane: npt.NDArray[Any], plan: Geometry, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
-    """(1, h, w): the part of the picture in the plan's box, normalized by its own gray values, padded with zeros."""
+    """(1, h, w): the part of the image in the plan's box, normalized by its own gray values, padded with zeros."""
     top, left, bottom, right = plan.box
     image = np.zeros(plan.image_hw, np.float32)
     image[top:bottom, left:right] = normalize(plane[top:bottom, left:right], preprocessing)
@@ -187,5 +187,5 @@ def network_input(plane: npt.NDArray[Any], plan: Geometry, preprocessing: Prepro
 
 def hw_of(plane: npt.NDArray[Any]) -> tuple[int, int]:
     if plane.ndim != 2:
-        raise ValueError(f"a picture has two dimensions (Y, X), but an array of shape {plane.shape} came")
+        raise ValueError(f"an image plane has two dimensions (Y, X), but an array of shape {plane.shape} was given")
     return int(plane.shape[0]), int(plane.shape[1])

@@ -1,8 +1,8 @@
-"""What was done before networks: textures of the embryo in numbers, and a small regressor upon them.
+"""Hand-crafted baselines: texture features of the embryo and a small regressor on top of them.
 
-The baselines of the fragmentation papers: gray-level co-occurrence, multi-scale uniform local binary
-patterns with a multilayer perceptron, and t-SNE to look at how far the grades lie apart. Only what lies within the
-embryo counts. The last two need scikit-learn (the extra ``baselines``).
+The baselines of the fragmentation papers (docs/decisions.md, "Texture baselines"): gray-level co-occurrence,
+multi-scale uniform local binary patterns with a multilayer perceptron, and t-SNE to see how well the grades separate.
+Only pixels within the embryo count. The last two need scikit-learn (the extra ``baselines``).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,35 +23,35 @@ DISTANCES = (1, 2, 4)
 ANGLES = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 PROPERTIES = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "ASM")
 PATTERNS = ((8, 1), (16, 2), (24, 3))
-"""Points and radius of each scale of the local binary patterns."""
+"""Number of points and radius of the local binary patterns, for each scale."""
 SMALLEST = 2 * max(radius for _, radius in PATTERNS) + 1
 PERPLEXITY = 30.0
 DECAY = 1.0
-"""Of the perceptron's weights; with scikit-learn's 1e-4 it learns the few pictures there are by heart."""
+"""L2 penalty on the perceptron's weights; with scikit-learn's default of 1e-4 it overfits so few images."""
 
 
 def glcm_names() -> tuple[str, ...]:
-    """Of :func:`glcm_features`."""
+    """Names of the features of :func:`glcm_features`."""
     return tuple(f"{name} {what} d{d}" for name in PROPERTIES for what in ("mean", "range") for d in DISTANCES)
 
 
 def glcm_features(image: Gray, embryo: Mask) -> Floats:
-    """(36,): mean and range over four angles of six properties at three distances, of pairs within the embryo.
+    """(36,): mean and range over four angles of six properties at three distances, for pairs within the embryo.
 
     Parameters
     ----------
     image
-        (H, W) gray; whole numbers fill the range of their type, others 0 to 1. 32 levels, of a fixed range.
+        (H, W) gray; integers span the range of their type, floats 0 to 1. Quantized to 32 levels of a fixed range.
     embryo
-        (H, W) where the embryo is.
+        (H, W) mask of the embryo.
 
     Raises
     ------
     ValueError
-        When the embryo is too small to hold the pairs.
+        If the embryo is too small to hold such pairs.
     """
     _check(image, embryo)
-    # Pairs with a pixel outside have a level of their own, which is cut out.
+    # Pixels outside get a separate level, whose pairs are removed.
     levels = np.where(embryo, _quantized(image, LEVELS), LEVELS).astype(np.uint8)
     pairs = graycomatrix(levels, DISTANCES, ANGLES, levels=LEVELS + 1, symmetric=True)[:LEVELS, :LEVELS].astype(float)
     shares = pairs / np.maximum(pairs.sum((0, 1)), 1)
@@ -60,9 +60,9 @@ def glcm_features(image: Gray, embryo: Mask) -> Floats:
 
 
 def lbp_features(image: Gray, embryo: Mask) -> Floats:
-    """(54,): histograms of uniform local binary patterns at three scales, each of sum 1.
+    """(54,): histograms of uniform local binary patterns at three scales, each normalized to sum 1.
 
-    Counted are the pixels whose whole neighborhood lies in the embryo. Parameters as :func:`glcm_features`.
+    Only pixels whose whole neighborhood lies in the embryo count. Parameters as in :func:`glcm_features`.
     """
     _check(image, embryo)
     gray = _quantized(image, 256)
@@ -76,7 +76,7 @@ def _histogram(gray: npt.NDArray[np.uint8], embryo: Mask, points: int, radius: i
 
 
 def _quantized(image: Gray, levels: int) -> npt.NDArray[np.uint8]:
-    """The image's whole range in so many steps, 256 at most."""
+    """Quantize the image's whole range to this many levels, at most 256."""
     if np.issubdtype(image.dtype, np.integer):
         limits = np.iinfo(image.dtype)
         unit = (image.astype(float) - limits.min) / (float(limits.max) - limits.min + 1)
@@ -88,22 +88,22 @@ def _quantized(image: Gray, levels: int) -> npt.NDArray[np.uint8]:
 def _check(image: Gray, embryo: Mask) -> None:
     if image.shape != embryo.shape or image.ndim != 2:
         raise ValueError(
-            f"an image of {image.shape} and an embryo of {embryo.shape} came; needed are two of one (H, W)"
+            f"the image has shape {image.shape} but the embryo's mask {embryo.shape}; both must have the same (H, W)"
         )
     if not binary_erosion(embryo, np.ones((SMALLEST, SMALLEST))).any():
         raise ValueError(
-            f"an embryo of {int(embryo.sum())} pixels came, which holds no square of {SMALLEST} x {SMALLEST}; "
-            "take a larger picture of it"
+            f"the embryo has {int(embryo.sum())} pixels and holds no square of {SMALLEST} x {SMALLEST}; "
+            "use an image of higher magnification"
         )
 
 
 def fit_regressor(features: Floats, ratios: Floats, seed: int = 0) -> Callable[[Floats], Floats]:
-    """A perceptron 64-32-1 on standardized features (N, F), by squared errors.
+    """Fit a 64-32-1 perceptron to standardized features (N, F) by least squares.
 
     Returns
     -------
     callable
-        Features (M, F) -> ratios (M,) between 0 and 1.
+        Maps features (M, F) to ratios (M,) between 0 and 1.
     """
     from sklearn.neural_network import MLPRegressor
     from sklearn.pipeline import make_pipeline
@@ -116,16 +116,17 @@ def fit_regressor(features: Floats, ratios: Floats, seed: int = 0) -> Callable[[
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """How far the grades lie apart.
+    """How well the grades separate.
 
     Parameters
     ----------
     points
-        (N, 2) by t-SNE: neighbors stay neighbors, distances mean little.
+        (N, 2) t-SNE embedding: neighbors stay neighbors, but distances mean little.
     silhouette
-        Mean silhouette of the grades in the standardized features: 1 far apart, 0 overlapping, below 0 mixed up.
+        Mean silhouette coefficient of the grades in the standardized features: 1 is well separated, 0 overlapping,
+        below 0 mixed up.
     silhouette_of_points
-        The same upon the t-SNE's plane.
+        The same in the t-SNE plane.
     """
 
     points: Floats
@@ -134,12 +135,12 @@ class Separation:
 
 
 def separate(features: Floats, grades: Sequence[str], seed: int = 0) -> Separation:
-    """t-SNE (from the principal components) of standardized features (N, F), and silhouettes of the grades.
+    """t-SNE (initialized by PCA) of standardized features (N, F), and silhouette coefficients of the grades.
 
     Raises
     ------
     ValueError
-        When there are fewer than five pictures or not at least two grades, one of them of two pictures.
+        If there are fewer than five images or two grades, or no grade has two images.
     """
     from sklearn.manifold import TSNE
     from sklearn.metrics import silhouette_score
@@ -148,7 +149,8 @@ def separate(features: Floats, grades: Sequence[str], seed: int = 0) -> Separati
     count, kinds = len(features), len(set(grades))
     if count < 5 or not 2 <= kinds < count:
         raise ValueError(
-            f"{count} pictures of {kinds} grades came; needed are five or more, of two grades, and two of one grade"
+            f"{count} images of {kinds} grades were given; at least five images, two grades and two images of one "
+            "grade are needed"
         )
     standard = StandardScaler().fit_transform(features)
     perplexity = min(PERPLEXITY, (count - 1) / 3)

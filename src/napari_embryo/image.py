@@ -1,4 +1,4 @@
-"""The values that everything passes around: an embryo's image and what was found in it."""
+"""The values passed between modules: the image of an embryo and what was found in it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 AXES = ("YX", "TYX", "FYX", "TFYX")
-"""Axes understood everywhere: T time, F focal plane, Y, X."""
+"""Axes supported everywhere: T time, F focal plane, Y, X."""
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -26,15 +26,15 @@ class EmbryoImage:
     axes
         One of ``AXES``.
     name
-        What a user calls it; the stem of every result's file name.
+        Name of the image; the stem of the file names of all results.
     pixel_size_um
-        Height and width of a pixel in micrometers, where known.
+        Height and width of a pixel in micrometers, if known.
     hours
-        Hours after insemination (or since the start), one per T, where known.
+        Hours after insemination (or since the start), one per T, if known.
     focus_um
-        Height of each focal plane in micrometers, one per F, where known.
+        Height of each focal plane in micrometers, one per F, if known.
     metadata
-        What the reader learned beside: source, the original RGB, well, date, missing runs.
+        Further information from the reader: source, the original RGB, well, date, missing runs.
     """
 
     data: Any
@@ -47,7 +47,7 @@ class EmbryoImage:
 
     def __post_init__(self) -> None:
         if self.axes not in AXES:
-            raise ValueError(f"{self.name}: axes {self.axes!r} are not understood; use one of {', '.join(AXES)}")
+            raise ValueError(f"{self.name}: axes {self.axes!r} are not supported; use one of {', '.join(AXES)}")
         if len(self.axes) != self.data.ndim:
             raise ValueError(
                 f"{self.name}: an array of shape {tuple(self.data.shape)} does not have the axes {self.axes!r}"
@@ -68,16 +68,16 @@ class EmbryoImage:
 
     @property
     def n_planes(self) -> int:
-        """How many two-dimensional pictures it holds."""
+        """Number of two-dimensional planes."""
         return int(np.prod(self.shape[:-2], dtype=int))
 
     def planes(self) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]]]:
-        """Every picture with its index into the leading axes, read one at a time."""
+        """Every plane with its index into the leading axes, read one at a time."""
         for index in np.ndindex(self.shape[:-2]):
             yield index, np.asarray(self.data[index])
 
     def with_data(self, data: Any, **changes: Any) -> "EmbryoImage":
-        """The same embryo with other pixels."""
+        """The same image with other pixels."""
         return replace(self, data=data, **changes)
 
 
@@ -91,20 +91,20 @@ def _check_per_axis(image: EmbryoImage, axis: str, values: tuple[float, ...] | N
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The parts of an embryo that were found in one picture, in the picture's own pixels.
+    """The parts of an embryo found in one plane, at the plane's own size.
 
     Parameters
     ----------
     classes
-        Names; ``masks[i]`` and ``probabilities[i]`` belong to ``classes[i]``.
+        Names of the parts; ``masks[i]`` and ``probabilities[i]`` belong to ``classes[i]``.
     masks
         (C, H, W) bool; masks of different classes may overlap.
     probabilities
         (C, H, W) float32 in [0, 1].
     numbers
-        Scalars beside the masks (ratios).
+        Scalar results (ratios).
     on_top
-        Classes that are parts of others, such as fragments of the embryo: labels show them wherever they are.
+        Classes that are parts of others, such as fragments of the embryo, and are always visible in labels.
     """
 
     classes: tuple[str, ...]
@@ -124,7 +124,7 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The single cells that were found in one picture, in the picture's own pixels.
+    """The single cells found in one plane, at the plane's own size.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class Cells:
     probabilities
         (N, H, W) float32 in [0, 1].
     scores
-        (N,) float32 in [0, 1], how sure the network is of each.
+        (N,) float32 in [0, 1], the confidence of the network in each.
     """
 
     masks: npt.NDArray[np.bool_]
@@ -142,7 +142,7 @@ class Cells:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the cells are called: "cell 1", "cell 2", ..."""
+        """Names of the cells: "cell 1", "cell 2", ..."""
         return cell_names(len(self.masks))
 
     def labels(self) -> npt.NDArray[np.uint8]:
@@ -151,7 +151,7 @@ class Cells:
 
 
 Finding = Parts | Cells
-"""What a network found in one picture."""
+"""What a network found in one plane."""
 
 
 def _labels(masks: npt.NDArray[np.bool_], ranks: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -166,12 +166,12 @@ def _labels(masks: npt.NDArray[np.bool_], ranks: npt.NDArray[np.float32]) -> npt
 
 
 def as_parts(finding: Finding) -> Parts:
-    """A finding that is known to be of parts.
+    """Narrow a finding to parts of an embryo.
 
     Raises
     ------
     TypeError
-        When single cells were found.
+        If single cells were found.
     """
     if not isinstance(finding, Parts):
         raise TypeError("parts of an embryo are needed, but single cells were found")
@@ -179,12 +179,12 @@ def as_parts(finding: Finding) -> Parts:
 
 
 def as_cells(finding: Finding) -> Cells:
-    """A finding that is known to be of single cells.
+    """Narrow a finding to single cells.
 
     Raises
     ------
     TypeError
-        When parts of an embryo were found.
+        If parts of an embryo were found.
     """
     if not isinstance(finding, Cells):
         raise TypeError(f"single cells are needed, but {', '.join(finding.classes)} were found")
@@ -192,7 +192,7 @@ def as_cells(finding: Finding) -> Cells:
 
 
 def cell_names(count: int) -> tuple[str, ...]:
-    """The names of so many cells, from "cell 1" on."""
+    """The names of ``count`` cells, from "cell 1" up."""
     return tuple(f"cell {number}" for number in range(1, count + 1))
 
 

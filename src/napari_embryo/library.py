@@ -1,7 +1,7 @@
-"""Trained models: those that ship, and this computer's user's own; found by name, without torch.
+"""Trained models, bundled ones and the user's own, found by name and without torch.
 
-The user's models lie in one folder, one ``NAME.safetensors`` each, so that every list of models shows a finished
-training without a restart.
+The user's models are in one folder, one ``NAME.safetensors`` each, so that every list of models shows a newly trained
+one without a restart.
 """
 
 import filecmp
@@ -24,54 +24,54 @@ from napari_embryo.settings import RESERVED_NAMES, Preprocessing
 
 BUNDLED = settings.BUNDLED
 METADATA_KEY = "napari-embryo"
-"""Under which a checkpoint keeps its settings in the header of its file."""
+"""Key of the settings in the header of a checkpoint file."""
 SUFFIX = ".safetensors"
 _LONGEST_HEADER = 10_000_000
 """Bytes, so that no file fills the memory with its header alone; ours have some ten thousand."""
 
 
 def library() -> Path:
-    """The folder of the user's models; ``NAPARI_EMBRYO_MODELS`` names another one. It may not be there yet."""
+    """Folder of the user's models, or the one named by ``NAPARI_EMBRYO_MODELS``. It may not exist yet."""
     chosen = os.environ.get("NAPARI_EMBRYO_MODELS")
     return Path(chosen) if chosen else platformdirs.user_data_path("napari-embryo", appauthor=False) / "models"
 
 
 def in_library() -> dict[str, Path]:
-    """The user's models by name, in alphabetical order; nothing of them is read."""
+    """The user's models by name, in alphabetical order, without reading them."""
     found = (path for path in library().glob(f"*{SUFFIX}") if not path.name.startswith(".") and _is_whole(path))
     named = {path.name.removesuffix(SUFFIX): path for path in found}
     return dict(sorted(named.items(), key=lambda item: item[0].casefold()))
 
 
 def _is_whole(path: Path) -> bool:
-    """An empty file is a name that :func:`add_to_library` has taken and not filled yet."""
+    """Whether a file is a model; an empty one is a name reserved by :func:`add_to_library`."""
     try:
         return path.is_file() and path.stat().st_size > 0
-    except OSError:  # gone since the folder was listed
+    except OSError:  # removed since the folder was listed
         return False
 
 
 def add_to_library(path: Path, name: str) -> Path:
-    """Copy a checkpoint into the library, under ``name``, or ``name-2``, ``name-3``... where that is taken.
+    """Copy a checkpoint into the library as ``name``, or as ``name-2``, ``name-3``... if that is taken.
 
     Parameters
     ----------
     path
         A checkpoint.
     name
-        What to list it as; ``bundled``, ``imagenet`` and ``random`` mean other starts, and become ``bundled-2``...
+        Name of the model; ``bundled``, ``imagenet`` and ``random`` are reserved and become ``bundled-2``...
 
     Returns
     -------
     Path
-        The copy; no other model is ever overwritten.
+        Path of the copy; no other model is ever overwritten.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file.
+        If there is no such file.
     ValueError
-        When ``name`` cannot be a file's name.
+        If ``name`` is not a valid file name.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint to add to the library; choose an existing file")
@@ -94,14 +94,14 @@ def add_to_library(path: Path, name: str) -> Path:
 
 
 def copy_of(path: Path) -> Path | None:
-    """The model in the library that is this very file, where there is one."""
+    """The model in the library that is this file, if any."""
     size = path.stat().st_size
     same = (own for own in in_library().values() if own.stat().st_size == size)
     return next((own for own in same if filecmp.cmp(own, path, shallow=False)), None)
 
 
 def _claim(folder: Path, name: str) -> Path:
-    """The first free name, taken by an empty file, so that two trainings that finish together get one each."""
+    """Reserve the first free name with an empty file, so that concurrent trainings get different names."""
     for candidate in _candidates(folder, name):
         try:
             candidate.touch(exist_ok=False)
@@ -118,19 +118,19 @@ def _candidates(folder: Path, name: str) -> Iterator[Path]:
 
 
 def find(weights: str | Path, family: str = DEFAULT) -> Path:
-    """The file that ``weights`` mean.
+    """Find the file meant by ``weights``.
 
     Parameters
     ----------
     weights
-        ``"bundled"``, the name of a model in the library, or a path; looked for in this order.
+        ``"bundled"``, the name of a model in the library, or a path, tried in this order.
     family
-        Family whose bundled weights are meant.
+        Family of the bundled weights.
 
     Raises
     ------
     FileNotFoundError
-        When there is none; names the models there are.
+        If there is none; the message lists the available models.
     """
     if str(weights) == BUNDLED:
         return bundled(family)
@@ -140,16 +140,16 @@ def find(weights: str | Path, family: str = DEFAULT) -> Path:
         known = "".join(f", {name!r}" for name in own)
         raise FileNotFoundError(
             f"{weights}: no such checkpoint; choose an existing .safetensors file, 'bundled'{known or ''}"
-            + ("" if own else " (you have trained no model of your own yet)")
+            + ("" if own else " (you have not trained any models yet)")
         )
     return path
 
 
 def bundled(family: str) -> Path:
-    """The weights that ship with the program."""
+    """Path of the bundled weights."""
     path = Path(str(resources.files("napari_embryo") / "weights" / f"{family}{SUFFIX}"))
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no weights of {family!r} ship with this version; name a checkpoint file")
+        raise FileNotFoundError(f"{path}: this version has no bundled weights of {family!r}; name a checkpoint file")
     return path
 
 
@@ -183,13 +183,13 @@ def check_header(path: Path) -> int:
 
 
 def family_of(path: Path) -> str:
-    """Name of the family that a checkpoint is of, read without torch; empty if it does not say."""
+    """Read the name of a checkpoint's family without torch; empty if unknown."""
     said = (header(path) or {}).get("model")
     return str(said.get("family", "")) if isinstance(said, dict) else ""
 
 
 def described(path: Path) -> tuple[NetworkSettings, Preprocessing] | None:
-    """The network in a checkpoint and how it wants its pictures, read without torch; None if it does not say."""
+    """Read the settings of a checkpoint's network and preprocessing without torch; None if unknown."""
     said = header(path) or {}
     try:
         network: NetworkSettings = network_settings(said["model"])

@@ -1,4 +1,4 @@
-"""What a user is told beside the results: notes, and what could not be done."""
+"""Messages to the user besides the results: notes and failures."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +7,7 @@ Level = Literal["info", "warning"]
 
 RESEARCH_ONLY = "Research use only"
 """What stands beside every grade and ratio."""
-RESEARCH_USE = f"{RESEARCH_ONLY}: not a medical device, not for diagnosis, not for choosing embryos."
+RESEARCH_USE = f"{RESEARCH_ONLY}: not a medical device, not for diagnosis, not for selecting embryos."
 """What stands below every widget and every run of the command line."""
 
 
@@ -18,7 +18,7 @@ def counted(number: int, thing: str) -> str:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a user should know; a warning is something to act on or to check."""
+    """A message for the user; a warning needs action or a check."""
 
     level: Level
     text: str
@@ -26,16 +26,16 @@ class Note:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be done, and why; the others are done.
+    """A plane that could not be processed, and why; the others are processed.
 
     Parameters
     ----------
     image
         Name of the image.
     index
-        Place of the picture along the image's leading axes.
+        Position of the plane along the leading axes of the image.
     reason
-        Why, and what to do.
+        The reason, and what to do.
     """
 
     image: str

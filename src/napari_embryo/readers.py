@@ -1,4 +1,4 @@
-"""What napari calls to open a file or folder; cheap to import, silent about what is not ours."""
+"""Reader contribution: opens files and folders in napari; cheap to import, ignores unsupported files."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ PathOrPaths = str | Sequence[str]
 Reader = Callable[[PathOrPaths], "list[LayerData]"]
 
 ENTRIES_LOOKED_AT = 200
-"""So many entries of a folder are looked at before it is left to other readers."""
+"""How many entries of a folder are inspected before it is left to other readers."""
 
 
 def get_reader(path: PathOrPaths) -> Reader | None:
-    """Return the function that reads ``path``, or None where other readers should.
+    """Return the function that reads ``path``, or None to leave it to other readers.
 
-    Only names are looked at: files with our endings, several of them as one stack, folders that hold some or hold focal
-    planes. It never raises.
+    Only names are inspected: supported files, several of them as one stack, and folders that contain some or contain
+    focal planes. This function never raises.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def get_reader(path: PathOrPaths) -> Reader | None:
 def _is_ours(path: PathOrPaths) -> bool:
     if not isinstance(path, str | Path):
         return len(path) > 0 and all(_is_file(Path(each)) for each in path)
-    if not str(path):  # Path("") would be the folder one stands in
+    if not str(path):  # Path("") would be the current folder
         return False
     return _is_folder(Path(path)) if Path(path).is_dir() else _is_file(Path(path))
 
@@ -69,12 +69,12 @@ def _holds_images(folder: Path, plane_of_folder: Callable[[str], object]) -> boo
 
 
 def read_layers(path: PathOrPaths) -> "list[LayerData]":
-    """Open a file, a folder or files of one stack as napari layers.
+    """Open a file, a folder or the files of one stack as napari layers.
 
     Raises
     ------
     ImageError
-        Naming the file, what is wrong with it and what to do.
+        If a file cannot be read; the message names it, what is wrong and what to do.
     """
     from napari_embryo.io import open_layers
 
@@ -95,7 +95,7 @@ def _plan(path: PathOrPaths) -> "OpenPlan":
 
 
 def _written_by_us(path: PathOrPaths) -> "list[LayerData]":
-    """The layers as they were written; none for every other file."""
+    """The layers as they were written; empty for any other file."""
     from napari_embryo.io import written_layers
 
     one = path if isinstance(path, str | Path) else path[0] if len(path) == 1 else None
@@ -103,7 +103,7 @@ def _written_by_us(path: PathOrPaths) -> "list[LayerData]":
 
 
 def _with_colors(layer: "LayerData") -> "LayerData":
-    """Labels of ours show their classes' colors and names again, a cell those of its number."""
+    """Restore class colors and names of labels written by this plugin; a cell gets the color of its number."""
     from napari_embryo.io.cells import CELL, CELLS, RESULT
     from napari_embryo.render import label_colors, label_names
 
@@ -117,7 +117,7 @@ def _with_colors(layer: "LayerData") -> "LayerData":
 
 
 def _look_of_cell(number: int) -> dict[str, Any]:
-    """As in the Segment widget: a fixed color for each number, so that another label stands out by its own."""
+    """As in the Segment widget: a fixed color for each number, so that a different label stands out."""
     from napari_embryo.render import cell_label_colors
 
     return {

@@ -1,4 +1,4 @@
-"""Pictures for people: masks drawn over the embryo."""
+"""Render images for people: masks drawn over the embryo."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -20,7 +20,7 @@ COLORS: Mapping[str, Color] = MappingProxyType(
         "embryo": (86, 180, 233),
     }
 )
-"""Fixed colors of the classes, told apart by color-blind readers (Okabe and Ito 2008)."""
+"""Fixed colors of the classes, distinguishable for color-blind readers (Okabe and Ito 2008)."""
 
 CELL_COLORS: Sequence[Color] = (
     (86, 180, 233),
@@ -31,7 +31,7 @@ CELL_COLORS: Sequence[Color] = (
     (0, 114, 178),
     (213, 94, 0),
 )
-"""Of single cells by their number, over and over (Okabe and Ito 2008)."""
+"""Colors of single cells by number, repeating (Okabe and Ito 2008)."""
 
 _OTHER = (204, 121, 167)
 _FILL = 0.28
@@ -39,12 +39,12 @@ _MARGIN = 8
 
 
 def color_of(name: str) -> Color:
-    """The color of a class, red, green, blue, 0-255."""
+    """The color of a class as RGB, 0-255."""
     return COLORS.get(name, _OTHER)
 
 
 def cell_label_colors(count: int) -> dict[int | None, tuple[float, float, float, float]]:
-    """RGBA in [0, 1] of each cell's number up to ``count``, or up to that of our colors; any other label is gray."""
+    """RGBA in [0, 1] for every cell number up to at least ``count``; any other label is gray."""
     numbered: dict[int | None, tuple[float, float, float, float]] = {
         0: (0.0, 0.0, 0.0, 0.0),
         None: (0.6, 0.6, 0.6, 1.0),
@@ -56,24 +56,24 @@ def cell_label_colors(count: int) -> dict[int | None, tuple[float, float, float,
 
 
 def cell_color(number: int) -> Color:
-    """The color of a cell, or of its track, counted from 1."""
+    """The color of a cell or track by its number, counted from 1."""
     return CELL_COLORS[(number - 1) % len(CELL_COLORS)]
 
 
 def label_colors(classes: Sequence[str]) -> dict[int | None, tuple[float, float, float, float]]:
-    """RGBA in 0-1 by label: 0 is transparent, i + 1 the color of class i, None any other label."""
+    """RGBA in [0, 1] by label: 0 is transparent, i + 1 has the color of class i, None is any other label."""
     named: dict[int | None, str] = {None: "", **dict(enumerate(classes, start=1))}
     shown = {label: (*(part / 255 for part in color_of(name)), 1.0) for label, name in named.items()}
     return {0: (0.0, 0.0, 0.0, 0.0), **shown}  # type: ignore[dict-item]
 
 
 def label_names(classes: Sequence[str]) -> dict[str, list[int] | list[str]]:
-    """A Labels layer's features: the class under the mouse."""
+    """Features of a Labels layer that show the class under the mouse."""
     return {"index": list(range(len(classes) + 1)), "class": ["background", *classes]}
 
 
 def gray_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
-    """(H, W) of any range -> (H, W, 3), 0.5 and 99.5 % of the gray values becoming black and white."""
+    """(H, W) of any range -> (H, W, 3); the 0.5 and 99.5 % percentiles become black and white."""
     gray = np.asarray(image, np.float32)
     low, high = np.percentile(gray[::2, ::2], (0.5, 99.5))
     unit = np.clip((gray - low) / max(float(high - low), 1e-12), 0, 1)
@@ -81,31 +81,30 @@ def gray_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
 
 
 def overlay(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], classes: Sequence[str]) -> Rgb:
-    """(H, W) image and (C, H, W) masks -> (H, W, 3): a light fill and a full outline per class, the last on top."""
+    """(H, W) image and (C, H, W) masks -> (H, W, 3): a light fill and an opaque outline per class, the last on top."""
     colors = np.array([color_of(name) for name in classes], np.float32).reshape(-1, 3)
     gray = gray_to_rgb(image)[..., 0]
-    filled = np.zeros(gray.shape, np.intp)  # bit i: within class i
-    outlined = np.zeros(gray.shape, np.intp)  # i + 1: on the outline of class i
+    shown = np.zeros(gray.shape, np.int32)  # bit i: inside class i; 2**C + i: on the outline of class i
     for i, mask in enumerate(masks):
-        filled |= mask.astype(np.intp) << i
-        outlined[mask & ~_eroded(mask)] = i + 1
+        shown |= mask.astype(np.int32) << i
+    for i, mask in enumerate(masks):
+        shown[mask & ~_eroded(mask)] = 2 ** len(masks) + i
     table = np.concatenate((_fills(colors), np.repeat(colors[:, None], 256, axis=1).astype(np.uint8)))
-    shown = np.where(outlined > 0, 2 ** len(masks) - 1 + outlined, filled)
     picture: Rgb = np.take(table.reshape(-1, 3), 256 * shown + gray, axis=0)  # four times as fast as indexing
     return picture
 
 
 def overlay_cells(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], numbers: Sequence[int]) -> Rgb:
-    """Single cells over their picture: each one's full outline, also where others lie, and its number.
+    """Draw single cells over their image: the full outline of each, even where others overlap, and its number.
 
     Parameters
     ----------
     image
         (H, W).
     masks
-        (N, H, W) complete silhouettes; where they overlap, the light fills add up.
+        (N, H, W) complete silhouettes; where they overlap, their fills blend.
     numbers
-        N, counted from 1; one number has one color.
+        N numbers, counted from 1; each number has a fixed color.
 
     Returns
     -------
@@ -123,7 +122,7 @@ def overlay_cells(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], 
 
 
 def _with_numbers(picture: Rgb, masks: npt.NDArray[np.bool_], numbers: Sequence[int]) -> Rgb:
-    """Each in the middle of its cell, dark around so that it can be read on anything."""
+    """Write each number in the middle of its cell, with a dark border so that it is legible on any background."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     for mask, number in zip(masks, numbers, strict=True):
@@ -134,7 +133,7 @@ def _with_numbers(picture: Rgb, masks: npt.NDArray[np.bool_], numbers: Sequence[
 
 
 def _fills(colors: npt.NDArray[np.float32]) -> Rgb:
-    """(2**C, 256, 3): what each gray becomes within each combination of classes, the last class blended in last."""
+    """(2**C, 256, 3): the color of each gray value in each combination of classes, the last class blended last."""
     gray = np.arange(256, dtype=np.float32)[:, None].repeat(3, axis=1)
     tables = gray[None]
     for color in colors:
@@ -143,14 +142,14 @@ def _fills(colors: npt.NDArray[np.float32]) -> Rgb:
 
 
 def _eroded(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Without its outermost pixels: one, and one more for every 300 of the picture; beyond the border lies nothing."""
+    """Remove the outermost pixels: one, plus one per 300 pixels of image size; the image border counts as an edge."""
     size = 2 * max(1, min(mask.shape) // 300) + 1
     eroded: npt.NDArray[np.bool_] = ndimage.minimum_filter(mask, size, mode="constant", cval=0)
     return eroded
 
 
 def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colors: Sequence[Color] = ()) -> Rgb:
-    """The picture with a line of text below it: title and color key.
+    """The image with a line of text below it: title and color key.
 
     Parameters
     ----------
@@ -159,9 +158,9 @@ def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colors: S
     classes
         Their names, in the order of the key.
     title
-        Stands beside it.
+        Text beside the key.
     colors
-        Of the classes by their place, over and over, where they are not those of :func:`color_of`.
+        Colors of the classes in order, repeating; by default those of :func:`color_of`.
     """
     shown = [colors[i % len(colors)] if colors else color_of(name) for i, name in enumerate(classes)]
     strip = Image.new("RGB", (picture.shape[1], 14 + _MARGIN), (20, 20, 20))
@@ -177,7 +176,7 @@ def with_legend(picture: Rgb, classes: Sequence[str], title: str = "", colors: S
 
 
 _FONT_SIZES = range(10, 5, -1)
-"""From Pillow's own down to the smallest that can be read."""
+"""From Pillow's default down to the smallest legible size."""
 
 
 def _font_that_fits(text: str, room: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -186,7 +185,7 @@ def _font_that_fits(text: str, room: int) -> ImageFont.FreeTypeFont | ImageFont.
 
 
 def tiled(pictures: Sequence[Rgb], columns: int) -> Rgb:
-    """Pictures of one size side by side, row after row, black where none is left."""
+    """Arrange images of equal size in a grid, row by row; empty places are black."""
     blank = np.zeros_like(pictures[0])
     padded = [*pictures, *[blank] * (-len(pictures) % columns)]
     rows = [np.concatenate(padded[i : i + columns], axis=1) for i in range(0, len(padded), columns)]

@@ -1,4 +1,4 @@
-"""What comes of one picture, and of one image."""
+"""Results of one plane and of one image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +16,20 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
-    """What one module did to one picture, on the module's own grid.
+    """Output of one attention module for one plane, on the module's grid.
 
     Parameters
     ----------
     name
-        Of the module.
+        Name of the module.
     grid
         (h, w) float32 over the network's input, padding included.
     window
-        Range to display it in: fixed for the module, never the map's own extremes, so that a flat map looks flat.
+        Display range: fixed for the module, never the map's own extremes, so that a flat map looks flat.
     meaning
-        One line for a reader.
+        One-line explanation.
     geometry
-        The way back to the image.
+        Mapping back to the image.
     """
 
     name: str
@@ -39,13 +39,13 @@ class AttentionMap:
     geometry: Geometry
 
     def on_image(self) -> npt.NDArray[np.float32]:
-        """(H, W) float32 in the image's pixels; 0 where the network was not shown the image."""
+        """(H, W) float32 at the image's resolution; 0 where the network did not see the image."""
         return self.geometry.grid_to_image(self.grid, outside=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class PlaneResult:
-    """What was found in one picture of an image; ``index`` is its place along the leading axes."""
+    """What was found in one plane of an image; ``index`` is its position along the leading axes."""
 
     index: Index
     plane: npt.NDArray[Any]
@@ -56,7 +56,7 @@ class PlaneResult:
 
 @dataclass(frozen=True, eq=False)
 class ImageResult:
-    """One image is done: the rows of its table and the files that were written, or why it could not be done."""
+    """Result of one image: the rows of its table and the files written, or why it could not be processed."""
 
     image: EmbryoImage
     rows: list[Row]
@@ -65,7 +65,7 @@ class ImageResult:
 
 
 def picture_said(image: EmbryoImage, index: Index, total: int) -> str:
-    """A picture of an image of so many, in words."""
+    """Name of a plane of an image."""
     return (
         f"{image.name} {', '.join(f'{a} {i}' for a, i in zip(image.axes, index, strict=False))}"
         if total > 1

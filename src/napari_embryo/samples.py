@@ -1,6 +1,6 @@
-"""Sample data for napari: embryos drawn by the program, each with its exact truth.
+"""Sample data for napari: embryos drawn by the program, each with exact ground truth.
 
-The truth comes as hidden Labels layers named after their image, so that the picture is seen first.
+The ground truth is in hidden Labels layers named after their image, so that the image is seen first.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 SEED = 2
 FRAGMENTED = 0.18
-"""Share of the cleavage-stage embryo that is fragments, about: grade B."""
+"""Approximate fragmentation ratio of the cleavage-stage embryo: grade B."""
 FRAMES = 10
 TIMELAPSE_LABELS = (*BLASTOCYST_CLASSES, "fragments", "cell")
-"""Label i + 1 is the i-th name in a time-lapse's truth; the cells are counted up from the last one."""
+"""Label i + 1 of a time-lapse's ground truth is the i-th name; cells are numbered up from the last one."""
 
 
 def blastocyst() -> list[LayerData]:
-    """A blastocyst and its inner cell mass, trophectoderm and zona pellucida as labels 1, 2, 3."""
+    """A blastocyst with its inner cell mass, trophectoderm and zona pellucida as labels 1, 2 and 3."""
     from napari_embryo.synthetic import draw_blastocyst
 
     embryo = draw_blastocyst(SEED)
@@ -35,9 +35,9 @@ def blastocyst() -> list[LayerData]:
 
 
 def cleavage() -> list[LayerData]:
-    """A fragmented four-cell embryo; every cell's complete silhouette is a layer of its own, since they overlap.
+    """A fragmented four-cell embryo; cells overlap, so every cell's complete silhouette is a separate layer.
 
-    The last layer has the fragments as label 1 and the rest of the embryo as label 2, as a network's layer has them.
+    The last layer has the fragments as label 1 and the rest of the embryo as label 2, like the layer of a network.
     """
     from napari_embryo.synthetic import draw_cleavage
 
@@ -56,7 +56,7 @@ def cleavage() -> list[LayerData]:
 
 
 def timelapse() -> list[LayerData]:
-    """Two wells side by side, from two cells to the expanding blastocyst."""
+    """Two wells side by side, from the two-cell stage to the expanding blastocyst."""
     from napari_embryo.synthetic import draw_timelapse
 
     layers: list[LayerData] = []
@@ -97,7 +97,7 @@ def _truth(image: EmbryoImage, labels: npt.NDArray[np.uint8], suffix: str, class
 
 
 def _labels(embryo: "SyntheticEmbryo") -> npt.NDArray[np.uint8]:
-    """(H, W): blastocyst parts 1, 2, 3; fragments 4; cells from 5 on, the upper one where they overlap."""
+    """(H, W): blastocyst parts 1, 2, 3; fragments 4; cells from 5 up, the topmost one where they overlap."""
     labels = np.zeros(embryo.image.shape, np.uint8)
     for i, cell in enumerate(embryo.cells):
         labels[cell] = len(TIMELAPSE_LABELS) + i
@@ -109,7 +109,7 @@ def _labels(embryo: "SyntheticEmbryo") -> npt.NDArray[np.uint8]:
 
 
 def _beside(layer: LayerData, number: int) -> LayerData:
-    """The same layer, moved right by ``number`` widths."""
+    """The same layer, shifted right by ``number`` widths."""
     data, about, kind = layer
     *before, x = about["translate"]
     width = data.shape[-1] * about["scale"][-1]

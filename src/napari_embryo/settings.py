@@ -18,8 +18,7 @@ from napari_embryo.families import (
 )
 
 GRADES = {"A": (0.0, 0.10), "B": (0.10, 0.25), "C": (0.25, 0.50), "D": (0.50, 1.0)}
-"""Fragmentation grades and their intervals of the ratio (RegDeepLab: <10, 10-25, 25-50, >50 %). The lower end belongs
-to B and C, the upper one to C (our decision)."""
+"""Fragmentation grades and their intervals of the ratio (docs/decisions.md, "Grade boundaries")."""
 
 BUNDLED = "bundled"
 """The weights that ship with the program, wherever weights can be named."""
@@ -126,7 +125,7 @@ class SegmentSettings(Settings):
         is_known = self.weights == BUNDLED or "family" in self.model_fields_set
         if self.ratio_weights and is_known and not FAMILIES[self.family].tells_a_ratio:
             raise ValueError(
-                f"ratio_weights were given, but the family {self.family} tells no ratio; leave ratio_weights empty"
+                f"ratio_weights were given, but the family {self.family} estimates no ratio; leave ratio_weights empty"
             )
         return self
 
@@ -214,9 +213,7 @@ class DataSettings(Settings):
                 f"validation {self.validation} and test {self.test} leave nothing to train on; keep their sum below 1"
             )
         if self.folds == 1 or (self.folds and self.fold >= self.folds):
-            raise ValueError(
-                f"fold {self.fold} of {self.folds} was given; needed are two folds or more, counted from 0"
-            )
+            raise ValueError(f"fold {self.fold} of {self.folds} was given; use at least two folds, counted from 0")
         return self
 
     @model_validator(mode="after")
@@ -346,8 +343,8 @@ class Recipe(Settings):
     def _name_means_no_other_start(cls, name: str) -> str:
         if name.casefold() in RESERVED_NAMES:
             raise ValueError(
-                f"{name!r} was given, but {', '.join(RESERVED_NAMES)} are starts of a training, so none of your models "
-                "could be found by such a name; choose another one"
+                f"{name!r} was given, but {', '.join(RESERVED_NAMES)} are reserved for starting weights, so no model "
+                "can have such a name; choose another one"
             )
         return name
 

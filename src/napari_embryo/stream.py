@@ -1,6 +1,6 @@
 """What a training run reports, and how it crosses to another process: one JSON object per line.
 
-Numbers that are not finite travel as ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is JSON.
+Non-finite numbers are sent as ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, so that every line is valid JSON.
 """
 
 import json
@@ -106,7 +106,7 @@ def mean_score(scores: Mapping[str, float]) -> float | None:
 
 
 class Noted(_Line):
-    """Something a user should know."""
+    """A message for the user."""
 
     event: Literal["note"] = "note"
     note: Note
@@ -119,7 +119,7 @@ class Paused(_Line):
 
 
 class Resumed(_Line):
-    """The run goes on."""
+    """The run continues."""
 
     event: Literal["resumed"] = "resumed"
 

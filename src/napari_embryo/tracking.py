@@ -13,16 +13,16 @@ from napari_embryo.image import Cells
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Node = tuple[int, int]
-"""Frame, and the cell's place in it."""
+"""Frame, and index of the cell in it."""
 
 LONGEST_GAP = 3
-"""A cell that is not found for fewer frames than this keeps its identity."""
+"""A cell missed in fewer consecutive frames than this keeps its identity."""
 
 FARTHEST = 0.8
-"""Cost from which two silhouettes are two cells: half of it is their IoU, half their distance over their diameter."""
+"""Cost above which two silhouettes are different cells: the mean of 1 - IoU and their distance over the diameter."""
 
 FARTHEST_DAUGHTER = 0.6
-"""The same for a daughter, whose overlap is the share of her that lies in the mother."""
+"""The same for a daughter cell, whose overlap is the share of it that lies in the mother."""
 
 LARGEST_DAUGHTER = 0.9
 """Area of a daughter's silhouette over her mother's: half of a ball has 0.63, and what is larger is no half."""
@@ -38,9 +38,9 @@ class Tracks:
     Parameters
     ----------
     ids
-        Per frame, the track of each of its cells in their order; tracks count from 1 as they appear.
+        For every frame, the track of each of its cells in order; tracks are numbered from 1 as they appear.
     parents
-        Daughter's track -> mother's. A mother's track ends where she divides.
+        Track of a daughter -> track of its mother. A mother's track ends where it divides.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -48,25 +48,25 @@ class Tracks:
 
     @property
     def count(self) -> int:
-        """How many tracks there are; they are numbered 1 to this."""
+        """Number of tracks; they are numbered from 1 to this."""
         return max((track for frame in self.ids for track in frame), default=0)
 
 
 def tracks(frames: Iterable[Cells]) -> Tracks:
-    """:func:`link` the cells that a network found in the frames of a time-lapse."""
+    """:func:`link` the cells found in the frames of a time-lapse."""
     return link(found.masks for found in frames)
 
 
 def link(frames: Iterable[Masks]) -> Tracks:
     """Follow cells through a time-lapse.
 
-    The cost of a link is the mean of two numbers (our decision): how little the silhouettes overlap, and how far their
-    centroids are apart, over the cells' diameter. Only a few frames are held at a time.
+    The cost of a link is the mean of two numbers (docs/decisions.md, "Cost of linking cells"): one minus the overlap of
+    the silhouettes, and the distance of their centroids over the cells' diameter. Only a few frames are held in memory.
 
     Parameters
     ----------
     frames
-        (N, H, W) complete silhouettes of each frame, in the order of time; N may differ, and be 0.
+        (N, H, W) complete silhouettes of each frame in order of time; N may vary and may be 0.
     """
     costs = _Costs.of(frames)
     return _named(costs.counts, _linked(costs), costs)
@@ -74,7 +74,7 @@ def link(frames: Iterable[Masks]) -> Tracks:
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """(N, H*W) silhouettes in single precision, for products; their areas (N,) and centroids (N, 2)."""
+    """(N, H*W) silhouettes in single precision for matrix products, with areas (N,) and centroids (N, 2)."""
 
     pixels: npt.NDArray[np.float32]
     areas: Floats
@@ -157,8 +157,8 @@ def _linked(costs: _Costs) -> list[tuple[Node, Node]]:
     def daughter(a: Floats, b: Floats) -> float:
         return costs.daughter[_ordered(a, b)]
 
-    # Every alternative costs as much as the farthest link: each link nearer than that is made where it competes with
-    # none, however few cells there are to estimate the costs from.
+    # Not linking costs as much as the farthest allowed link, so every nearer link without a competitor is made,
+    # however few cells there are to estimate the costs from.
     tracker = LapTrack(
         metric=same,
         cutoff=FARTHEST,

@@ -1,4 +1,4 @@
-"""What napari calls to save a layer: OME-TIFF with physical size, axes and names."""
+"""Writer contributions: save layers as OME-TIFF with physical size, axes and names."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ def write_image(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str
     Parameters
     ----------
     path
-        Where; the file appears only when it is complete.
+        Where to write; the file appears only when it is complete.
     data
-        The layer's array; of a multiscale layer the finest level is written.
+        The layer's array; for a multiscale layer the finest level is written.
     attributes
-        The layer's keywords.
+        The layer's keyword arguments.
 
     Returns
     -------
@@ -37,9 +37,9 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
 
 
 def write_cells(path: str, layers: "Sequence[LayerData]") -> list[str]:
-    """Write the Labels layers of one run's cells together: a channel each, and COCO JSON beside.
+    """Write the Labels layers of one run's cells together, one channel each, with a COCO JSON file.
 
-    Pixels of another label than the cell's own are not written; a warning says how many.
+    Pixels with a label other than the cell's own are not written; a warning says how many.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def write_cells(path: str, layers: "Sequence[LayerData]") -> list[str]:
     Raises
     ------
     ImageError
-        Naming the layers that are no cells of one run.
+        If layers are not cells of one run; the message names them.
     """
     from napari_embryo.data.cells_writer import write_cells
 

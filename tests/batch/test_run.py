@@ -118,7 +118,7 @@ def test_results_that_no_run_makes_any_more_go(run: Run, tmp_path: Path) -> None
     folder, out = make(tmp_path / "in", ["a.png"]), tmp_path / "out"
     run(folder, out)
     db = sqlite3.connect(out / ".napari-embryo" / "journal.sqlite")
-    db.execute("""UPDATE job SET outputs = '{"a_size.txt": "", "a_old.txt": ""}'""")
+    db.execute("UPDATE job SET outputs = ?", (f"{'':66}a_size.txt\n{'':66}a_old.txt\n",))
     db.commit()
     (out / "a_old.txt").touch()
     run(folder, out, again="all")

@@ -87,11 +87,11 @@ def test_a_table_goes_before_a_pattern_and_a_pattern_before_the_known_names(tmp_
     ("changes", "message"),
     [
         ({"embryo_pattern": "("}, r"embryo_pattern '\('.*group named 'embryo'"),
-        ({"embryo_pattern": "(.*)"}, "no such group"),
-        ({"embryo_pattern": "(?P<embryo>Q+)"}, "fits no picture, such as 'a1'"),
+        ({"embryo_pattern": "(.*)"}, "no group 'embryo'"),
+        ({"embryo_pattern": "(?P<embryo>Q+)"}, "matches no image, such as 'a1'"),
         ({"embryo_table": "no.csv"}, "no such embryo table"),
         ({"embryo_table": "wrong.csv"}, "its columns are nr, patient"),
-        ({"embryo_table": "others.csv"}, "names none of the pictures"),
+        ({"embryo_table": "others.csv"}, "names none of the images"),
     ],
 )
 def test_embryos_that_cannot_be_told_are_refused(
@@ -254,7 +254,7 @@ def test_the_report_counts_what_lies_there(tmp_path: Path) -> None:
     assert sum(rows["all", part]["cells"] for part in ("train", "validation")) == 4
     text = told.text()
     for part in (
-        "single: too few embryos of its own; none of them in validation",
+        "single: too few embryos; none of them in validation",
         "Skipped: 2",
         "many/e4",
         "no LabelMe",
@@ -266,12 +266,15 @@ def test_the_report_counts_what_lies_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "notes"),
     [
-        ({}, ["b: too few embryos of its own; none of them in validation."]),
+        ({}, ["b: too few embryos; none of them in validation."]),
         ({"only_train": ("b",)}, []),
-        ({"only_validation": ("c",), "validation": 0}, ["b: 1 embryo of c, too; in validation, not learned from."]),
+        (
+            {"only_validation": ("c",), "validation": 0},
+            ["b: 1 embryo also in c; in validation, not used for training."],
+        ),
         (
             {"only_validation": ("c",), "only_train": ("b",), "validation": 0},
-            ["b: 1 embryo of c, too; left out, not learned from."],
+            ["b: 1 embryo also in c; left out, not used for training."],
         ),
     ],
 )

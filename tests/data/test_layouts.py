@@ -372,11 +372,11 @@ def test_kins_that_names_the_folders_of_its_pictures(tmp_path: Path, others: lis
 @pytest.mark.parametrize(
     ("file", "pictures", "name", "reason"),
     [
-        ("kins.json", ("training/a.png", "testing/a.png"), "", "2 pictures below"),
-        ("train.json", ("training/2/a.png", "training/3/a.png", "testing/2/a.png"), "", "3 pictures below"),
-        ("train.json", ("left/a.png", "right/a.png"), "", "2 pictures below"),
-        ("train.json", ("training/b.png", "testing/a.png"), "", "in test alone; looked for in train"),
-        ("train_val.json", ("training/a.png", "testing/a.png"), "", "2 pictures below"),
+        ("kins.json", ("training/a.png", "testing/a.png"), "", "2 images below"),
+        ("train.json", ("training/2/a.png", "training/3/a.png", "testing/2/a.png"), "", "3 images below"),
+        ("train.json", ("left/a.png", "right/a.png"), "", "2 images below"),
+        ("train.json", ("training/b.png", "testing/a.png"), "", "only in test, but is expected in train"),
+        ("train_val.json", ("training/a.png", "testing/a.png"), "", "2 images below"),
         ("val.json", ("train/a.png", "val/a.png", "test/a.png"), "validation_a", ""),
         ("val.json", ("train/a.png", "test/a.png"), "test_a", ""),
         ("test.json", ("train/a.png", "val2017/a.png"), "validation_a", ""),
@@ -411,7 +411,7 @@ def test_plain_coco_names_the_folder(tmp_path: Path) -> None:
     for part in ("train", "test"):
         save(tmp_path / part / "a.png", GRAY)
     write_coco(tmp_path / "train.json", [WHOLE])
-    with pytest.raises(ValueError, match="2 pictures below"):
+    with pytest.raises(ValueError, match="2 images below"):
         found_in(tmp_path, ("fragment",))
 
 
@@ -447,7 +447,13 @@ def test_grades_ratios_and_masks_of_a_table(tmp_path: Path, where: str) -> None:
 
 @pytest.mark.parametrize(
     ("row", "reason"),
-    [("a,E,", "grade 'E'"), ("a,4AA,", "grade '4AA'"), ("a,,12", "per cent"), ("a,,x", "'x'"), ("z,A,", "no picture")],
+    [
+        ("a,E,", "grade is 'E'"),
+        ("a,4AA,", "grade is '4AA'"),
+        ("a,,12", "percentage"),
+        ("a,,x", "'x'"),
+        ("z,A,", "no image"),
+    ],
 )
 def test_what_is_no_grade_is_told(tmp_path: Path, row: str, reason: str) -> None:
     save(tmp_path / "a.png", GRAY)
@@ -472,7 +478,7 @@ def test_a_table_does_not_name_masks_outside_its_folder(tmp_path: Path, told: st
 
 def test_a_table_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "grades.csv").write_text("name,gardner_grade\na,4AA\n")
-    with pytest.raises(ValueError, match=r"name, gardner_grade came; needed are image.*Gardner"):
+    with pytest.raises(ValueError, match=r"name, gardner_grade, but needs image.*Gardner"):
         found_in(tmp_path, ("fragment",), "grades")
 
 

@@ -150,10 +150,10 @@ def test_no_fragment_painted_means_none(tmp_path: Path) -> None:
     [
         (IMAGE, painted(4), "from 0 to 4"),
         (IMAGE, painted(1) - 1, "from -1"),
-        (IMAGE, painted(1)[:5], "labels of shape"),
+        (IMAGE, painted(1)[:5], "the labels"),
         (IMAGE, painted(1) * 0.5, "whole numbers"),
-        (np.stack([IMAGE] * 2), painted(1), "one gray picture"),
-        (IMAGE, np.stack([painted(1)] * 2), "labels of shape"),
+        (np.stack([IMAGE] * 2), painted(1), "one gray image"),
+        (IMAGE, np.stack([painted(1)] * 2), "the labels"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, image: np.ndarray, labels: np.ndarray, message: str) -> None:

@@ -61,7 +61,7 @@ def test_folds_validate_on_every_embryo_once(drawn: list[tuple[int, str]], folds
     needed = folds + (test > 0)
     each = [DataSettings(folds=folds, fold=fold, test=test, seed=seed) for fold in range(folds)]
     if len(embryos(samples)) < needed:
-        with pytest.raises(ValueError, match=f"^{len(embryos(samples))} embryos? came.*needs at least {needed}"):
+        with pytest.raises(ValueError, match=f"^found {len(embryos(samples))} embryos?, .*needs at least {needed}"):
             split(samples, each[0])
         return
     made = [split(samples, settings) for settings in each]
@@ -78,9 +78,9 @@ def test_folds_are_of_even_size() -> None:
     assert sorted(sizes) == [2, 2, 3, 3, 3]
 
 
-@pytest.mark.parametrize(("count", "came"), [(1, "1 embryo came; "), (2, "2 embryos came; ")])
-def test_too_few_are_counted_in_words_that_fit(count: int, came: str) -> None:
-    with pytest.raises(ValueError, match=f"^{came}"):
+@pytest.mark.parametrize(("count", "found"), [(1, "found 1 embryo, "), (2, "found 2 embryos, ")])
+def test_too_few_are_counted_in_words_that_fit(count: int, found: str) -> None:
+    with pytest.raises(ValueError, match=f"^{found}"):
         split(samples_of([(i, "a") for i in range(count)]), DataSettings(validation=0.2, test=0.2))
 
 
@@ -112,7 +112,7 @@ def test_a_source_that_only_learns_never_judges_nor_gives_an_embryo_away() -> No
 
 @pytest.mark.parametrize("side", ["only_train", "only_validation"])
 def test_a_source_that_is_not_there_has_no_side(side: str) -> None:
-    with pytest.raises(ValueError, match=f"{side} names drwan, but the pictures come from a"):
+    with pytest.raises(ValueError, match=f"{side} names drwan, but the images come from a"):
         split(samples_of([(i, "a") for i in range(5)]), DataSettings(**{side: ("drwan",)}))
 
 
@@ -178,8 +178,8 @@ def test_what_the_start_learned_from_judges_where_that_is_asked_for() -> None:
     [
         ({"only_validation": ("a", "b")}, "nothing is left to train on: every embryo is one of a, b, which"),
         ({"only_validation": ("b",)}, "nothing is left to train on: every embryo is one of b, which"),
-        ({"only_validation": ("c",), "only_train": ("a", "b"), "test": 0.2}, "^0 embryos came.*needs at least 2"),
-        ({"only_validation": ("c",), "folds": 4}, "^3 embryos came; 4-fold cross-validation needs at least 4"),
+        ({"only_validation": ("c",), "only_train": ("a", "b"), "test": 0.2}, "^found 0 embryos.*needs at least 2"),
+        ({"only_validation": ("c",), "folds": 4}, "^found 3 embryos, but 4-fold cross-validation needs at least 4"),
     ],
 )
 def test_too_little_beside_a_source_that_only_judges_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ from torchvision.models import inception_v3
 
 from napari_embryo import models
 from napari_embryo.families import InceptionSettings, UNetSettings
-from napari_embryo.models import binary_loss, checkpoint, fragmentation
+from napari_embryo.models import binary_loss, checkpoint, fragmentation_loss
 from napari_embryo.models.baselines import Inception, UNet
 from napari_embryo.models.blocks import USUAL_RATIO
 from napari_embryo.settings import Preprocessing, TrainSettings
@@ -147,7 +147,9 @@ def test_inception_takes_any_size_from_75(inception: Inception, hw: tuple[int, i
 
 
 def test_inception_says_what_size_it_needs(inception: Inception) -> None:
-    with pytest.raises(ValueError, match="74 x 96 were given; Inception v3 needs 75 pixels a side, 299 are usual"):
+    with pytest.raises(
+        ValueError, match="74 x 96 were given; Inception v3 needs at least 75 pixels per side, and 299 is usual"
+    ):
         inception(pictures(1, (74, 96)))
 
 
@@ -192,6 +194,6 @@ def test_inception_draws_nothing(inception: Inception) -> None:
     assert inception.map_names() == ()
     assert inception.cam_layers() == {}
     assert models.NETWORKS["inception"].decode is None
-    assert models.NETWORKS["inception"].loss is fragmentation.loss
+    assert models.NETWORKS["inception"].loss is fragmentation_loss.loss
     with pytest.raises(ValidationError, match="this family has fragment and embryo"):
         InceptionSettings(classes=("ICM",))

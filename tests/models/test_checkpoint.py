@@ -187,7 +187,7 @@ PICKLES: dict[str, Callable[[Path], None]] = {
 def test_a_pickle_is_refused_unopened(tmp_path: Path, make: Callable[[Path], None]) -> None:
     file = tmp_path / "model.safetensors"
     make(file)
-    with pytest.raises(CheckpointError, match="PyTorch pickle, which can run any code") as refusal:
+    with pytest.raises(CheckpointError, match="PyTorch pickle, which can run arbitrary code") as refusal:
         load(file)
     assert "model.safetensors" in str(refusal.value)
     assert not (tmp_path / "exploded").exists()
@@ -196,7 +196,7 @@ def test_a_pickle_is_refused_unopened(tmp_path: Path, make: Callable[[Path], Non
 def test_a_text_pickle_is_refused_unopened(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     raw_pickle(file, 0)
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="incomplete or invalid safetensors file"):
         load(file)
     assert not (tmp_path / "exploded").exists()
 
@@ -251,30 +251,30 @@ def deep(header: dict[str, Any]) -> None:
 
 
 BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "first weight changed": (lambda c: flipped(c, header_length(c)), "was changed after it was written"),
-    "last weight changed": (lambda c: flipped(c, len(c) - 1), "was changed after it was written"),
-    "weights swapped": (lambda c: with_header(c, rename), "was changed after it was written"),
-    "no digest": (lambda c: with_header(c, saying(content_sha256="")), "was changed after it was written"),
-    "last byte missing": (lambda c: c[:-1], "cut off - copy or download it again"),
-    "cut in the weights": (lambda c: c[: len(c) // 2], "cut off - copy or download it again"),
-    "cut in the header": (lambda c: c[:100], "cut off - copy or download it again"),
-    "cut in the first number": (lambda c: c[:5], "cut off - copy or download it again"),
-    "bytes behind the end": (lambda c: c + b"more", "not a whole safetensors file"),
-    "empty": (lambda _: b"", "not a whole safetensors file"),
-    "text": (lambda _: b"these are no weights, these are words\n" * 9, "not a whole safetensors file"),
-    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "not a whole safetensors file"),
+    "first weight changed": (lambda c: flipped(c, header_length(c)), "was altered after it was written"),
+    "last weight changed": (lambda c: flipped(c, len(c) - 1), "was altered after it was written"),
+    "weights swapped": (lambda c: with_header(c, rename), "was altered after it was written"),
+    "no digest": (lambda c: with_header(c, saying(content_sha256="")), "was altered after it was written"),
+    "last byte missing": (lambda c: c[:-1], "copy or download it again"),
+    "cut in the weights": (lambda c: c[: len(c) // 2], "copy or download it again"),
+    "cut in the header": (lambda c: c[:100], "copy or download it again"),
+    "cut in the first number": (lambda c: c[:5], "copy or download it again"),
+    "bytes behind the end": (lambda c: c + b"more", "incomplete or invalid safetensors file"),
+    "empty": (lambda _: b"", "incomplete or invalid safetensors file"),
+    "text": (lambda _: b"these are no weights, these are words\n" * 9, "incomplete or invalid safetensors file"),
+    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(100), "incomplete or invalid safetensors file"),
     "no settings": (lambda c: with_header(c, forget), "a safetensors file of another program"),
     "unknown family": (
         lambda c: with_header(c, saying(model={"family": "attnreg"})),
-        "settings are not understood by this version",
+        "this version does not understand its settings",
     ),
     "unknown setting": (
         lambda c: with_header(c, saying(model={"family": "unet", "depth": 9})),
-        "settings are not understood by this version",
+        "this version does not understand its settings",
     ),
     "impossible setting": (
         lambda c: with_header(c, saying(preprocessing={"height": -1})),
-        "settings are not understood by this version",
+        "this version does not understand its settings",
     ),
     "a later format": (lambda c: with_header(c, saying(format=2, layers=[])), "update napari-embryo"),
     "a setting of a later version": (
@@ -286,15 +286,15 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "its header would have 99000000 bytes",
     ),
     "a header longer than any memory": (lambda _: struct.pack("<Q", 2**60) + b"{}", "its header would have 11529215"),
-    "a deep header": (lambda _: struct.pack("<Q", 100_000) + b"[" * 100_000, "not a whole safetensors file"),
-    "deep settings": (lambda c: with_header(c, deep), "settings are not understood"),
+    "a deep header": (lambda _: struct.pack("<Q", 100_000) + b"[" * 100_000, "incomplete or invalid safetensors file"),
+    "deep settings": (lambda c: with_header(c, deep), "does not understand its settings"),
     "another percentile": (
         lambda c: with_header(c, saying(preprocessing={"low_percentile": 1.0})),
-        "was changed after it was written",
+        "was altered after it was written",
     ),
     "another number of classes": (
         lambda c: with_header(c, saying(model={"family": "unet", "base_channels": 4, "classes": ["ZP"]})),
-        "was changed after it was written",
+        "was altered after it was written",
     ),
 }
 
@@ -314,8 +314,8 @@ def test_a_bad_file_is_refused_with_the_reason(
     [
         (None, "another program"),
         ({"format": "pt"}, "another program"),
-        ({METADATA_KEY: "no json"}, "not understood"),
-        ({METADATA_KEY: "[]"}, "not understood"),
+        ({METADATA_KEY: "no json"}, "does not understand"),
+        ({METADATA_KEY: "[]"}, "does not understand"),
     ],
 )
 def test_weights_of_another_program_are_refused(tmp_path: Path, metadata: dict[str, str] | None, reason: str) -> None:
@@ -346,7 +346,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_family_without_bundled_weights_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match="no weights of 'unet' ship with this version; name a checkpoint file"):
+    with pytest.raises(
+        FileNotFoundError, match="this version has no bundled weights of 'unet'; name a checkpoint file"
+    ):
         load(family="unet")
 
 

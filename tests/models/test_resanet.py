@@ -325,7 +325,7 @@ def test_a_foreign_backbone_is_refused(tmp_path: Path, state: dict[str, Tensor],
     with pytest.raises(ValueError, match=reason) as refusal:
         Encoder().load(file)
     assert "foreign.safetensors: not a ResNet-50 state dict" in str(refusal.value)
-    assert "needed is torchvision's resnet50" in str(refusal.value)
+    assert "torchvision's resnet50" in str(refusal.value)
 
 
 def dice(logits: Tensor, masks: Tensor) -> Tensor:

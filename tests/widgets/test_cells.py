@@ -233,7 +233,7 @@ def test_pixels_of_other_labels_are_said(qtbot, docked) -> None:
     run(qtbot, widget)
     first, area = viewer.layers["day 2 cell 1"], f"cell 1 {TWO[0].sum():,} px (score 0.90)"
     first.data_setitem((np.array([0, 0, 1]), np.array([0, 1, 0])), 2)
-    says(qtbot, widget, area, "cell 1 has 3 pixels of other labels, not counted: paint with label 1.")
+    says(qtbot, widget, area, "cell 1 has 3 pixels of other labels, which do not count: paint with label 1.")
     first.undo()
     qtbot.waitUntil(lambda: "other labels" not in widget.cells.line.text(), timeout=10_000)
     says(qtbot, widget, area)
@@ -321,7 +321,7 @@ def test_cells_from_a_file_are_outlined_measured_and_painted(qtbot, docked, tmp_
 def test_cells_of_a_film_keep_their_identity_and_divide(qtbot, docked) -> None:
     viewer, widget = docked(*DIVIDING, **PLACED)
     run(qtbot, widget)
-    assert "3 of 3 frames. 4 cells followed, 1 division" in widget.panel.status.text()
+    assert "3 of 3 frames. 4 cells tracked, 1 division" in widget.panel.status.text()
     first, second = viewer.layers["day 2 cell 1"].data, viewer.layers["day 2 cell 2"].data
     np.testing.assert_array_equal(first > 0, [DIVIDING[0].masks[0], DIVIDING[1].masks[1], DIVIDING[2].masks[1]])
     np.testing.assert_array_equal(second > 0, [DIVIDING[0].masks[1], DIVIDING[1].masks[0], np.zeros(HW, bool)])
@@ -371,7 +371,7 @@ def test_the_current_frame_alone_is_not_followed(qtbot, docked) -> None:
 
 
 def followed_and_kept(viewer: Any, widget: SegmentWidget) -> None:
-    assert "4 cells followed, 1 division" in widget.panel.status.text()
+    assert "4 cells tracked, 1 division" in widget.panel.status.text()
     assert list(viewer.layers["day 2 cell 1"].data.any(axis=(1, 2)))[:3] == [True] * 3
     assert not viewer.layers["day 2 cell 1"].data[3:].any()
 

@@ -55,7 +55,7 @@ def test_a_cut_off_cell_becomes_whole_and_says_what_changed(qtbot, docked) -> No
     np.testing.assert_array_equal(layer.data, WHOLE)
     before, after = int(CUT_OFF.sum()), int(WHOLE.sum())
     assert f"{before:,} px → {after:,} px ({100 * (after / before - 1):+.0f}\N{NO-BREAK SPACE}%)" in said
-    assert f"IoU {before / after:.2f}" in said
+    assert f"IoU with what was painted {before / after:.2f}" in said
 
 
 def test_areas_are_told_in_micrometers_where_they_are_known(qtbot, docked) -> None:
@@ -178,7 +178,7 @@ def test_what_is_painted_meanwhile_is_not_lost(qtbot, docked, monkeypatch: pytes
         return WHOLE.astype(np.float32)
 
     monkeypatch.setattr(completion, "complete", paint)
-    assert "painted meanwhile" in press(qtbot, widget)
+    assert "painted on in the meantime" in press(qtbot, widget)
     np.testing.assert_array_equal(layer.data == 1, CUT_OFF | disc(40, 40, 0))
 
 

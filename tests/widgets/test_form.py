@@ -45,7 +45,7 @@ def test_a_check_list_keeps_its_order(qtbot) -> None:
     qtbot.addWidget(names.native)
     names.value = ("c", "a")
     assert names.value == ("a", "c")
-    with pytest.raises(ValueError, match="d came; the list has a, b, c"):
+    with pytest.raises(ValueError, match="d was given, but the list has a, b, c"):
         names.value = ("d",)
 
 

@@ -144,7 +144,7 @@ def test_a_film_says_its_range_and_the_line_follows_the_slider(qtbot, docked, pi
     viewer, widget = docked(pixels[:3])
     run(qtbot, widget)
     assert "Fragments 12.0 % to 12.0 %, grades B to B." in widget.panel.status.text()
-    assert "in 3 of 3 pictures" in shown()
+    assert "in 3 of 3 images" in shown()
     labels = viewer.layers["day 2 fragments"]
     assert [row["frame"] for row in labels.metadata["measurements"]] == [0, 0, 1, 1, 2, 2]
     fragments_row(labels, 1)["ratio_from_mask"] = 0.34
@@ -326,7 +326,7 @@ def test_bundled_weights_are_offered_where_they_ship(docked, monkeypatch: pytest
     widget.family.value = "resanet"
     widget.family.value = "regdeeplab"
     weights, ratio = widget.weights.box, widget.ratio_weights.box
-    assert weights.itemText(0) == ("bundled" if ships else "none ship: train one, or browse")
+    assert weights.itemText(0) == ("bundled" if ships else "none bundled: train a model, or choose a file")
     assert [ratio.itemText(place) for place in range(2)] == ["the same weights", "bundled" if ships else ""]
     assert widget.form.value().ratio_weights == ""
 

@@ -133,7 +133,7 @@ def test_a_step_that_cannot_be_shown_ends_the_work(qtbot, panel: RunPanel) -> No
 
 def test_one_at_a_time(qtbot, panel: RunPanel) -> None:
     run(panel, lambda: steps(3, pause=0.05))
-    with pytest.raises(ValueError, match="running already"):
+    with pytest.raises(ValueError, match="already running"):
         run(panel, lambda: steps(3))
     qtbot.waitUntil(lambda: not panel.running)
     assert panel.status.text() == "All ready."

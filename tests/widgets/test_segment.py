@@ -266,7 +266,7 @@ def test_frames_that_cannot_be_done_are_named_and_the_others_are_done(qtbot, doc
     run(qtbot, widget)
     labels = viewer.layers["film blastocyst"]
     assert list(labels.data.any(axis=(1, 2))) == [True, False, True]
-    assert "1 of 3 could not be done" in shown()
+    assert "1 of 3 could not be processed" in shown()
     assert "NaN" in shown()
     assert [index for index, _ in labels.metadata["failures"]] == [[1]]
     assert widget.panel.status.text().startswith("Done on cpu. 2 of 3 frames.")
@@ -325,8 +325,8 @@ def test_running_out_of_memory_falls_back_and_says_so(
     widget.form.set_value(widget.form.value().model_copy(update={"batch_size": 4}))
     run(qtbot, widget)
     assert viewer.layers["film blastocyst"].data.any(axis=(1, 2)).all()
-    assert "going on with 2 pictures at a time" in shown()
-    assert "going on with 1 pictures at a time" in shown()
+    assert "continuing with batches of 2" in shown()
+    assert "continuing with batches of 1" in shown()
 
 
 # --- the window -------------------------------------------------------------------------------------------------------
@@ -439,7 +439,7 @@ def test_what_the_image_is_taken_for_is_said(docked, pixels: Pixels) -> None:
 
 def test_a_single_picture_has_no_frames_to_choose(docked, pixels: Pixels) -> None:
     _, widget = docked(pixels[0], name="a")
-    assert widget.about.text() == "64 x 48 pixels, size unknown"
+    assert widget.about.text() == "64 x 48 pixels of unknown size"
     assert not widget.frames.isEnabled()
 
 
@@ -447,7 +447,7 @@ def test_devices_say_what_they_are(qtbot, docked) -> None:
     _, widget = docked()
     widget.device.describe({"cuda": "torch is built without CUDA", "mps": "no Apple graphics processor", "cpu": None})
     texts = [widget.device.box.itemText(i) for i in range(4)]
-    assert texts[0] == "auto – the fastest there is: cpu"
+    assert texts[0] == "auto – the fastest available: cpu"
     assert texts[1] == "cuda – not usable: torch is built without CUDA"
     widget.device.value = "cuda"
     assert widget.device.line.text() == "Not usable: torch is built without CUDA"
@@ -458,7 +458,7 @@ def test_devices_are_looked_for_when_the_list_is_reached_for(qtbot, docked) -> N
     from qtpy.QtTest import QTest
 
     _, widget = docked()
-    assert widget.device.box.itemText(3) == "cpu – processor: slower, always there"
+    assert widget.device.box.itemText(3) == "cpu – processor: slower, always available"
     QTest.keyClick(widget.device.box, Qt.Key.Key_Home)
     qtbot.waitUntil(
         lambda: "cpu" in widget.device.box.itemText(0) or "cuda" in widget.device.box.itemText(0), timeout=60_000

@@ -64,7 +64,9 @@ def test_an_image_that_does_not_fit_its_labels_is_left_out(
     assert [layer.name for layer in shown(tmp_path / "out").layers] == ["a labels", "b labels", "c labels"]
 
 
-@pytest.mark.parametrize(("arguments", "says"), [([], "usage"), (["nowhere"], "nowhere: no result of napari-embryo")])
+@pytest.mark.parametrize(
+    ("arguments", "says"), [([], "usage"), (["nowhere"], "nowhere: the folder contains no results of napari-embryo")]
+)
 def test_what_cannot_be_shown_is_said_in_a_line(arguments: list[str], says: str) -> None:
     with pytest.raises(SystemExit, match=says):
         module.main(arguments)

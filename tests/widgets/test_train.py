@@ -210,12 +210,15 @@ def test_what_the_process_tells_is_shown(qtbot, docked, tmp_path: Path, teller) 
     assert widget.about_best.text() == "Best epoch 1: IoU ICM 0.600, IoU TE 0.400."
     said = widget.panel.status.text()
     assert said.startswith("Finished after 2 epochs. Best epoch 1: IoU ICM 0.600")
-    assert "'tiny' is in the lists of models" in said
+    assert "'tiny' is now in the lists of models" in said
 
 
 @pytest.mark.parametrize(
     ("best", "said"),
-    [("/r/best.safetensors", "No epoch is done yet. The lists of models are as they were"), (None, "Nothing was kept")],
+    [
+        ("/r/best.safetensors", "No epoch is finished yet. The lists of models are unchanged"),
+        (None, "Nothing was kept"),
+    ],
 )
 def test_stopped_in_the_first_epoch_nothing_is_in_the_lists(
     qtbot, docked, tmp_path: Path, teller, best: str | None, said: str
@@ -246,7 +249,7 @@ def test_pause_resume_and_stop(qtbot, docked, tmp_path: Path, teller) -> None:
     qtbot.waitUntil(lambda: panel.pause_button.text() == "Pause" and panel.pause_button.isEnabled(), timeout=5000)
     qtbot.waitUntil(lambda: len(widget.curves.history.steps) > count, timeout=5000)
     panel.cancel_button.click()
-    assert "Stopping after the step" in panel.status.text()
+    assert "Stopping after the current step" in panel.status.text()
     finish(qtbot, widget)
     assert panel.status.text().startswith("Stopped after 1 epoch. Best epoch 1")
     assert widget.use_button.isEnabled()
@@ -316,7 +319,7 @@ def test_one_training_at_a_time(qtbot, docked, tmp_path: Path, teller) -> None:
     begin(qtbot, widget, tmp_path, ENDLESS, teller)
     child = widget.panel.child
     widget.run()
-    assert "running already" in shown()
+    assert "already running" in shown()
     assert widget.panel.child is child
     widget.panel.cancel_button.click()
     finish(qtbot, widget)
@@ -477,7 +480,7 @@ def test_labels_of_another_size_are_refused(docked, pixels) -> None:
     other = viewer.add_labels(np.ones((32, 32), np.uint8), name="other")
     widget.samples.labels.value, widget.samples.image.value = other, image
     widget.samples.add_button.click()
-    assert "other: labels of 32 x 32 came; the image day 5 has 48 x 64" in widget.samples.about.text()
+    assert "other: the labels have 32 x 32, but the image day 5 has 48 x 64" in widget.samples.about.text()
     assert "32 x 32" in shown()
 
 
@@ -546,7 +549,7 @@ def test_of_a_film_the_cells_of_the_current_frame_are_the_sample(qtbot, docked, 
     viewer.dims.set_point(0, 5)
     assert add(qtbot, widget, image, layers[2]) == (
         "Saved day_2_T0005.v001.json, the current frame 5: 2 cells drawn. cell 1 has 4 pixels of other labels, "
-        "not counted: paint with label 1."
+        "which do not count: paint with label 1."
     )
     (sample,) = data.find_samples(DataSettings(folders=widget.form.folders.value), ("cell",)).samples
     expected = [layer.data[5] == layer.metadata["cell"] for layer in layers[:2]]
@@ -559,7 +562,7 @@ def test_cells_of_another_size_are_refused(docked, pixels) -> None:
     image = viewer.add_image(pixels[0], name="day 2")
     layers = cell_layers(viewer, pixels[0].shape)
     layers[1].data = np.ones((8, 8), np.uint8)
-    with pytest.raises(ValueError, match="day 2 cell 2: labels of 8 x 8 came; the image day 2 has 48 x 64"):
+    with pytest.raises(ValueError, match="day 2 cell 2: the labels have 8 x 8, but the image day 2 has 48 x 64"):
         pair_of(image, layers[0], viewer.dims.point, viewer.layers)
 
 
@@ -611,8 +614,8 @@ def test_a_recipe_goes_through_a_file_unchanged(docked, tmp_path: Path, recipe: 
 @pytest.mark.parametrize(
     ("field", "text", "said"),
     [
-        ("learning_rate", "fast", "learning_rate: 'fast' came"),
-        ("learning_rate", "7", "learning_rate: '7' came"),
+        ("learning_rate", "fast", "learning_rate: 'fast' was given"),
+        ("learning_rate", "7", "learning_rate: '7' was given"),
         ("loss_weights", "dice", "loss_weights"),
     ],
 )
@@ -658,7 +661,7 @@ def test_without_pictures_it_says_what_to_do(docked) -> None:
     _, widget = docked()
     for act, panel in ((widget.run, widget.panel), (widget.check, widget.check_panel)):
         act()
-        assert "add a folder of annotated pictures" in panel.status.text()
+        assert "add a folder of annotated images" in panel.status.text()
         assert not panel.running
 
 
@@ -704,7 +707,7 @@ def test_a_shape_code_is_chosen_for_the_network_that_draws_with_it(docked) -> No
     form = widget.form
     form.family.setCurrentIndex(form.family.findData("vqamodal"))
     form.shape_code.box.refresh()
-    assert listed(form.shape_code.box) == ["that of the start, or else the bundled one", "my shapes"]
+    assert listed(form.shape_code.box) == ["that of the starting weights, or the bundled one", "my shapes"]
     form.shape_code.value = path
     assert form.value().shape_code == path
     form.set_value(recipes.read("vqamodal-fcn"))
@@ -746,7 +749,7 @@ def test_a_new_model_is_in_every_list_at_once(qtbot, docked, tmp_path: Path, tel
     assert segment.form.value().weights == "bundled"
     widget.use_button.click()
     assert segment.form.value().weights == str(path)
-    assert "chosen in Segment" in widget.panel.status.text()
+    assert "selected in Segment" in widget.panel.status.text()
 
 
 def test_using_a_model_without_a_segment_widget_says_where_it_is(qtbot, docked, tmp_path: Path, teller) -> None:
@@ -774,8 +777,8 @@ def test_a_baseline_is_used_with_its_family(qtbot, docked, tmp_path: Path, telle
 @pytest.mark.parametrize(
     ("family", "said"),
     [
-        ("shapecode", "'tiny' is chosen in Complete cell."),
-        ("inception", "'tiny' cannot be used in another widget: an Inception estimates a ratio"),
+        ("shapecode", "'tiny' is selected in Complete cell."),
+        ("inception", "'tiny' cannot be used in another widget: Inception estimates a ratio"),
     ],
 )
 def test_a_model_that_finds_nothing_is_not_chosen_in_segment(
@@ -906,7 +909,7 @@ def test_the_preview_is_a_layer(qtbot, docked, pictures: Path) -> None:
 def test_a_sample_is_saved_in_versions_and_found_again(qtbot, docked, pixels, tmp_path: Path) -> None:
     viewer, widget = docked()
     _, labels = drawn(viewer, pixels[0])
-    for said in (".v001.json: ICM, ZP drawn; without TE", ".v002.json: ICM, TE, ZP drawn."):
+    for said in (".v001.json: ICM, ZP drawn; nothing is painted for TE", ".v002.json: ICM, TE, ZP drawn."):
         widget.samples.add_button.click()
         qtbot.waitUntil(lambda: widget.samples.add_button.isEnabled(), timeout=20_000)
         assert said in widget.samples.about.text()
@@ -966,7 +969,7 @@ def test_a_real_training_from_the_widget(qtbot, docked, pictures: Path, tmp_path
     names = viewer.layers["tiny worst"].metadata["names"]
     assert set(names) <= {f"annotated/embryo{number}" for number in range(6)}
     assert viewer.layers["tiny worst"].data.shape == (len(names), *HW)
-    assert set(np.unique(viewer.layers["tiny worst drawn"].data)) == {0, 1, 2, 3}
+    assert set(np.unique(viewer.layers["tiny worst annotated"].data)) == {0, 1, 2, 3}
 
     for kind in (".png", ".json"):  # another split than that of the run
         for number in range(6, 12):
@@ -976,7 +979,7 @@ def test_a_real_training_from_the_widget(qtbot, docked, pictures: Path, tmp_path
     assert worst.names == names
     gone = names[0].partition("/")[2]
     (pictures / f"{gone}.json").unlink()
-    with pytest.raises(ValueError, match=f"annotated/{gone}: in the folders of annotated pictures no more"):
+    with pytest.raises(ValueError, match=f"annotated/{gone}: no longer in the folders of annotated images"):
         finished_work(_train_work.predict_worst(widget._recipe, names, out / "best.safetensors"))
 
 

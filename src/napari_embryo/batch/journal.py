@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from napari_embryo.batch.job import Outcome, Output, Problem, Row, Status
 from napari_embryo.notes import Note
@@ -39,15 +39,31 @@ INSERT OR REPLACE INTO job VALUES
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the journal says of a job, as far as it takes to tell whether it is done."""
 
     recipe: str
     stamp: str
     sha256: str
     status: Status
-    outputs: tuple[str, ...]
+    written: str
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the files that were written."""
+        return [line[_NAME_AT:] for line in self.written.splitlines()]
+
+
+_NAME_AT = 64 + 2
+"""Where a name begins in a line of digests, which are written as the program sha256sum does."""
+
+
+def _digests(outputs: Iterable[Output]) -> str:
+    return "".join(f"{output.sha256:64}  {output.name}\n" for output in outputs)
+
+
+def _outputs(written: str) -> tuple[Output, ...]:
+    return tuple(Output(line[_NAME_AT:], line[: _NAME_AT - 2].strip()) for line in written.splitlines())
 
 
 class Journal:
@@ -106,10 +122,10 @@ class Journal:
     def known(self) -> dict[str, Known]:
         """Every job by its name, without rows."""
         found = self._db.execute("SELECT name, recipe, stamp, sha256, status, outputs FROM job")
-        shared: dict[str, str] = {}
+        shared: dict[str, Any] = {}
         return {
-            name: Known(shared.setdefault(recipe, recipe), stamp, digest, status, tuple(json.loads(outputs)))
-            for name, recipe, stamp, digest, status, outputs in found
+            name: Known(shared.setdefault(recipe, recipe), stamp, digest, shared.setdefault(status, status), written)
+            for name, recipe, stamp, digest, status, written in found
         }
 
     def restamp(self, job: str, stamp: str) -> None:
@@ -139,7 +155,7 @@ class Journal:
                 name,
                 stamp,
                 digest,
-                outputs=tuple(Output(*item) for item in json.loads(outputs).items()),
+                outputs=_outputs(outputs),
                 failures=tuple(Problem(**failure) for failure in json.loads(failures)),
                 notes=tuple(Note(**note) for note in json.loads(notes)),
                 doubt=doubt,
@@ -162,7 +178,7 @@ def _as_columns(outcome: Outcome) -> dict[str, Any]:
         "stamp": outcome.stamp,
         "sha256": outcome.sha256,
         "status": outcome.status,
-        "outputs": json.dumps({output.name: output.sha256 for output in outcome.outputs}),
+        "outputs": _digests(outcome.outputs),
         "failures": json.dumps([asdict(failure) for failure in outcome.failures]),
         "notes": json.dumps([asdict(note) for note in outcome.notes]),
         "rows": json.dumps([_plain(row) for row in outcome.rows]),

@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 LONGEST = 180
 """Bytes of one part of a name; endings and a temporary name still fit into the 255 that file systems allow."""
@@ -49,8 +50,13 @@ def safe_name(folder: str, title: str, path: str) -> str:
     path
         The input's path, relative to the batch's folder.
     """
-    parts = [safe_part(part) for part in folder.replace(os.sep, "/").split("/") if part not in ("", ".")]
-    return "/".join([*parts, safe_part(title, path)])
+    return safe_folder(folder) + safe_part(title, path)
+
+
+@lru_cache(maxsize=1024)
+def safe_folder(folder: str) -> str:
+    """Subfolders as in the input, with a slash behind each."""
+    return "".join(f"{safe_part(part)}/" for part in folder.replace(os.sep, "/").split("/") if part not in ("", "."))
 
 
 def told_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:

@@ -1,8 +1,11 @@
 """From folders to jobs, by names alone: no picture is opened."""
 
+import gc
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
@@ -14,13 +17,14 @@ from napari_embryo.notes import Note
 from napari_embryo.settings import BatchSettings
 
 OTHER_PICTURES = frozenset(
-    (".gif", ".webp", ".jp2", ".heic", ".heif", ".avif", ".psd", ".pic", ".dcm", ".czi", ".nd2", ".lif", ".lsm")
-) | frozenset((".oib", ".oif", ".vsi", ".ims", ".h5", ".hdf5", ".mov", ".wmv", ".mkv", ".mpg", ".mpeg", ".webm"))
+    (".webp", ".jp2", ".heic", ".heif", ".avif", ".psd", ".pic", ".dcm", ".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif")
+) | frozenset((".vsi", ".ims", ".h5", ".hdf5", ".webm"))
 """Endings of pictures and videos that are not read; they are named instead of being passed over."""
 
 _RESULT = re.compile(r"\.ome\.tiff?$|_overlay\.png$", re.IGNORECASE)
 _OWN_IMAGE = re.compile(r"(?<!_attention)\.ome\.tiff?$", re.IGNORECASE)
 """An image that was saved with this program is no result, unless its pixels are labels."""
+_NUMBER = re.compile(r"\d+(?=[^/\\]*$)")
 _SNIFFED = 16384
 """Bytes at the start of a file in which a result says what it is."""
 
@@ -47,19 +51,38 @@ def plan(sources: Sequence[Path | str], out: Path | str, settings: BatchSettings
     roots = [Path(source) for source in dict.fromkeys(map(os.path.abspath, sources))]
     folders = [root for root in roots if root.is_dir()]
     prefixes = _prefixes(folders)
-    for root in roots:
-        if root in prefixes:
-            walk.look_into(str(root), prefixes[root])
-        else:
-            walk.take_file(root)
+    with _garbage_later():
+        for root in roots:
+            if root in prefixes:
+                walk.look_into(str(root), prefixes[root])
+            else:
+                walk.take_file(root)
     names = told_apart([draft.name for draft in walk.jobs], [draft.path for draft in walk.jobs])
     jobs = tuple(
         Job(draft.root, draft.files, name, draft.home, draft.planes, draft.why)
         for draft, name in zip(walk.jobs, names, strict=True)
     )
-    single = (Path(draft.path) for draft in walk.jobs if len(draft.files) == 1)
-    notes = tuple(Note("warning", text) for text in io.bare_numbers(single))
+    count = _differ_in_numbers(draft.path for draft in walk.jobs if len(draft.files) == 1)
+    notes = tuple(Note("warning", text) for text in io.bare_numbers(count))
     return Plan(jobs, tuple(walk.left_out), tuple(walk.problems), notes, Path(out), settings, tuple(roots))
+
+
+@contextmanager
+def _garbage_later() -> Iterator[None]:
+    """A million values that all stay make the search for garbage the longest part of the work."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _differ_in_numbers(paths: Iterable[str]) -> int:
+    """How many files differ from another one of their folder in a number alone."""
+    alike = Counter(_NUMBER.sub("#", path).lower() for path in paths)
+    return sum(count for count in alike.values() if count > 1)
 
 
 def _prefixes(folders: Sequence[Path]) -> dict[Path, str]:
@@ -119,7 +142,7 @@ class _Walk:
             folder = folders.pop()
             own, inner = self._listed(root, folder)
             files |= {folder: own} if own else {}
-            folders += [_join(folder, name) for name in reversed(inner)]
+            folders += [_join(folder, name) for name in sorted(inner, key=io.natural_key, reverse=True)]
         self._take(root, files, prefix)
         if len(self.jobs) + len(self.left_out) + len(self.problems) == before:
             self._problem(Path(root), "there is no image in this folder.", f"{_READS} Choose another folder.")
@@ -130,9 +153,10 @@ class _Walk:
         for folder, (home, plane) in io.plane_homes(files).items():
             homes.setdefault(home, []).append((folder, plane))
         for home, folders in homes.items():
+            base = Path(root, home)
             found = [
-                io.Found(Path(root, folder, name), Path(root, home), plane)
-                for folder, plane in folders
+                io.Found(path / name, base, plane)
+                for path, folder, plane in ((Path(root, folder), folder, plane) for folder, plane in folders)
                 for name in files[folder]
             ]
             self.jobs += (_draft(root, home, prefix, group) for group in io.group_files(found, self.settings.grouping))
@@ -151,7 +175,7 @@ class _Walk:
         except OSError as error:
             self._problem(Path(path), f"this folder cannot be read ({error.strerror}).", "Ask its owner or copy it.")
             return [], []
-        names.sort(key=lambda entry: io.natural_key(entry[0]))
+        names.sort()
         files = [name for name, is_folder in names if not is_folder and self._is_taken(path, folder, name)]
         return files, [name for name, is_folder in names if is_folder and self._is_entered(path, name)]
 
@@ -174,7 +198,7 @@ class _Walk:
     def _reason(self, path: str, folder: str, name: str, ending: str) -> str:
         if name.startswith("."):
             return "a hidden file"
-        if ending in OTHER_PICTURES:
+        if ending not in io.SUFFIXES:
             return f"{ending} is not read"
         if _RESULT.search(name) and is_result(f"{path}{os.sep}{name}"):
             return "a result of napari-embryo"

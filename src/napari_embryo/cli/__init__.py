@@ -13,12 +13,12 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Segment, explain and measure human embryos; teach the networks your own.",
+    help="Segment, explain and measure human embryos; train the networks on your own images.",
 )
 
 
 @app.callback(invoke_without_command=True)
-def _root(show_version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if show_version:
         console.print(f"napari-embryo {__version__}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""``demo``: the program on embryos that it draws, and on images given."""
+"""``demo``: run the program on drawn embryos and on the given images."""
 
 import os
 import subprocess
@@ -18,12 +18,14 @@ DEMO_RESULTS = Path("napari-embryo-demo")
 
 
 def demo(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Images of your own, beside the sample embryos.")] = None,
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Your own images, in addition to the sample embryos.")
+    ] = None,
     out: Out = DEMO_RESULTS,
     device: DeviceOption = DEFAULTS.device,
-    show: Annotated[bool, typer.Option(help="Open napari on the results where there is a screen.")] = True,
+    show: Annotated[bool, typer.Option(help="Open napari on the results if there is a screen.")] = True,
 ) -> None:
-    """Segment the sample embryos, which the program draws, and any images given; show them in napari."""
+    """Segment drawn sample embryos and any images given, and show the results in napari."""
     samples = out / "samples"
     with readable_errors():
         check_out_folder(out)
@@ -33,7 +35,7 @@ def demo(
     if show and _has_screen():
         _show(out)
     elif show:
-        console.print("No screen here: napari is not opened. Look at the _overlay.png files.")
+        console.print("There is no screen, so napari is not opened. Look at the _overlay.png files.")
     raise typer.Exit(code)
 
 
@@ -52,5 +54,5 @@ def _has_screen() -> bool:
 
 
 def _show(out: Path) -> None:
-    """Open napari in a process of its own, so that this one needs no window."""
+    """Open napari in a separate process, so that this one needs no window."""
     subprocess.run([sys.executable, "-m", "napari_embryo.widgets._show_results", str(out)], check=False)

@@ -1,4 +1,4 @@
-"""``evaluate``: how good a network is on annotated pictures."""
+"""``evaluate``: score a network on annotated images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DataFolders = Annotated[list[Path], typer.Option("--data", help="Folder of annotated pictures; repeatable.")]
+DataFolders = Annotated[list[Path], typer.Option("--data", help="Folder of annotated images; repeatable.")]
 
 
 def evaluate(
@@ -45,32 +45,32 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="CSV to write, one row per picture and class. Beside it NAME_ratios.csv, one row per picture, where "
-            "ratios are told. Of single cells: one row per picture, and NAME_summary.csv."
+            help="CSV file to write, one row per image and class; for fragmentation ratios also NAME_ratios.csv, one "
+            "row per image. For single cells: one row per image, and NAME_summary.csv."
         ),
     ] = None,
     split: Annotated[
         Part | None,
         typer.Option(
-            help="Which part of the split that the weights were trained with. Where nothing is said: validation, where "
-            "they were trained on embryos given here, else all."
+            help="Part of the split that the weights were trained with. Default: validation if they were trained on "
+            "embryos given here, otherwise all."
         ),
     ] = None,
-    family: Annotated[str, typer.Option(help="Family whose bundled weights are scored.")] = DEFAULT,
+    family: Annotated[str, typer.Option(help="Family of the bundled weights to score.")] = DEFAULT,
     device: DeviceOption = "auto",
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")] = 0.5,
-    views: Annotated[int, typer.Option(help="Average over 2, 4 or 8 mirrored and turned views.")] = 1,
+    views: Annotated[int, typer.Option(help="Average over 2, 4 or 8 mirrored and rotated views.")] = 1,
     embryo_table: Annotated[
-        Path | None, typer.Option(help="CSV with the columns image and embryo, instead of the one trained with.")
+        Path | None, typer.Option(help="CSV with the columns image and embryo, instead of the one used in training.")
     ] = None,
     layout: Annotated[
-        Layout | None, typer.Option(help="How the annotations lie on the disk, instead of looking, or as trained with.")
+        Layout | None, typer.Option(help="Layout of the annotations, instead of the one detected or used in training.")
     ] = None,
 ) -> None:
-    """Score weights on annotated pictures, with 95 % intervals over embryos.
+    """Score weights on annotated images, with 95 % intervals over embryos.
 
-    IoU and Dice per class; of fragments their ratio, too; of single cells the average precision, the best IoU and the
-    count; of a shape code how exactly silhouettes are drawn back, and by how many codes.
+    IoU and Dice per class; for fragments also their ratio; for single cells average precision, best IoU and counts; for
+    a shape code the accuracy of reconstructed silhouettes and the codes in use.
     """
     from napari_embryo.models import checkpoint
 
@@ -94,7 +94,7 @@ def evaluate(
 
 
 def _write_scores(out: Path, tables: "Mapping[str, pd.DataFrame]") -> None:
-    """Every table beside the first one, whose name is that of ``out``."""
+    """Write every table; the first one is ``out``, the others are next to it."""
     paths = {name: out.with_name(f"{out.stem}{name}{out.suffix}") for name in tables}
     with readable_errors():
         make_folder(out.absolute().parent)
@@ -105,7 +105,7 @@ def _write_scores(out: Path, tables: "Mapping[str, pd.DataFrame]") -> None:
 
 
 def _predictor(loaded: "Checkpoint", settings: SegmentSettings) -> "Predictor":
-    """Of any family that draws, unlike the one that segments."""
+    """Load a predictor for any family that can be scored."""
     from napari_embryo.evaluate import LEAST_SCORE
     from napari_embryo.predict import Predictor
 
@@ -113,18 +113,18 @@ def _predictor(loaded: "Checkpoint", settings: SegmentSettings) -> "Predictor":
     if not family.draws:
         scored = [name for name, other in FAMILIES.items() if other.draws or other.is_shape_code]
         raise ValueError(
-            f"{settings.weights}: a network of the family {family.name}, which draws no masks to score; needed are "
-            f"weights of {' or '.join(scored)}"
+            f"{settings.weights}: a network of the family {family.name}, which draws no masks to score; use weights "
+            f"of {' or '.join(scored)}"
         )
     if not family.finds_cells:
         return Predictor(loaded, settings)
-    # All that it finds, wherever it lies: pictures of many cells, too, and cells that it is not sure of.
+    # Everything it finds, including several groups of cells and uncertain cells.
     return Predictor(loaded, settings.model_copy(update={"one_embryo": False}), least_score=LEAST_SCORE)
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Masks of parts, ratios where fragments and embryo are found, single cells: whatever the network draws."""
+    """Scores of what the network draws: masks of parts, ratios for fragments and embryo, or single cells."""
 
     masks: "pd.DataFrame"
     ratios: "pd.DataFrame"
@@ -132,7 +132,7 @@ class Scored:
     usual_ratio: float | None = None
 
     def tables(self) -> "dict[str, pd.DataFrame]":
-        """What is written, by what is added to the file's name."""
+        """Tables to write, by the suffix of the file name."""
         import pandas as pd
 
         from napari_embryo import evaluate as metrics
@@ -153,7 +153,7 @@ class Scored:
 
 
 def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> Scored:
-    """Every picture is looked at once."""
+    """Score every image in a single pass."""
     import pandas as pd
 
     from napari_embryo import evaluate as metrics
@@ -183,14 +183,14 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> Scored:
 
 @dataclass(frozen=True)
 class DrawnBack:
-    """What a shape code makes of silhouettes: a row each, the share of its codes in use, their perplexity."""
+    """Scores of a shape code: a row per silhouette, the share of codes in use, and their perplexity."""
 
     silhouettes: "pd.DataFrame"
     in_use: float
     perplexity: float
 
     def tables(self) -> "dict[str, pd.DataFrame]":
-        """What is written."""
+        """Tables to write."""
         return {"": self.silhouettes}
 
     def print(self, tables: "Mapping[str, pd.DataFrame]") -> None:
@@ -209,7 +209,7 @@ class DrawnBack:
         }
         print_table([row])
         console.print(
-            "IoU: of silhouettes in shaken boxes with what their codes are drawn back as; 95 %: bootstrap over embryos",
+            "IoU: of silhouettes in jittered boxes with their reconstructions; 95 %: bootstrap over embryos",
             style="dim",
         )
 
@@ -221,7 +221,7 @@ def _drawn_back(loaded: "Checkpoint", samples: "Sequence[Sample]") -> DrawnBack:
 
 
 def _cell_summaries(cells: "Sequence[Judged]") -> list[dict[str, Any]]:
-    """Of every source, where there are several, and of all."""
+    """A row for every source, if there are several, and one for all."""
     from napari_embryo import evaluate as metrics
 
     sources = sorted({one.source for one in cells})
@@ -233,8 +233,8 @@ def _cell_summaries(cells: "Sequence[Judged]") -> list[dict[str, Any]]:
 def _print_cells(summaries: "pd.DataFrame") -> None:
     print_table([_cells_cells(row) for row in summaries.to_dict("records")])
     console.print(
-        "AP: COCO's, of complete masks, mean over IoU .50:.05:.95; best IoU: of every true cell with the found one "
-        "that fits best; count right: share of the pictures with as many cells as there are; 95 %: bootstrap over "
+        "AP: COCO mask AP of complete masks, mean over IoU .50:.05:.95; best IoU: of every true cell with the "
+        "best-fitting found one; count right: share of images with the right number of cells; 95 %: bootstrap over "
         "embryos",
         style="dim",
     )
@@ -260,7 +260,7 @@ def _cells_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:
-    """Empty where there is nothing to tell it from, or one embryo alone."""
+    """An interval as text; empty if undefined, as for a single embryo."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return "" if low != low else f"{low:.3f}-{high:.3f}"
 
@@ -270,14 +270,14 @@ def _always(answer: T) -> Callable[[Any], T]:
 
 
 def _print_ratios(ratios: "pd.DataFrame", usual: float | None) -> None:
-    """How near the fragmentation ratio comes, and what always saying the median would come to."""
+    """Errors of the fragmentation ratio, and those of always answering the median."""
     from napari_embryo import evaluate as metrics
 
-    whose = "training pictures" if usual is not None else "pictures scored"
+    whose = "training images" if usual is not None else "scored images"
     print_table([_ratio_cells(row) for row in metrics.ratio_summary(ratios, usual).to_dict("records")])
     console.print(
-        "ratio: fragments over cells or fragments; MAE: mean absolute error; bias: mean difference; median: always the "
-        f"median of the {whose}",
+        "ratio: fragments over cells and fragments; MAE: mean absolute error; bias: mean difference; median: always "
+        f"the median of the {whose}",
         style="dim",
     )
 
@@ -307,7 +307,7 @@ def _print_scores(scores: "pd.DataFrame") -> None:
     print_table([_cells(row) for row in rows])
     console.print(f"mean IoU of the classes {scores.groupby('class')['iou'].mean().mean():.3f}")
     console.print(
-        "IoU, Dice: mean over pictures; pooled: over all their pixels; 95 %: bootstrap over embryos", style="dim"
+        "IoU, Dice: mean over images; pooled: over all their pixels; 95 %: bootstrap over embryos", style="dim"
     )
 
 

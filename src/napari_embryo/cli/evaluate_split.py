@@ -1,4 +1,4 @@
-"""Which pictures weights are scored on: what they were trained on goes before what is asked for by name."""
+"""Choose the images to score weights on, avoiding those they were trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ Part = Literal["train", "validation", "test", "all"]
 def choose(
     info: "CheckpointInfo", folders: Sequence[Path], part: Part | None, table: Path | None, layout: Layout | None
 ) -> "Choice":
-    """The pictures to score.
+    """The images to score.
 
     Raises
     ------
     ValueError
-        When there are none in this part of the split.
+        If there are none in this part of the split.
     """
     from napari_embryo import data
 
@@ -33,13 +33,13 @@ def choose(
     given = Given(tuple(folders), table, layout, info.model.classes, trained)
     choice = _by_list(given, part, kept) if kept else _split_anew(given, part)
     if not choice.samples:
-        raise ValueError(f"--split {choice.part}: this part of the split has no picture; choose another one, or all")
+        raise ValueError(f"--split {choice.part}: this part of the split has no images; choose another one, or all")
     return choice
 
 
 @dataclass(frozen=True)
 class Given:
-    """What was asked for, and the data settings that the weights were trained with."""
+    """The request, and the data settings that the weights were trained with."""
 
     folders: tuple[Path, ...]
     table: Path | None
@@ -49,7 +49,7 @@ class Given:
 
     @property
     def is_known(self) -> bool:
-        """Whether a folder of one of these names was judged by in training."""
+        """Whether a folder of one of these names was used for validation in training."""
         told = self.trained or {}
         judged = {Path(name).name for name in told.get("folders", ())} - set(told.get("only_train", ()))
         return not judged.isdisjoint(folder.resolve().name for folder in self.folders)
@@ -57,7 +57,7 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The pictures to score, out of how many, why these, and what else a user should know of the folders."""
+    """The images to score, out of how many, why these, and further notes on the folders."""
 
     part: Part
     why: str
@@ -67,19 +67,19 @@ class Choice:
 
     @property
     def text(self) -> str:
-        said = f"{self.part}: {len(self.samples)} of {counted(self.count, 'picture')} ({self.why})"
+        said = f"{self.part}: {len(self.samples)} of {counted(self.count, 'image')} ({self.why})"
         return "\n".join((said, *self.notes))
 
 
 def _by_list(given: Given, part: Part | None, kept: Mapping[str, str]) -> Choice:
-    """By the embryos that the weights list."""
+    """Choose by the embryos that the weights list."""
     from napari_embryo import data
 
     samples, notes = _named_as_trained(given, needs_table=part != "all" and given.is_known)
     parts = [kept.get(data.digest(sample.embryo)) for sample in samples]
     was_used = not {"train", "validation"}.isdisjoint(parts)
     usual: tuple[Part, str] = (
-        ("validation", "the weights were trained on pictures of these embryos; --split all scores everything")
+        ("validation", "the weights were trained on images of these embryos; --split all scores everything")
         if was_used
         else ("all", "the weights were trained on none of these embryos")
     )
@@ -89,7 +89,7 @@ def _by_list(given: Given, part: Part | None, kept: Mapping[str, str]) -> Choice
 
 
 def _named_as_trained(given: Given, needs_table: bool) -> tuple[list["Sample"], tuple[str, ...]]:
-    """The pictures there, their embryos named as they were in training; of other folders that may fit none."""
+    """The images found, with embryos named as in training; images of other folders may not match."""
     from napari_embryo import data
 
     trained = _data_settings(given, given.trained if given.is_known else None, needs_table)
@@ -102,7 +102,7 @@ def _named_as_trained(given: Given, needs_table: bool) -> tuple[list["Sample"], 
 
 
 def _found(settings: DataSettings, given: Given) -> tuple["Found", tuple[str, ...]]:
-    """What lies in the folders; what could be read otherwise, and what was skipped."""
+    """What is in the folders, what could be read differently, and what was skipped."""
     from napari_embryo import data
     from napari_embryo.data.layouts import layout_doubts
     from napari_embryo.data.report import skipped_lines
@@ -115,18 +115,18 @@ def _found(settings: DataSettings, given: Given) -> tuple["Found", tuple[str, ..
 
 
 def _others_said(settings: DataSettings, asked: Sequence[str]) -> tuple[str, ...]:
-    """A line on the families that could be scored on pictures which were of no use for the classes asked for."""
+    """A hint at the families that could be scored on images without annotations of the requested classes."""
     there = [
         f"{family.finds} (--family {name})"
         for name, family in FAMILIES.items()
         if family.draws and family.ships and _can_judge(family, settings, asked)
     ]
-    said = f"What is drawn on these pictures: {' and '.join(there)}; name the family whose weights to score"
+    said = f"These images have annotated {' and '.join(there)}; name the family whose weights to score"
     return (said,) if there else ()
 
 
 def _can_judge(family: Family, settings: DataSettings, asked: Sequence[str]) -> bool:
-    """Whether the first of a family's classes is drawn there, unless they are those that were asked for."""
+    """Whether the first of a family's classes is annotated, unless they are the requested ones."""
     from napari_embryo import data
 
     classes = family.settings.model_fields["classes"].default
@@ -140,7 +140,7 @@ def _can_judge(family: Family, settings: DataSettings, asked: Sequence[str]) -> 
 
 
 def _split_anew(given: Given, part: Part | None) -> Choice:
-    """By the same settings, for weights that list no embryos; another version may have split otherwise."""
+    """Split by the same settings, for weights that list no embryos; another version may have split differently."""
     from napari_embryo import data
 
     part, why = (part, "as asked for") if part else _usual_part(given)
@@ -152,21 +152,21 @@ def _split_anew(given: Given, part: Part | None) -> Choice:
     return Choice(part, f"{why}; {_ANEW}", getattr(data.split(samples, settings), part), count, notes)
 
 
-_ANEW = "split anew, as the weights list no embryos: some may have been learned from"
+_ANEW = "split again, because the weights list no embryos: some may have been used for training"
 
 
 def _usual_part(given: Given) -> tuple[Part, str]:
-    """Never what was learned from, as far as the weights tell."""
+    """Choose images that were not used for training, as far as known."""
     if given.trained is None:
-        return "all", "the weights do not say what they were trained on"
+        return "all", "the weights do not record their training data"
     if given.is_known:
         return "validation", "folders of these names were trained on; --split all scores everything"
     others = ", ".join(given.trained["folders"])
-    return "all", f"trained on the folders {others}; if these pictures were among them, say --split validation"
+    return "all", f"trained on the folders {others}; if these images were among them, use --split validation"
 
 
 def _data_settings(given: Given, trained: dict[str, Any] | None, needs_table: bool) -> DataSettings:
-    """As trained with, on these folders."""
+    """The data settings of the training, with these folders."""
     folders = [str(folder) for folder in given.folders]
     said = {**(trained or {}), "folders": folders, "repeats": {}, "only_train": (), "only_validation": ()}
     if given.layout is not None:

@@ -1,4 +1,4 @@
-"""``info``: what a bug report needs."""
+"""``info``: information for bug reports."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +11,7 @@ from napari_embryo.families import FAMILIES
 
 
 def info() -> None:
-    """Print versions, torch build, devices, memory, and where the weights lie."""
+    """Print versions, torch build, devices, memory, and the location of weights."""
     import psutil
     import torch
 
@@ -29,7 +29,7 @@ def info() -> None:
     table.add_row("memory", f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} GiB free")
     for label, text in _weights_rows():
         table.add_row(label, text)
-    table.add_row("models of yours", f"{', '.join(library.in_library()) or 'none'} ({library.library()})")
+    table.add_row("your models", f"{', '.join(library.in_library()) or 'none'} ({library.library()})")
     console.print(table)
 
 
@@ -63,4 +63,4 @@ def _weights_rows() -> list[tuple[str, str]]:
         if family.ships:
             path = bundled(name)
             rows.append((f"weights {name}", f"{path} (sha256 {file_sha256(path)[:12]})"))
-    return rows or [("weights", "none ship with this version")]
+    return rows or [("weights", "none bundled with this version")]

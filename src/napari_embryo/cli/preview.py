@@ -1,4 +1,4 @@
-"""``preview``: training pictures as the network meets them."""
+"""``preview``: training images as the network sees them."""
 
 from collections.abc import Sequence
 from math import ceil, sqrt
@@ -23,10 +23,10 @@ def preview(
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
     data: DataFolders = None,
     layout: LayoutOption = None,
-    count: Annotated[int, typer.Option(help="How many pictures.", min=1, max=400)] = 16,
-    start: Annotated[str | None, typer.Option(help="Instead of the recipe's.")] = None,
+    count: Annotated[int, typer.Option(help="Number of images.", min=1, max=400)] = 16,
+    start: Annotated[str | None, typer.Option(help="Random seed, instead of the recipe's.")] = None,
 ) -> None:
-    """Draw training pictures as the network will meet them: altered at random, masks outlined."""
+    """Draw training images as the network will see them: randomly augmented, with outlined masks."""
     with readable_errors():
         check_out_file(out, ".png")
         changes = {"data.folders": absolute(data), "data.layout": layout, "start": start}
@@ -36,7 +36,7 @@ def preview(
         with writing(out):
             io.write_png(out, _sheet(pictures, prepared.recipe.model.classes))
     console.print(prepared.text, markup=False)
-    console.print(f"{counted(len(pictures), 'training picture')} drawn in {out.resolve()}", markup=False)
+    console.print(f"{counted(len(pictures), 'training image')} drawn in {out.resolve()}", markup=False)
 
 
 def _augmented(prepared: "book.Prepared", count: int) -> "npt.NDArray[np.uint8]":
@@ -50,14 +50,14 @@ def _augmented(prepared: "book.Prepared", count: int) -> "npt.NDArray[np.uint8]"
 
 
 def _sheet(pictures: "npt.NDArray[np.uint8]", classes: Sequence[str]) -> "npt.NDArray[np.uint8]":
-    """All of them, and which colour is which class."""
+    """All images, with a color key of the classes."""
     from napari_embryo import render
 
     return render.with_legend(side_by_side(pictures), classes)
 
 
 def side_by_side(pictures: "npt.NDArray[np.uint8]", gap: int = 4) -> "npt.NDArray[np.uint8]":
-    """(N, h, w, 3) -> one picture, row by row, nearly as many rows as columns, with a gap between."""
+    """(N, h, w, 3) -> one image, row by row in a nearly square grid, with gaps."""
     import numpy as np
 
     columns = ceil(sqrt(len(pictures)))

@@ -30,7 +30,9 @@ PixelSize = Annotated[
     str | None,
     typer.Option(help="Micrometers per pixel, one number or height x width; used instead of what the files say."),
 ]
-Focus = Annotated[str, typer.Option(help="Of focal planes: best (the sharpest) or edf (extended depth of field).")]
+Focus = Annotated[
+    str, typer.Option(help="What to use of several focal planes: best (the sharpest) or edf (extended depth of field).")
+]
 
 
 def open_choices(
@@ -43,12 +45,12 @@ def open_choices(
     pixel_size: str | None = None,
     focus: str = "best",
 ) -> OpenChoices:
-    """What the options say.
+    """Parse the options.
 
     Raises
     ------
     ValueError
-        Naming the option, what was given and what is needed.
+        If an option is invalid; the message names it, what was given and what is needed.
     """
     return OpenChoices(
         axes=axes,

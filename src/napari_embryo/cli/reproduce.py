@@ -1,4 +1,4 @@
-"""``reproduce``: a paper's table, run again."""
+"""``reproduce``: a table of a paper."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,33 +29,38 @@ def reproduce(
         str,
         typer.Argument(
             metavar="TABLE",
-            help="resanet-table1: U-Net and ResA-Net, one per class; regdeeplab-table2: the stages A to E of "
-            "AttnRegDeepLab and what it is compared with; vqamodal-table1, -table2, -table3: Mask R-CNN's mask head "
-            "against shape codes, the same beside ASN, and what each part adds.",
+            help="resanet-table1: U-Net and ResA-Net, one per class; regdeeplab-table2: experiments A to E of "
+            "AttnRegDeepLab and its baselines; vqamodal-table1, -table2, -table3: Mask R-CNN's mask head against "
+            "shape codes, the same with ASN, and an ablation.",
         ),
     ],
-    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of annotated pictures; repeatable.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help=f"Folder for the networks; {REPRODUCTIONS}/TABLE where nothing is said.")
-    ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Few small drawn embryos: whether it runs, in minutes.")] = False,
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of annotated images; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Folder for the networks. Default: {REPRODUCTIONS}/TABLE.")] = None,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Use a few small drawn embryos, to check within minutes that everything runs."),
+    ] = False,
     device: DeviceOption = "auto",
     backbone: Annotated[
-        Path | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for ResA-Net's encoder, else random.")
+        Path | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for the encoders; random weights by default.")
     ] = None,
     encoder: Annotated[
-        Literal["v1", "v1.5"], typer.Option(help="Whose: torchvision's (v1.5), or He et al.'s own (v1).")
+        Literal["v1", "v1.5"], typer.Option(help="Origin of the backbone: torchvision (v1.5) or He et al. (v1).")
     ] = "v1.5",
     seeds: Annotated[
-        int, typer.Option(min=1, max=20, help="Every network so many times, for the spread: vqamodal's tables.")
+        int,
+        typer.Option(
+            min=1, max=20, help="Number of runs of each network, to estimate the spread (tables of vqamodal)."
+        ),
     ] = 1,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="At most so many epochs of each network: less than the paper's protocol.")
+        int | None,
+        typer.Option(min=1, help="Upper limit of epochs of each network, for less than the paper's protocol."),
     ] = None,
 ) -> None:
-    """Train what a paper's table compares, by the paper's protocol, and print ours beside the published numbers.
+    """Train the networks of a paper's table by its protocol, and print our numbers beside the published ones.
 
-    The same command goes on where it was stopped. Tables of vqamodal that are given the same --out share networks.
+    The same command resumes an interrupted run. Tables of vqamodal with the same --out share networks.
     """
     from napari_embryo import reproduce as papers
 
@@ -68,16 +73,14 @@ def reproduce(
         try:
             scores = _reproduced(papers.run(protocol))
         except (ArithmeticError, MemoryError) as error:
-            complain(f"{error}\nThe same command goes on from the last finished epoch")
+            complain(f"{error}\nThe same command resumes from the last finished epoch")
             raise typer.Exit(1) from error
     paper = papers.TABLES[what]
     rows = paper.table(scores).to_dict("records")
     print_table(rows)
     with readable_errors(), writing(folder):
         io.write_csv_atomic(folder / "table.csv", rows)
-    short = (
-        "" if epochs is None else f"A shorter schedule than the protocol's: at most {epochs} epochs of each network."
-    )
+    short = "" if epochs is None else f"Shorter than the paper's protocol: at most {epochs} epochs of each network."
     told = (papers.FAST_NOTE if fast else "", short, "" if backbone else paper.without_backbone, *paper.notes)
     for note in filter(None, told):
         console.print(note, markup=False)

@@ -29,7 +29,7 @@ USUAL = "usual"
 RESULTS = Path("napari-embryo-results")
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of images, time-lapses or focal planes.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; created if needed.")]
 FamilyOption = Annotated[
     str | None,
     typer.Option(
@@ -50,19 +50,18 @@ Maps = Annotated[
     str | None,
     typer.Option(
         help=f"Attention maps to write, such as SA1,LA1, or 'usual' for {_USUAL_MAPS}. Default: none; they take ten "
-        "times the room of everything else."
+        "times the space of everything else."
     ),
 ]
-GradCam = Annotated[str, typer.Option(help="Layer for Grad-CAMs beside them, such as 'encoder 1/32'; empty for none.")]
+GradCam = Annotated[str, typer.Option(help="Layer for additional Grad-CAMs, such as 'encoder 1/32'; empty for none.")]
 Threshold = Annotated[float, typer.Option(help="Probability from which a pixel belongs to a class.")]
-BatchSize = Annotated[int, typer.Option(help="Frames computed together.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 where it is computed natively.")]
+BatchSize = Annotated[int, typer.Option(help="Number of frames computed together.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 if the device computes it natively.")]
 Views = Annotated[
-    int, typer.Option(help="Average over 2, 4 or 8 mirrored and turned views: as many times slower, somewhat better.")
+    int,
+    typer.Option(help="Average over 2, 4 or 8 mirrored and rotated views: that many times slower, somewhat better."),
 ]
-AllEmbryos = Annotated[
-    bool, typer.Option("--all-embryos", help="Keep a neighbor's parts too, not only the largest embryo.")
-]
+AllEmbryos = Annotated[bool, typer.Option("--all-embryos", help="Keep all embryos, not only the largest one.")]
 
 
 def segment(
@@ -88,13 +87,13 @@ def segment(
     views: Views = DEFAULTS.views,
     all_embryos: AllEmbryos = False,
 ) -> None:
-    """Segment images; write masks, an overlay picture each and one table of measurements.
+    """Segment images; write masks and an overlay for each, and one table of measurements.
 
     Single cells are written as complete masks and COCO JSON; in a time-lapse they keep their number, and divisions are
     recorded.
 
-    Images that have not changed since they were done with the same settings are not done again; measurements.csv keeps
-    the rows of all other images. For whole folders, overnight or on a cluster: napari-embryo batch.
+    Images already processed with the same settings and unchanged since are skipped; measurements.csv keeps the rows of
+    all other images. For whole folders, overnight or on a cluster, use napari-embryo batch.
     """
     with readable_errors():
         settings = settings_of(
@@ -124,12 +123,12 @@ def segment(
 
 
 def settings_of(family: str | None, maps: str | None, **others: Any) -> SegmentSettings:
-    """The settings of a command's options; weights of one's own state their family.
+    """The settings given by a command's options; weights other than bundled ones state their family.
 
     Raises
     ------
     ValueError
-        When they are wrong, or do not fit each other.
+        If they are invalid or contradict each other.
     """
     if family is not None:
         others["family"] = family
@@ -139,7 +138,7 @@ def settings_of(family: str | None, maps: str | None, **others: Any) -> SegmentS
 
 
 def segment_all(paths: Sequence[Path], settings: BatchSettings, out: Path) -> int:
-    """Every image of every path, in this process; returns the exit code."""
+    """Segment every image of every path in this process; return the exit code."""
     with readable_errors():
         check_out_folder(out)
         return run_batch(plan(paths, out, settings), Inline(), "changed", Words(is_for_few=True))

@@ -1,4 +1,4 @@
-"""What every command says and how: the console, errors in one line, bars, options that several commands share."""
+"""Output shared by all commands: console, one-line errors, progress bars, and common options."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,14 +24,14 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(highlight=False, soft_wrap=True, stderr=True)
 
 Weights = Annotated[
-    str, typer.Option(help="'bundled', the name of a model of yours, or a .safetensors checkpoint of napari-embryo.")
+    str, typer.Option(help="'bundled', the name of one of your models, or a .safetensors checkpoint of napari-embryo.")
 ]
-DeviceOption = Annotated[Device, typer.Option(help="auto takes the graphics card where there is one.")]
+DeviceOption = Annotated[Device, typer.Option(help="auto uses the graphics card if there is one.")]
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """What the user can mend becomes one line and exit code 2."""
+    """Turn errors that the user can fix into one line and exit code 2."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -41,7 +41,7 @@ def readable_errors() -> Iterator[None]:
 
 
 def complain(text: str) -> None:
-    """One error, on standard error."""
+    """Print an error on standard error."""
     errors.print(f"error: {text}", style="red", markup=False)
 
 
@@ -51,23 +51,23 @@ def _wrong_options(error: ValidationError) -> str:
 
 
 def _option(problem: "ErrorDetails") -> str:
-    """Nothing where options do not fit each other: the message says which."""
+    """The option concerned; empty if options contradict each other, since the message names them."""
     return f"--{'-'.join(map(str, problem['loc'])).replace('_', '-')}: " if problem["loc"] else ""
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder for results, where it is not there yet.
+    """Create the folder for results if needed.
 
     Raises
     ------
     OSError
-        When it cannot be made; says why.
+        If it cannot be created; the message says why.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"--out {path}: this folder cannot be made ({_why_not(path, error)}); choose another one"
+            f"--out {path}: this folder cannot be created ({_why_not(path, error)}); choose another one"
         ) from error
 
 
@@ -76,16 +76,16 @@ def _why_not(path: Path, error: OSError) -> str:
     in_the_way = next(files, None)
     if in_the_way is None:
         return _reason(error)
-    return "a file stands there" if in_the_way == path else f"{in_the_way} is a file"
+    return "a file of that name exists" if in_the_way == path else f"{in_the_way} is a file"
 
 
 def check_out_folder(path: Path) -> None:
-    """Whether results can be written in a folder, asked before any work; nothing is left there.
+    """Check before any work that results can be written to a folder; leaves nothing there.
 
     Raises
     ------
     OSError
-        When they cannot; says why.
+        If they cannot; the message says why.
     """
     missing = [each for each in (path, *path.parents) if not os.path.exists(each)]  # noqa: PTH110 - pathlib's may raise
     try:
@@ -99,14 +99,14 @@ def check_out_folder(path: Path) -> None:
 
 
 def check_out_file(path: Path, suffix: str) -> None:
-    """Whether a file of this ending can be written, asked before any work.
+    """Check before any work that a file with this suffix can be written.
 
     Raises
     ------
     OSError
-        When it cannot; says why.
+        If it cannot; the message says why.
     ValueError
-        When the name has another ending.
+        If the name has another suffix.
     """
     if path.suffix.lower() != suffix:
         raise ValueError(f"--out {path}: a {suffix} file is written; choose a name that ends in {suffix}")
@@ -117,12 +117,12 @@ def check_out_file(path: Path, suffix: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the system says when a file cannot be written, with the path and what to do."""
+    """The system's error when a file cannot be written, with the path and what to do."""
     try:
         yield
     except OSError as error:
         raise OSError(
-            f"--out {path}: nothing can be written there ({_reason(error)}); make room or choose another place"
+            f"--out {path}: cannot write there ({_reason(error)}); free some space or choose another location"
         ) from error
 
 
@@ -137,13 +137,13 @@ def print_notes(notes: Iterable[Note], on: Console = console) -> None:
 
 
 def bar() -> Bar:
-    """A bar, or nothing where nobody looks."""
+    """A progress bar, or nothing if the output is not a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def print_table(rows: Sequence[Mapping[str, str]]) -> None:
-    """Aligned columns, words to the left and numbers to the right, never cut to the window's width."""
+    """Aligned columns, text to the left and numbers to the right, never truncated to the window's width."""
     columns = [[name, *(row[name] for row in rows)] for name in (rows[0] if rows else ())]
     for line in zip(*map(_aligned, columns), strict=True):
         console.print("  ".join(line).rstrip(), markup=False)

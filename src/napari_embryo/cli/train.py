@@ -1,4 +1,4 @@
-"""``train``, ``recipes`` and ``preview``: teach a network from annotated pictures."""
+"""``train`` and ``recipes``: train a network on annotated images."""
 
 import os
 import signal
@@ -32,49 +32,50 @@ from napari_embryo.stream import Epoch, Finished, Step
 
 TRAININGS = Path("napari-embryo-trainings")
 STOPPED = 130
-"""What shells expect of a program that Ctrl-C has ended."""
+"""Exit code that shells expect of a program ended by Ctrl-C."""
 
-_RECIPE_HELP = "A .yaml file, or one that ships: see 'napari-embryo recipes'."
+_RECIPE_HELP = "A .yaml file, or a bundled recipe: see 'napari-embryo recipes'."
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help=_RECIPE_HELP)]
 DataFolders = Annotated[
-    list[Path] | None, typer.Option("--data", help="Folder of annotated pictures, instead of the recipe's; repeatable.")
+    list[Path] | None, typer.Option("--data", help="Folder of annotated images, instead of the recipe's; repeatable.")
 ]
 LayoutOption = Annotated[
-    Layout | None, typer.Option(help="How the annotations lie on the disk, instead of the recipe's; auto: look.")
+    Layout | None, typer.Option(help="Layout of the annotations, instead of the recipe's; auto detects it.")
 ]
 
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help=f"{_RECIPE_HELP} With --resume that of --out, if none.")
+        str | None, typer.Argument(metavar="RECIPE", help=f"{_RECIPE_HELP} With --resume, the one in --out by default.")
     ] = None,
     data: DataFolders = None,
     layout: LayoutOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help=f"Folder of this training; {TRAININGS}/NAME where nothing is said.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Folder of this training run. Default: {TRAININGS}/NAME.")] = None,
     device: Annotated[Device | None, typer.Option(help="Instead of the recipe's.")] = None,
     devices: Annotated[
-        int | None, typer.Option(help="How many graphics cards train together, instead of the recipe's.")
+        int | None, typer.Option(help="Number of graphics cards that train together, instead of the recipe's.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the model, instead of the recipe's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model, instead of the recipe's.")] = None,
     start: Annotated[
-        str | None, typer.Option(help="Instead of the recipe's: bundled, imagenet, random, a model of yours, a file.")
+        str | None,
+        typer.Option(
+            help="What to start from, instead of the recipe's: bundled, imagenet, random, one of your models, a file."
+        ),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="ImageNet ResNet-50 (.safetensors) for a recipe with start: imagenet.")
     ] = None,
     shape_code: Annotated[
         str | None,
-        typer.Option(help="Shape code to draw cells with: one of your models or a file, instead of the recipe's."),
+        typer.Option(help="Shape code for cells, instead of the recipe's: one of your models, or a file."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the training run in the folder.")] = False,
     stream: Annotated[
-        bool, typer.Option("--stream", help="For programs: JSON lines out; pause, resume, stop in.")
+        bool, typer.Option("--stream", help="For programs: write JSON lines; read pause, resume and stop.")
     ] = False,
 ) -> None:
-    """Train a network; the best weights become a model of yours. Ctrl-C stops after the step; best and last stay."""
+    """Train a network and add the best weights to your models. Ctrl-C stops after the step and keeps best and last."""
     changes = {
         "data.folders": absolute(data),
         "data.layout": layout,
@@ -96,9 +97,9 @@ def train(
 
 
 def recipes(
-    show: Annotated[str, typer.Option(help="Print this recipe, to copy and change it.", metavar="NAME")] = "",
+    show: Annotated[str, typer.Option(help="Print this recipe, to be copied and changed.", metavar="NAME")] = "",
 ) -> None:
-    """List the recipes that ship with the program, or print one."""
+    """List the bundled recipes, or print one."""
     with readable_errors():
         if show:
             typer.echo(book.text(show), nl=False)
@@ -110,7 +111,7 @@ def recipes(
 
 
 def _order(recipe: str | None, out: Path | None, changes: Mapping[str, Any], resume: bool) -> tuple[Recipe, Path]:
-    """What to train and where, once it is known that it can begin or go on there."""
+    """The recipe and the folder, after checking that training can start or resume there."""
     if resume:
         asked, folder = _begun(recipe, out, changes)
     elif recipe is None:
@@ -125,7 +126,7 @@ def _order(recipe: str | None, out: Path | None, changes: Mapping[str, Any], res
 
 
 def _check_devices(asked: Recipe) -> None:
-    """Before any picture is read; one device needs no torch to be told."""
+    """Check the devices before any image is read; a single device needs no torch for this."""
     if asked.training.devices > 1:
         from napari_embryo import train
 
@@ -133,7 +134,7 @@ def _check_devices(asked: Recipe) -> None:
 
 
 def _begun(recipe: str | None, out: Path | None, changes: Mapping[str, Any]) -> tuple[Recipe, Path]:
-    """The training to go on with: by the recipe in its folder, or by one that is named again."""
+    """The run to resume, with the recipe in its folder or one that is named again."""
     if recipe is not None:
         asked = asked_recipe(recipe, changes)
         folder = out or TRAININGS / asked.name
@@ -154,7 +155,7 @@ def _check_is_begun(folder: Path) -> None:
 
 
 def _as_long_as(folder: Path, asked: Recipe) -> Recipe:
-    """With as many epochs as the training in the folder has been told."""
+    """The recipe with the number of epochs of the run in the folder."""
     epochs, others = book.read(folder / "recipe.yaml").training.epochs, asked.training.epochs
     if epochs != others:
         said = f"up to epoch {epochs}, as when this training began; the recipe says {others}; --epochs changes it"
@@ -163,7 +164,7 @@ def _as_long_as(folder: Path, asked: Recipe) -> Recipe:
 
 
 def asked_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with what the command line says otherwise."""
+    """The recipe with the changes given on the command line."""
     given = {name: value for name, value in changes.items() if value is not None}
     return book.changed(book.read(recipe), given, "command line")
 
@@ -173,14 +174,14 @@ def absolute(folders: list[Path] | None) -> list[str] | None:
 
 
 def _from_here(weights: str | None) -> str | None:
-    """A file as it is found from any folder, as a training goes on by the recipe in its own."""
+    """Absolute path of a file, since a run is resumed with the recipe in its folder."""
     if weights is None or not weights.endswith(library.SUFFIX) or not Path(weights).is_file():
         return weights
     return str(Path(weights).absolute())
 
 
 def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
-    """Train before a person's eyes; returns the exit code."""
+    """Train with output for people; return the exit code."""
     try:
         with make_bar() as bar, _interruptible() as interrupted:
             tell = Teller(bar)
@@ -190,7 +191,7 @@ def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
         complain(str(error))
         return 2
     except FAILURES as error:
-        complain(f"{error}\nThe checkpoints of the epochs before are in {out.resolve()}")
+        complain(f"{error}\nThe checkpoints of the previous epochs are in {out.resolve()}")
         return 1
     if interrupted.is_set():
         _say_how_to_go_on(outcome, out.resolve(), prepared.recipe)
@@ -206,13 +207,13 @@ def _train(prepared: "book.Prepared", out: Path, resume: bool) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C asks to stop after the step; a second one ends at once."""
+    """Let Ctrl-C stop after the step; a second one ends at once."""
     interrupted = threading.Event()
 
     def ask(number: int, frame: Any) -> None:
         interrupted.set()
         signal.signal(signal.SIGINT, before)
-        # The console may be in the middle of a line, and would say it twice.
+        # The console may be in the middle of a line and would print it twice.
         os.write(2, b"stopping after this step ... (Ctrl-C again: at once)\n")
 
     before = signal.signal(signal.SIGINT, ask)
@@ -223,7 +224,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
 
 class Teller:
-    """A bar with the losses, a line per epoch, notes."""
+    """Show a progress bar with the losses, a line per epoch, and notes."""
 
     def __init__(self, bar: Bar) -> None:
         self.bar, self.task = bar, bar.add_task("loading the network", total=None)
@@ -264,7 +265,7 @@ def said(numbers: Mapping[str, float]) -> str:
 
 def _say_how_to_go_on(outcome: Finished, folder: Path, recipe: Recipe) -> None:
     lines = [
-        f"stopped after {counted(outcome.epochs, 'whole epoch')}; the best and the last weights are in {folder}",
+        f"stopped after {counted(outcome.epochs, 'complete epoch')}; the best and the last weights are in {folder}",
         f"resume it: napari-embryo train --resume --out {folder}",
     ]
     if outcome.best is not None:
@@ -274,7 +275,7 @@ def _say_how_to_go_on(outcome: Finished, folder: Path, recipe: Recipe) -> None:
 
 
 def _say_how_to_use(outcome: Finished, added: Path | None, recipe: Recipe) -> None:
-    why = "no better epoch for long" if outcome.reason == "early" else "done"
+    why = "no improvement for a long time" if outcome.reason == "early" else "done"
     how_long = counted(outcome.epochs, "epoch")
     console.print(f"{why} after {how_long}; the best was epoch {outcome.best_epoch}", markup=False)
     if outcome.best is not None:
@@ -285,6 +286,6 @@ def _say_how_to_use(outcome: Finished, added: Path | None, recipe: Recipe) -> No
 
 
 def _use_of(model: str, recipe: Recipe) -> str:
-    """What the new model is good for; not every model draws."""
+    """How to use the new model; not every model draws masks."""
     family = FAMILIES[recipe.model.family]
     return family.caveat or f"use it: {family.use.format(model=model)}"

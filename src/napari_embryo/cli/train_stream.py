@@ -1,4 +1,4 @@
-"""``train --stream``: a training told in JSON lines, that listens to pause, resume and stop."""
+"""``train --stream``: training with JSON lines as output, controlled by pause, resume and stop."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from napari_embryo.stream import Finished
 Say = Callable[[stream.Event], None]
 FINISHED_ALREADY = Note("info", "this training had already finished; nothing is left to learn")
 FAILURES = (OSError, ValueError, ArithmeticError, MemoryError)
-"""What a training ends with that a user can mend: files, settings, a loss that is no number, memory."""
+"""Errors of a training run that a user can fix: files, settings, a non-finite loss, memory."""
 
 
 def follow(
@@ -26,7 +26,7 @@ def follow(
     is_stopped: Callable[[], bool],
     tell: Callable[[Progress], None],
 ) -> Finished:
-    """Run to the end, or until ``is_stopped``, which is asked before every step and may wait."""
+    """Run to the end, or until ``is_stopped``, which is called before every step and may wait."""
     has_learned = False
     try:
         while not is_stopped():
@@ -69,14 +69,14 @@ def add_best(outcome: Finished, name: str) -> Path | None:
 
 
 def train(order: Callable[[], tuple[Recipe, Path]], resume: bool) -> int:
-    """Train and tell; returns the exit code.
+    """Train and write events; return the exit code.
 
     Parameters
     ----------
     order
-        Gives the recipe and the folder; what is wrong with them is told like every other error.
+        Returns the recipe and the folder; its errors are reported like all others.
     resume
-        Go on with the training there.
+        Resume the run there.
     """
     with _lines() as (write, is_read):
         orders = Orders()
@@ -115,7 +115,7 @@ def _added(outcome: Finished, name: str, say: Say) -> Path | None:
 
 
 def told(progress: Progress) -> stream.Event:
-    """What a training yields, as an event."""
+    """Convert what training yields to an event."""
     match progress.item:
         case stream.Step() | stream.Epoch() as event:
             return event
@@ -125,14 +125,14 @@ def told(progress: Progress) -> stream.Event:
 
 
 class Orders:
-    """What the watcher asks for on standard input; its end, or Ctrl-C, asks to stop."""
+    """Commands from standard input; its end, or Ctrl-C, means stop."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._paused = self._stopped = False
 
     def listen(self) -> None:
-        """Begin to listen, in a thread that ends with the program."""
+        """Start listening in a thread that ends with the program."""
         signal.signal(signal.SIGINT, lambda *_: self.take("stop"))
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
@@ -142,14 +142,14 @@ class Orders:
         self.take("stop")
 
     def take(self, order: str) -> None:
-        """Take one order; others than pause, resume and stop are passed over."""
+        """Handle one command; unknown ones are ignored."""
         with self._changed:
             self._paused = order == "pause" if order in ("pause", "resume") else self._paused
             self._stopped = self._stopped or order == "stop"
             self._changed.notify_all()
 
     def is_stopped(self, say: Say) -> bool:
-        """Whether to stop; waits while paused, and says so."""
+        """Whether to stop; waits while paused and reports it."""
         with self._changed:
             if self._paused and not self._stopped:
                 say(stream.Paused())
@@ -160,7 +160,7 @@ class Orders:
 
 
 def _raw_lines(descriptor: int) -> Iterator[str]:
-    """Lines of a file descriptor; Python's own reader would hold a lock that ends the program with an error."""
+    """Lines of a file descriptor; Python's own reader would hold a lock that makes the program end with an error."""
     waiting = b""
     while chunk := _read(descriptor):
         *lines, waiting = (waiting + chunk).split(b"\n")
@@ -170,15 +170,15 @@ def _raw_lines(descriptor: int) -> Iterator[str]:
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 4096)
-    except OSError:  # closed from the other side
+    except OSError:  # closed by the other side
         return b""
 
 
 @contextmanager
 def _lines() -> Iterator[tuple[Callable[[str], None], Callable[[], bool]]]:
-    """Standard output for our lines alone: what libraries print goes to standard error.
+    """Reserve standard output for our lines; output of libraries goes to standard error.
 
-    Yields what writes a line, and what tells whether anybody still reads them.
+    Yields a function that writes a line and one that tells whether anybody still reads.
     """
     sys.stdout.flush()
     own = os.dup(1)
@@ -188,7 +188,7 @@ def _lines() -> Iterator[tuple[Callable[[str], None], Callable[[], bool]]]:
     def write(line: str) -> None:
         try:
             _write_all(own, f"{line}\n".encode())
-        except OSError:  # the watcher is gone; the end of its orders stops the training
+        except OSError:  # the observer is gone; the end of its input stops the training
             gone.set()
 
     try:

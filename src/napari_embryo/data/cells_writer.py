@@ -1,4 +1,4 @@
-"""The cells of one run, as they are drawn in napari's layers now, as one OME-TIFF and as COCO JSON beside it."""
+"""Save the cells of one run, as currently drawn in napari's layers, as one OME-TIFF and as COCO JSON."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from napari_embryo.io.names import image_stem
 from napari_embryo.notes import counted
 
 _OF_ONE_CELL = (RESULT, RUN, CELL, ROWS, SCORE, NAMESPACE, "classes", "failures")
-"""What a cell's layer knows that is not true of the file."""
+"""Metadata of a cell's layer that do not apply to the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +30,13 @@ class DrawnCell:
     Parameters
     ----------
     number
-        In the file.
+        Number in the file.
     label
-        What the cell is painted with; anything else is not the cell.
+        Label of the cell; anything else is not the cell.
     labels
         The layer's array.
     score
-        How sure the network was of the cell, where that is known.
+        Score of the cell, if known.
     """
 
     number: int
@@ -45,38 +45,38 @@ class DrawnCell:
     score: float | None
 
     def mask(self, index: tuple[int, ...]) -> Bools:
-        """(H, W) of one picture."""
+        """(H, W) of one plane."""
         is_inside: Bools = np.asarray(self.labels[index]) == self.label
         return is_inside
 
     def others(self, index: tuple[int, ...]) -> int:
-        """How many pixels of one picture are painted with another label."""
+        """Number of pixels of one plane painted with another label."""
         plane = np.asarray(self.labels[index])
         return int(((plane != 0) & (plane != self.label)).sum())
 
 
 def write_cells(path: Path | str, layers: Sequence[io.LayerData]) -> list[Path]:
-    """Write the cells of one run as ``napari-embryo segment`` does, a channel of 0 and 1 each, and as COCO JSON.
+    """Write the cells of one run like ``napari-embryo segment``, as one binary channel each, and as COCO JSON.
 
-    A number that comes twice, of a layer that was duplicated, becomes the next free one. Pixels of another label than
-    the cell's are not written, and a warning says how many.
+    A repeated number, from a duplicated layer, becomes the next free one. Pixels with a label other than the cell's are
+    not written, and a warning says how many.
 
     Parameters
     ----------
     path
-        The OME-TIFF; beside ``a.ome.tif`` and beside ``a_cells.ome.tif`` lies ``a_cells.json``.
+        The OME-TIFF; the JSON next to ``a.ome.tif`` or ``a_cells.ome.tif`` is ``a_cells.json``.
     layers
         Labels layers with their keywords.
 
     Returns
     -------
     list of Path
-        Both files, which appear when they are whole.
+        Both files, which appear when they are complete.
 
     Raises
     ------
     ImageError
-        When the layers are no cells of one run, or when the JSON file is another one's.
+        If the layers are not cells of one run, or the JSON file belongs to another file.
     """
     path = Path(path)
     _check(path, layers)
@@ -111,29 +111,29 @@ def _check(path: Path, layers: Sequence[io.LayerData]) -> None:
     others = [name for name, metadata in zip(names, told, strict=True) if metadata.get(RESULT) != CELLS]
     if others:
         raise io.ImageError(
-            f"{path}: {', '.join(others)} came, no single cell of a run of Segment; several labels go into one file "
-            "only as the cells of one run. Select these alone, and save every other layer on its own"
+            f"{path}: {', '.join(others)} is not a single cell of a run of Segment; several layers can be saved in one "
+            "file only if they are the cells of one run. Select only these, and save other layers separately"
         )
     if len({metadata.get(RUN) for metadata in told}) > 1:
         raise io.ImageError(
-            f"{path}: cells of several runs came ({', '.join(names)}); select those of one run, and save the others in "
-            "a file of their own"
+            f"{path}: the cells belong to several runs ({', '.join(names)}); select those of one run, and save the "
+            "others in a separate file"
         )
     if len({tuple(data.shape) for data, _, _ in layers}) > 1:
         shapes = ", ".join(f"{name} {tuple(data.shape)}" for name, (data, _, _) in zip(names, layers, strict=True))
-        raise io.ImageError(f"{path}: cells of several shapes came ({shapes}); save those of one shape together")
+        raise io.ImageError(f"{path}: the cells have several shapes ({shapes}); save those of one shape together")
 
 
 def _beside(path: Path) -> Path:
-    """The JSON file; napari asked before it replaces the OME-TIFF, but not before it replaces this one."""
+    """The JSON file; napari asks before it replaces the OME-TIFF, but not before it replaces this one."""
     beside = path.with_name(f"{image_stem(path).removesuffix('_cells')}_cells.json")
     if beside.exists() and not path.exists():
-        raise io.ImageError(f"{path}: {beside.name} lies there already, of another file; choose another name")
+        raise io.ImageError(f"{path}: {beside.name} already exists and belongs to another file; choose another name")
     return beside
 
 
 def _drawn(layers: Sequence[io.LayerData]) -> list[DrawnCell]:
-    """By number."""
+    """The cells sorted by number."""
     told = sorted(((data, attributes["metadata"]) for data, attributes, _ in layers), key=lambda each: each[1][CELL])
     numbers = unique_numbers(int(metadata[CELL]) for _, metadata in told)
     return [
@@ -182,13 +182,13 @@ def _images(image: EmbryoImage, cells: Sequence[DrawnCell], about: Mapping[str, 
 
 
 def _place(image: EmbryoImage, index: tuple[int, ...]) -> dict[str, Any]:
-    """Which picture of the file it is, and when it was taken."""
+    """Index of a plane in the file, and its time."""
     told = {key: value for key, value in measure.where(image, index).items() if key != "image"}
     return {"index": list(index), **told} if index else {}
 
 
 def _annotations(image: EmbryoImage, cells: Sequence[DrawnCell]) -> Iterator[dict[str, Any]]:
-    """Of each picture each cell that is there; a layer is one cell through all pictures of a film."""
+    """Every cell of each plane; a layer is one cell throughout all frames of a time-lapse."""
     places = enumerate(np.ndindex(image.shape[:-2]), start=1)
     there = ((number, cell, mask) for number, at in places for cell in cells if (mask := cell.mask(at)).any())
     for number, (picture, cell, mask) in enumerate(there, start=1):

@@ -1,7 +1,7 @@
 """COCO JSON: complete (amodal) outlines as polygons or run lengths, with the visible parts where the file has them.
 
-Files in the style of KINS, which has its own names for amodal and visible outlines, are read by the same code. KINS
-itself is two files in one folder, below which KITTI's ``training/`` and ``testing/`` hold pictures of the same names.
+Files in the style of KINS, which has different names for amodal and visible outlines, are read by the same code. KINS
+itself is two files in one folder, below which KITTI's ``training/`` and ``testing/`` have images of the same names.
 """
 
 from collections import Counter, defaultdict
@@ -33,9 +33,9 @@ _VISIBLE = ("visible_segmentation", "i_segm", "inmodal_seg")
 _PIXEL_CENTER = 0.499
 """COCO counts from a pixel's corner, our outlines from its center; the rest decides ties as COCO's own code does."""
 _FARTHEST = 1e7
-"""A coordinate beyond this is no place in a picture."""
+"""Coordinates beyond this are invalid."""
 _FEWEST = 6
-"""Numbers of a polygon of three corners."""
+"""Number of values of a polygon with three corners."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Names:
     by_id
         Name as it is written, by the category's id as text.
     all_are_cells
-        Whether every annotation is an object of its own, as in KINS.
+        Whether every annotation is a separate object, as in KINS.
     annotated
         Canonical names of the categories that have an annotation in any file of the folder.
     """
@@ -183,7 +183,7 @@ def _entry(
 
 
 def _named_by_part(entry: Entry, part: str | None) -> Entry:
-    """Another picture of this name lies in another part: neither the picture nor, unless it is known, its embryo."""
+    """Name of an image whose name also occurs in another part, and its embryo unless known."""
     if part is None:
         return entry
     return replace(entry, name=f"{part}_{entry.name}", embryo=entry.embryo or known_embryo(entry.name))
@@ -215,7 +215,7 @@ class _Pictures:
         if len(lying) == 1:
             return lying[0]
         if lying:
-            return f"{len(lying)} pictures below {self._folder.name}/ have this name; give the folder in file_name, too"
+            return f"{len(lying)} images below {self._folder.name}/ have this name; include the folder in file_name"
         return f"there is no {name} in {self._folder.name}/ or below it"
 
 
@@ -257,7 +257,9 @@ class _PicturesOfParts(_Pictures):
             return mine[0]
         if mine:
             return super()._search(name)
-        return f"{name} lies below {self._folder.name}/ in {self._told(lying[0])} alone; looked for in {self._meant}"
+        return (
+            f"{name} exists below {self._folder.name}/ only in {self._told(lying[0])}, but is expected in {self._meant}"
+        )
 
 
 def _all_below(folder: Path, depth: int = 3) -> dict[str, list[Path]]:
@@ -308,7 +310,7 @@ def _read_plane(picture: Path, index: tuple[int, ...]) -> npt.NDArray[Any]:
     image = io.read_image(picture)
     leading = image.shape[:-2]
     if len(index) != len(leading) or any(not 0 <= i < size for i, size in zip(index, leading, strict=True)):
-        raise ValueError(f"{picture}: picture {index} was drawn on, but the file has {leading} of them")
+        raise ValueError(f"{picture}: plane {index} is annotated, but the file has {leading}")
     return np.asarray(image.data[index])
 
 

@@ -1,4 +1,4 @@
-"""COCO JSON of single cells: complete outlines as polygons and run lengths, to be read by anyone, or learned from."""
+"""COCO JSON of single cells: complete outlines as polygons and run lengths."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from napari_embryo.data import rle
 from napari_embryo.data.sample import Bools
 
 CELL = 1
-"""The category's number; pycocotools takes 0 for none."""
+"""Id of the category; pycocotools takes 0 for none."""
 
 Ring = npt.NDArray[np.float64]
 
@@ -21,8 +21,8 @@ Ring = npt.NDArray[np.float64]
 def outlines(mask: Bools) -> list[list[float]]:
     """Polygons ``[x, y, x, y, ...]`` whose union, filled, is exactly the mask.
 
-    Parts that touch at a corner alone have an outline each. COCO's polygons know no holes, so a mask with a hole is cut
-    through it, and its halves touch.
+    Parts that touch only at a corner have separate outlines. COCO polygons have no holes, so a mask with a hole is cut
+    through it into touching halves.
 
     Parameters
     ----------
@@ -34,14 +34,16 @@ def outlines(mask: Bools) -> list[list[float]]:
     if not mask.any():
         return []
     rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
-    corner = np.array((rows.start, columns.start)) - 0.5  # the frame moves all by 1, COCO's corners by half a pixel
+    corner = (
+        np.array((rows.start, columns.start)) - 0.5
+    )  # the border shifts everything by 1, COCO's corners by half a pixel
     parts = _without_holes(mask[rows, columns])
     rings = [ring for part in parts for ring in find_contours(np.pad(part, 1).astype(float), 0.5)]
     return [(_corners(ring[:-1]) + corner)[:, ::-1].ravel().tolist() for ring in rings]
 
 
 def _without_holes(mask: Bools) -> list[Bools]:
-    """The mask, or the pieces that it is cut into until none has a hole; all are of the mask's own size."""
+    """The mask, or the pieces into which it is cut until none has a hole, all of the mask's size."""
     holes = ndimage.binary_fill_holes(mask, np.ones((3, 3))) & ~mask
     if not holes.any():
         return [mask]
@@ -51,23 +53,23 @@ def _without_holes(mask: Bools) -> list[Bools]:
 
 
 def _corners(ring: Ring) -> Ring:
-    """Where the outline turns."""
+    """Corners of the outline."""
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     turns: Bools = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     return np.compress(turns, ring, axis=0)
 
 
 def annotation(number: int, image: int, mask: Bools, **more: Any) -> dict[str, Any]:
-    """One cell of one picture.
+    """One cell of one image.
 
     Parameters
     ----------
     number, image
-        Its own and the picture's, counted from 1.
+        Ids of the cell and of the image, counted from 1.
     mask
         (H, W), the complete silhouette; not empty.
     **more
-        Whatever else is known, such as its score and its track.
+        Further entries, such as score and track.
     """
     rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
     return {
@@ -84,7 +86,7 @@ def annotation(number: int, image: int, mask: Bools, **more: Any) -> dict[str, A
 
 
 def pixel_size(size_um: tuple[float, float] | None) -> dict[str, Any]:
-    """An image's ``um_per_px``: one number, or height and width of a pixel that is no square; none where unknown."""
+    """``um_per_px`` of an image: one number, or height and width of a non-square pixel; absent if unknown."""
     if size_um is None:
         return {}
     return {"um_per_px": size_um[0] if size_um[0] == size_um[1] else list(size_um)}
@@ -96,18 +98,18 @@ def write(
     annotations: Iterable[Mapping[str, Any]],
     **more: Any,
 ) -> None:
-    """Write a COCO file, one annotation after the other, so that not all need to be in memory.
+    """Write a COCO file one annotation at a time, so that not all need to be in memory.
 
     Parameters
     ----------
     path
-        The file; whole or not at all where it is the draft of :func:`napari_embryo.io.replacing`.
+        The file; written atomically if it is the draft of :func:`napari_embryo.io.replacing`.
     images
-        Of COCO.
+        COCO images.
     annotations
-        Of :func:`annotation`.
+        Results of :func:`annotation`.
     **more
-        Other entries of the file, such as ``info`` and ``tracks``.
+        Further entries of the file, such as ``info`` and ``tracks``.
     """
     head = {**more, "categories": [{"id": CELL, "name": "cell"}], "images": list(images)}
     with path.open("w", encoding="utf-8") as file:

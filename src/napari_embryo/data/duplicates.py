@@ -7,12 +7,12 @@ import numpy as np
 from napari_embryo.data.sample import Bools, Remark, Truth
 
 _SAME = 0.95
-"""IoU from which two silhouettes are one cell drawn twice; the most alike of our annotated cells have 0.8."""
+"""IoU from which two silhouettes are one cell drawn twice; the most similar annotated cells have 0.8."""
 TWICE = "the same cell was outlined twice and counted once"
 
 
 def without_duplicates(truth: Truth) -> Truth:
-    """The same picture without the second of two outlines of one cell, which a remark mentions."""
+    """The same image without the second of two outlines of one cell, which a remark mentions."""
     kept: list[int] = []
     for i in range(len(truth.cells)):
         if not any(_is_same(truth.cells[i], truth.cells[j]) for j in kept):

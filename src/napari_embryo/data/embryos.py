@@ -1,4 +1,4 @@
-"""Whose picture a file is: what has to stay on one side of a split."""
+"""Derive the embryo of an image, all images of which must stay on one side of a split."""
 
 import csv
 import re
@@ -24,11 +24,11 @@ _EMBRYO_PATTERNS = (
 )
 _PATIENT = re.compile(r"[rt]\d{2}-\d+")
 _COPY = re.compile(r" \[\d+\]$")
-"""What napari adds to the name of a layer when another one has it."""
+"""Suffix that napari adds to a layer name that is taken."""
 
 
 def embryo_of(name: str) -> str:
-    """Patient or embryo a file name belongs to; the name itself, with ``_`` for spaces, where no pattern is known.
+    """Patient or embryo in a file name; the name itself, with ``_`` for spaces, if no known pattern matches.
 
     >>> embryo_of("Blast_PCRM_R13-0140b"), embryo_of("stork_32176207_0_2BB-"), embryo_of("my embryo [1]")
     ('R13-0140', '32176207', 'my_embryo')
@@ -37,7 +37,7 @@ def embryo_of(name: str) -> str:
 
 
 def known_embryo(name: str) -> str | None:
-    """The same, but None where no pattern is known.
+    """The same, but None if no known pattern matches.
 
     >>> known_embryo("Blast_PCRM_R13-0140b"), known_embryo("my embryo [1]")
     ('R13-0140', None)
@@ -51,7 +51,7 @@ def _plain(name: str) -> str:
 
 
 def digest(embryo: str) -> str:
-    """What weights keep of an embryo's name, which may name a person: enough to know it again.
+    """Digest of an embryo's name for weights, sufficient to recognize it, since the name may identify a person.
 
     >>> digest("R13-0140")
     'd158c183cd2e2467'
@@ -66,17 +66,17 @@ def _first_match(patterns: Iterable[re.Pattern[str]], name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Embryos:
-    """Tells whose picture a file is.
+    """Determines the embryo of a file.
 
-    The settings' table goes first, then their pattern, the folder's own ``embryos.csv``, the annotation itself, and the
-    names of known clinics and incubators.
+    In this order: the table of the settings, their pattern, the ``embryos.csv`` of the folder, the annotation itself,
+    and the names of known clinics and incubators.
 
     Parameters
     ----------
     pattern
-        Of the settings.
+        Pattern of the settings.
     table
-        Of the settings: stem of a file -> embryo.
+        Table of the settings: file stem -> embryo.
     of_folder
         The same from the folder's ``embryos.csv``.
     """
@@ -86,51 +86,51 @@ class Embryos:
     of_folder: Mapping[str, str] = field(default_factory=dict)
 
     def with_table(self, of_folder: Mapping[str, str]) -> Self:
-        """The same for a folder that has a table of its own."""
+        """The same for a folder with its own table."""
         return replace(self, of_folder=of_folder)
 
     @classmethod
     def of(cls, settings: DataSettings) -> Self:
-        """Read what the settings name.
+        """Read the pattern and the table of the settings.
 
         Raises
         ------
         ValueError
-            When the pattern is no regular expression with a group ``embryo``, or the table lacks a column.
+            If the pattern is not a regular expression with a group ``embryo``, or the table lacks a column.
         FileNotFoundError
-            When there is no such table.
+            If there is no such table.
         """
         pattern = compiled(settings.embryo_pattern) if settings.embryo_pattern else None
         return cls(pattern, read_table(Path(settings.embryo_table)) if settings.embryo_table else {})
 
     def name(self, image: str, told: str | None) -> str:
-        """The embryo of the picture ``image``; ``told`` is what its source says."""
+        """The embryo of the image ``image``; ``told`` is the one stated by its source."""
         patterned = _first_match([self.pattern], image) if self.pattern else None
         return self.table.get(image) or patterned or self.of_folder.get(image) or told or embryo_of(image)
 
     def check_used(self, images: Iterable[str]) -> None:
-        """A table or a pattern that fits no picture at all is a mistake, and splitting by file name would hide it."""
+        """Refuse a table or pattern that matches no image at all, which splitting by file name would hide."""
         names = list(images)
         if self.pattern and names and not any(map(self.pattern.search, names)):
             raise ValueError(
-                f"embryo_pattern {self.pattern.pattern!r} fits no picture, such as {names[0]!r}; correct it"
+                f"embryo_pattern {self.pattern.pattern!r} matches no image, such as {names[0]!r}; correct it"
             )
         if self.table and names and self.table.keys().isdisjoint(names):
             raise ValueError(
-                f"embryo_table names none of the pictures: it has {next(iter(self.table))!r}, the folders have "
+                f"embryo_table names none of the images: it has {next(iter(self.table))!r}, the folders have "
                 f"{names[0]!r}; its column 'image' needs their file names"
             )
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
     """The pattern, checked to be one that names embryos."""
-    needed = r"needed is a regular expression with a group named 'embryo', such as '(?P<embryo>R\d+-\d+)'"
+    needed = r"use a regular expression with a group named 'embryo', such as '(?P<embryo>R\d+-\d+)'"
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"embryo_pattern {pattern!r} came ({error}); {needed}") from error
+        raise ValueError(f"embryo_pattern {pattern!r} is not a regular expression ({error}); {needed}") from error
     if "embryo" not in expression.groupindex:
-        raise ValueError(f"embryo_pattern {pattern!r} came, which has no such group; {needed}")
+        raise ValueError(f"embryo_pattern {pattern!r} has no group 'embryo'; {needed}")
     return expression
 
 
@@ -139,7 +139,7 @@ _IMAGE_COLUMNS = ("image", "name", "file", "file_name")
 
 
 def table_of(folder: Path) -> dict[str, str]:
-    """What the ``embryos.csv`` of a folder of annotations says; empty where it has none.
+    """Content of the ``embryos.csv`` of a folder of annotations; empty if there is none.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def read_table(path: Path) -> dict[str, str]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """A CSV's rows; column names in small letters, cells without spaces around them, missing cells empty."""
+    """Rows of a CSV, with lowercase column names, stripped cells, and empty missing cells."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -190,7 +190,7 @@ _IMAGE_SUFFIX = re.compile(rf"(\.ome)?({'|'.join(map(re.escape, SINGLE))})$", re
 
 
 def image_stem(file_name: str) -> str:
-    """A picture's name without folders and without the ending of an image; other dots belong to the name.
+    """Name of an image without folders and image suffix; other dots belong to the name.
 
     >>> image_stem("images/d5.12.PNG"), image_stem("d5.12")
     ('d5.12', 'd5.12')
@@ -199,7 +199,7 @@ def image_stem(file_name: str) -> str:
 
 
 def inside(file_name: str) -> Path | None:
-    """A file as a table or a drawing names it; None where that is a path out of their own folder.
+    """Path named by a table or an annotation; None if it leads out of their folder.
 
     >>> inside("masks/a.png").name, inside("../a.png"), inside("/home/a.png")
     ('a.png', None, None)
@@ -210,7 +210,7 @@ def inside(file_name: str) -> Path | None:
 
 
 def reduced(file_name: str) -> Path:
-    """The same, but a path out of the folder becomes its file name alone.
+    """The same, but a path out of the folder is reduced to its file name.
 
     >>> str(reduced("../../a.png")), reduced("masks/a.png").name
     ('a.png', 'a.png')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_embryo.data.embryos import image_stem, inside, read_rows
 from napari_embryo.data.image_files import Entry, by_stem, folder_like, pictures, refuse
-from napari_embryo.data.maskfiles import read_masks
+from napari_embryo.data.mask_files import read_masks
 from napari_embryo.data.sample import Truth
 from napari_embryo.settings import GRADES
 
@@ -39,7 +39,7 @@ def _lacking(path: Path) -> str | None:
         return None
     named = ", ".join(rows[0]) if rows else "none"
     return (
-        f"{path}: not a table of fragmentation grades: the columns {named} came; needed are image, and grade (A-D) "
+        f"{path}: not a table of fragmentation grades: it has the columns {named}, but needs image, and grade (A-D) "
         "or ratio (0-1). A Gardner grade of a blastocyst is neither"
     )
 
@@ -50,7 +50,7 @@ def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
     Raises
     ------
     ValueError
-        When no table has the columns that are needed.
+        If no table has the required columns.
     """
     reasons = {path: _lacking(path) for path in _tables(folder)}
     good = [path for path, reason in reasons.items() if reason is None]
@@ -74,8 +74,8 @@ def _rows(path: Path, classes: Sequence[str]) -> Iterator[Entry]:
 
 def _load(home: Path, candidates: Sequence[Path], row: Mapping[str, str], classes: Sequence[str]) -> partial[Truth]:
     if len(candidates) != 1:
-        came = "no picture" if not candidates else " and ".join(p.name for p in candidates)
-        return partial(refuse, f"{came} of this name lies beside the table or in images/; needed is one")
+        found = "no image" if not candidates else " and ".join(p.name for p in candidates)
+        return partial(refuse, f"{found} with this name next to the table or in images/; exactly one is needed")
     told = {name: row[column] for name in classes if (column := _mask_column(row, name))}
     masks = {name: home / path for name, file in told.items() if (path := inside(file))}
     if outside := [file for name, file in told.items() if name not in masks]:
@@ -98,13 +98,13 @@ def _ratio(text: str) -> float | None:
     try:
         ratio = float(text) if text else None
     except ValueError as error:
-        raise ValueError(f"ratio {text!r} came; needed is a number between 0 and 1") from error
+        raise ValueError(f"the ratio is {text!r}, but must be a number between 0 and 1") from error
     if ratio is not None and not 0 <= ratio <= 1:
-        raise ValueError(f"ratio {text} came; needed is a share between 0 and 1, not per cent")
+        raise ValueError(f"the ratio is {text}, but must be a share between 0 and 1, not a percentage")
     return ratio
 
 
 def _grade(text: str) -> str | None:
     if text and text.upper() not in GRADES:
-        raise ValueError(f"grade {text!r} came; needed is one of {', '.join(GRADES)}")
+        raise ValueError(f"the grade is {text!r}, but must be one of {', '.join(GRADES)}")
     return text.upper() or None

@@ -1,4 +1,4 @@
-"""Samples saved from napari: picture and labels as OME-TIFF, numbered, and none ever overwritten."""
+"""Samples saved from napari: image and labels as OME-TIFF, numbered, and never overwritten."""
 
 import json
 import re
@@ -34,27 +34,26 @@ def save_sample(
     classes: Sequence[str],
     about: Mapping[str, Any],
 ) -> Path:
-    """Save a picture with its labels as the next version of ``name``; earlier ones stay as they are.
+    """Save an image with its labels as the next version of ``name``; earlier ones are kept.
 
-    Where the versions there are of another picture (another name or ``about["source"]``), it becomes ``name-2``.
+    If existing versions are of another image (another name or ``about["source"]``), the name becomes ``name-2``.
 
     Parameters
     ----------
     folder
-        Made where it is not there.
+        Folder to save to; created if needed.
     name
-        What the picture is called; characters that a file name cannot have become ``_``.
+        Name of the image; characters that are invalid in a file name become ``_``.
     image
         (H, W) gray.
     labels
-        (H, W) whole numbers: 0 background, i + 1 is ``classes[i]``. With ``classes == ("cell",)`` each is one cell; or
-        (N, H, W), one cell each, complete silhouettes that may overlap: something but 0 where the cell is.
+        (H, W) integers: 0 is background, i + 1 is ``classes[i]``. With ``classes == ("cell",)`` each number is one
+        cell; or (N, H, W), one cell each, nonzero within complete silhouettes that may overlap.
     classes
         Names of the labels.
     about
-        What JSON can hold. ``known``: classes that were drawn (where it is not said, ICM, TE, ZP and the embryo of
-        the fragments are known where something is painted, and every other class is known). ``embryo``: whose picture
-        it is.
+        Anything that JSON can represent. ``known``: annotated classes (by default ICM, TE, ZP and the embryo of the
+        fragments are known if painted, and all other classes are known). ``embryo``: the embryo shown.
 
     Returns
     -------
@@ -64,7 +63,7 @@ def save_sample(
     Raises
     ------
     ValueError
-        When picture and labels do not fit each other or the classes.
+        If image and labels do not fit each other or the classes.
     """
     image, labels = np.asarray(image), np.asarray(labels)
     _check(name, image, labels, classes)
@@ -98,8 +97,8 @@ def _check(name: str, image: npt.NDArray[Any], labels: npt.NDArray[Any], classes
     fits = labels.shape == image.shape or (labels.ndim == 3 and len(labels) and tuple(classes) == CELL)
     if image.ndim != 2 or not fits or labels.shape[-2:] != image.shape:
         raise ValueError(
-            f"{name}: an image of shape {image.shape} with labels of shape {labels.shape} came; needed is one gray "
-            "picture (height, width) with labels of the same size, of cells also one layer each"
+            f"{name}: the image has shape {image.shape} and the labels {labels.shape}; one gray image (height, width) "
+            "with labels of the same size is needed, for cells also one layer each"
         )
     highest = np.inf if tuple(classes) == CELL else len(classes)
     if labels.dtype.kind not in "iub" or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
@@ -121,7 +120,7 @@ def _file_name(name: str) -> str:
 
 
 def _base(folder: Path, name: str, about: Mapping[str, Any]) -> str:
-    """The first file name that no other picture's versions have."""
+    """The first name that is not used for versions of another image."""
     first = _file_name(name)
     versions = _versions(folder)
     candidates = chain([first], (f"{first}-{number}" for number in count(2)))
@@ -129,7 +128,7 @@ def _base(folder: Path, name: str, about: Mapping[str, Any]) -> str:
 
 
 def _is_of(newest_first: Iterable[Path], name: str, about: Mapping[str, Any]) -> bool:
-    """Whether the newest version that can be read is of this very picture; also where there is none."""
+    """Whether the newest readable version is of the same image; true if there is none."""
     for path in newest_first:
         with suppress(ValueError):
             content = _content(path)
@@ -147,7 +146,7 @@ def _versions(folder: Path) -> dict[str, list[Path]]:
 
 
 def _reserve(folder: Path, name: str) -> Path:
-    """An empty file of the next free version; two processes that save at once get two versions."""
+    """Create an empty file of the next free version, so that concurrent processes get different versions."""
     taken = [int(m["version"]) for p in folder.iterdir() if (m := _FILE.match(p.name)) and m["name"] == name]
     versions = (folder / f"{name}.v{version:03d}.json" for version in count(max(taken, default=0) + 1))
     return next(path for path in versions if _is_created(path))
@@ -181,7 +180,9 @@ def fits(folder: Path, classes: Sequence[str]) -> bool:
 def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
     """The newest complete version of each name."""
     for name, newest_first in sorted(_versions(folder).items()):
-        complete = next((path for path in newest_first if path.stat().st_size), None)  # empty: being saved, or cut off
+        complete = next(
+            (path for path in newest_first if path.stat().st_size), None
+        )  # empty: being saved, or interrupted
         yield _entry(name, complete, classes)
 
 
@@ -211,7 +212,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, classes: Sequence[str]) -> Truth:
-    """One version, with the classes asked for; those it was not saved with are unknown."""
+    """One version with the requested classes; those it was not saved with are unknown."""
     content = _content(path)
     image, labels = (np.asarray(io.read_ome_tiff(_beside(path, what)).data) for what in ("image", "labels"))
     check_size(_beside(path, "labels"), labels.shape[-2:], image)
@@ -231,7 +232,7 @@ def _mask(labels: npt.NDArray[Any], saved: Sequence[str], name: str) -> Bools:
 
 
 def _cells(labels: npt.NDArray[Any]) -> Bools:
-    """(N, H, W): of every number, or of every layer; one without a pixel is none."""
+    """(N, H, W): one mask per number or layer, without empty ones."""
     if labels.ndim == 3:
         layers: Bools = labels[labels.any(axis=(1, 2))] > 0
         return layers

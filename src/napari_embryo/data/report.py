@@ -1,4 +1,4 @@
-"""What a training will see, reported before it begins."""
+"""Report on the data of a training run, before it starts."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,16 +92,18 @@ def _notes(found: Found, split: Split, settings: DataSettings) -> tuple[str, ...
     for source in sorted(by_source.keys() - set(settings.only_validation)):
         has_own, shared = bool(by_source[source] - judging), by_source[source] & judging
         if has_own and source not in settings.only_train and (lacking := _lacking(source, split, settings)):
-            notes.append(f"{source}: too few embryos of its own; none of them in {' and '.join(lacking)}.")
+            notes.append(f"{source}: too few embryos; none of them in {' and '.join(lacking)}.")
         if shared:
             where = "left out" if source in settings.only_train else "in validation"
             judges = ", ".join(settings.only_validation)
-            notes.append(f"{source}: {counted(len(shared), 'embryo')} of {judges}, too; {where}, not learned from.")
+            notes.append(
+                f"{source}: {counted(len(shared), 'embryo')} also in {judges}; {where}, not used for training."
+            )
     return tuple(notes)
 
 
 def _lacking(source: str, split: Split, settings: DataSettings) -> list[str]:
-    """Parts that hold nothing of the source although a share of it was asked for."""
+    """Parts that contain nothing of the source although a share of it was requested."""
     no_share = settings.only_validation and not (settings.validation or settings.folds)
     asked = {name: part for name, part in split.parts.items() if part and not (name == "validation" and no_share)}
     return [name for name, part in asked.items() if all(s.source != source for s in part)]

@@ -42,7 +42,7 @@ def unused_labels(written: Iterable[str], classes: Iterable[str]) -> tuple[Remar
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is drawn on one picture, in memory.
+    """The annotations of one image, in memory.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ class Truth:
     cells
         (N, H, W) bool: complete (amodal) silhouettes, including hidden parts; N may be 0.
     visible
-        (N, H, W) bool: the visible parts of the cells, where the source gives them.
+        (N, H, W) bool: the visible parts of the cells, if the source gives them.
     ratio
-        Fragmentation ratio in [0, 1], where the source gives one.
+        Fragmentation ratio in [0, 1], if the source gives one.
     grade
-        Image-level grade, where the source gives one: a weak label.
+        Image-level grade, if the source gives one: a weak label.
     is_blank
         The picture has an annotation, but nothing is drawn in it. This may mean that nobody has drawn yet.
     is_empty
@@ -84,7 +84,7 @@ class Truth:
 
     @property
     def box(self) -> Box:
-        """The smallest box around everything drawn; the whole picture where nothing is."""
+        """The smallest box around all annotations; the whole image if there are none."""
         drawn = self.masks.any(axis=0) | self.cells.any(axis=0)
         if not drawn.any():
             return 0, 0, self.image.shape[0], self.image.shape[1]
@@ -116,7 +116,7 @@ class Sample:
     name
         File stem.
     embryo
-        What must stay on one side of a split: the patient where known, otherwise the embryo.
+        What must stay on one side of a split: the patient if known, otherwise the embryo.
     source
         The folder it was found in, for tables by source.
     load
@@ -179,7 +179,7 @@ def with_embryo(truth: Truth, classes: Sequence[str]) -> Truth:
 
 
 def fragmentation_ratio(truth: Truth, classes: Sequence[str]) -> float | None:
-    """Fragments' share of the embryo's area where both are drawn, otherwise the ratio given; None without either."""
+    """Share of fragments in the embryo's area if both are annotated, otherwise the given ratio, or None."""
     if not set(FRAGMENT_CLASSES) <= set(classes):
         return truth.ratio
     fragment, embryo = (classes.index(name) for name in FRAGMENT_CLASSES)

@@ -17,7 +17,7 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Who learns, who judges, and who is kept aside."""
+    """The samples for training, validation and test."""
 
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
@@ -30,12 +30,12 @@ class Split:
 
 
 def digests(split: Split) -> dict[str, list[str]]:
-    """The embryos of every part, as weights keep them: ``{"train": [...], "validation": [...], "test": [...]}``."""
+    """Digests of the embryos of every part for weights: ``{"train": [...], "validation": [...], "test": [...]}``."""
     return {part: sorted({digest(s.embryo) for s in side}) for part, side in split.parts.items()}
 
 
 def kept_parts(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Digest of an embryo -> its part, as the weights of this provenance were trained; empty where they do not say."""
+    """Digest of an embryo -> its part, when the weights of this provenance were trained; empty if unknown."""
     told = provenance.get("embryos")
     if not isinstance(told, Mapping):
         return {}
@@ -45,25 +45,26 @@ def kept_parts(provenance: Mapping[str, Any]) -> dict[str, str]:
 def split(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str] = _NOTHING) -> Split:
     """Training, validation and test samples, by embryo within each source, the same in every run.
 
-    A source with too few embryos of its own goes to training as a whole. Without a validation share all embryos learn
-    that are not kept aside for the test. A source in ``settings.only_train`` learns, except for embryos that judge
-    elsewhere. With ``settings.folds``, all embryos that are not kept aside for the test are dealt into so many parts,
-    and part ``settings.fold`` validates. A source in ``settings.only_validation`` validates, whatever the share and the
-    fold, and so do its embryos where they lie in other sources; those that only learn leave them out.
+    A source with too few embryos is used for training as a whole. Without a validation share, all embryos outside the
+    test part are used for training. A source in ``settings.only_train`` is used for training, except for embryos in
+    validation or test elsewhere. With ``settings.folds``, all embryos outside the test part are dealt into that many
+    parts, and part ``settings.fold`` is used for validation. A source in ``settings.only_validation`` is used for
+    validation, whatever the share and the fold, and so are its embryos in other sources, except that sources for
+    training only leave them out.
 
     Parameters
     ----------
     samples, settings
-        What to split, and how.
+        The samples, and how to split them.
     kept
-        Digest of an embryo -> the part it has to stay in, from :func:`kept_parts` of the weights that training starts
-        from: what they learned from cannot judge. The others are split as usual; in a cross-validation those that
-        validated are dealt like them. Not heeded where a part that is asked for would be left empty.
+        Digest of an embryo -> the part it must stay in, from :func:`kept_parts` of the starting weights: their training
+        data cannot be used for validation. The others are split as usual; in a cross-validation, so are their
+        validation embryos. Ignored if a requested part would be empty.
 
     Raises
     ------
     ValueError
-        When there are fewer embryos than parts, or a source is named that is not there.
+        If there are fewer embryos than parts, or a named source does not exist.
     """
     _check_named(samples, settings)
     return (_with_judges if settings.only_validation else _with_learners)(samples, settings, kept)
@@ -79,14 +80,14 @@ def _by_shares(samples: Sequence[Sample], settings: DataSettings, kept: Mapping[
     parts = (settings.folds or 1 + validated) + (settings.test > 0)
     embryos = {s.embryo for s in samples}
     if len(embryos) < parts:
-        raise ValueError(f"{_counted(len(embryos))} came; {_wanted(settings)} needs at least {parts}: {_REMEDY}")
+        raise ValueError(f"found {_counted(len(embryos))}, but {_wanted(settings)} needs at least {parts}: {_REMEDY}")
     grouped = _by_source(samples)
     for held in (_held(embryos, settings, kept), {}):
         for groups in (grouped, {"": sorted(embryos)}):
             made = _assigned(samples, *_chosen(_free(groups, held), settings), held)
             if made.train and (made.validation or not validated) and (made.test or not settings.test):
                 return made
-    raise ValueError(f"{_counted(len(embryos))} came; too few for {_wanted(settings)}: {_REMEDY}")
+    raise ValueError(f"found {_counted(len(embryos))}, too few for {_wanted(settings)}: {_REMEDY}")
 
 
 def _counted(embryos: int) -> str:
@@ -94,7 +95,7 @@ def _counted(embryos: int) -> str:
 
 
 def _held(embryos: Iterable[str], settings: DataSettings, kept: Mapping[str, str]) -> dict[str, str]:
-    """Embryo -> the part that it has to stay in."""
+    """Embryo -> the part it must stay in."""
     heeded = {"train", "test"} if settings.folds or not settings.validation else set(PARTS)
     parts = {embryo: kept.get(digest(embryo)) for embryo in embryos} if kept else {}
     return {embryo: part for embryo, part in parts.items() if part in heeded}
@@ -109,7 +110,7 @@ def _check_named(samples: Sequence[Sample], settings: DataSettings) -> None:
     for field in ("only_train", "only_validation"):
         if unknown := sorted(set(getattr(settings, field)) - sources):
             raise ValueError(
-                f"{field} names {', '.join(unknown)}, but the pictures come from {', '.join(sorted(sources))}"
+                f"{field} names {', '.join(unknown)}, but the images come from {', '.join(sorted(sources))}"
             )
 
 
@@ -129,7 +130,7 @@ def _with_judges(samples: Sequence[Sample], settings: DataSettings, kept: Mappin
 
 
 def _beside_judges(rest: Sequence[Sample], settings: DataSettings, kept: Mapping[str, str]) -> Split:
-    """Others judge, so that no embryo of these has to."""
+    """Split without a validation share, since other sources are used for validation."""
     embryos = {s.embryo for s in rest if s.source not in settings.only_train}
     if not (embryos or settings.test or settings.folds):
         return Split(tuple(rest), ())
@@ -180,7 +181,7 @@ def _chosen(groups: dict[str, list[str]], settings: DataSettings) -> tuple[set[s
 
 
 def _fold(groups: dict[str, list[str]], settings: DataSettings) -> tuple[set[str], set[str]]:
-    """Every embryo that is not kept aside is dealt to exactly one part, source after source."""
+    """Deal every embryo outside the test part to exactly one part, source by source."""
     test: set[str] = set()
     if settings.test:
         for embryos in groups.values():
@@ -193,7 +194,7 @@ def _fold(groups: dict[str, list[str]], settings: DataSettings) -> tuple[set[str
 
 
 def _shuffled(embryos: Sequence[str], seed: int) -> list[str]:
-    """In an order of chance that each embryo has of its own: one more moves the others by one place at most."""
+    """Order embryos randomly by a fixed key each: one more embryo moves the others by at most one place."""
     return sorted(embryos, key=lambda embryo: sha256(f"{seed}/{embryo}".encode()).digest())
 
 

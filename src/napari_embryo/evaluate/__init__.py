@@ -1,4 +1,4 @@
-"""Metrics on annotated pictures: how well masks and single cells agree, and how near fragmentation ratios come."""
+"""Metrics on annotated images: agreement of masks and single cells, and errors of fragmentation ratios."""
 
 from napari_embryo.evaluate.bootstrap import bootstrap_interval
 from napari_embryo.evaluate.cells import (

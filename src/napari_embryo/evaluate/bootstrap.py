@@ -1,4 +1,4 @@
-"""How sure a mean over pictures is, where pictures of one embryo are alike."""
+"""Confidence intervals of means over images, accounting for several images of one embryo."""
 
 from math import nan
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 def bootstrap_interval(
     values: npt.NDArray[np.float64], groups: npt.NDArray[np.str_], seed: int = 0, draws: int = 2000
 ) -> tuple[float, float]:
-    """95 % interval of the mean, drawing whole embryos with replacement; NaN from one embryo alone, or none."""
+    """95 % interval of the mean, resampling whole embryos with replacement; NaN with fewer than two embryos."""
     rng = np.random.default_rng(seed)
     members = [values[groups == g] for g in np.unique(groups)]
     if len(members) < 2:
@@ -23,7 +23,7 @@ def bootstrap_interval(
 
 
 def drawn_embryos(groups: npt.NDArray[np.str_], seed: int = 0, draws: int = 500) -> list[npt.NDArray[np.intp]]:
-    """Places of the members of embryos drawn with replacement, ``draws`` times."""
+    """Indices of the members of embryos drawn with replacement, ``draws`` times."""
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     chosen = rng.integers(0, len(members), (draws, len(members)))

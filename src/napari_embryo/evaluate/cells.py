@@ -1,4 +1,4 @@
-"""How well single cells are found: complete masks that overlap, by COCO's protocol, and how many there are."""
+"""Metrics of single cells: complete, overlapping masks scored by COCO's protocol, and cell counts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,36 +11,36 @@ import pandas as pd
 from napari_embryo.data import Sample
 from napari_embryo.evaluate.bootstrap import bootstrap_interval, drawn_embryos
 from napari_embryo.image import Cells
-from napari_embryo.measure.precision import SURE, Matches, average_precision
+from napari_embryo.measure.average_precision import SURE, Matches, average_precision
 
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 CELL_COLUMNS = ("image", "embryo", "source", "cells", "found", "count_right", "best_iou")
-"""Of :func:`cell_rows`."""
+"""Columns of :func:`cell_rows`."""
 
 MOST = 100
-"""Cells of a picture that count, those of the highest scores (COCO's maxDets)."""
+"""Cells per image that are scored, highest scores first (COCO's maxDets)."""
 
 LEAST_SCORE = 0.001
-"""Least score of a cell that the average precision looks at; a network has thrown others away before."""
+"""Lowest score of a cell that enters the average precision; the network has already discarded the others."""
 
 FEW = 4
-"""Embryos of up to so many cells are told apart from all."""
+"""Embryos of up to this many cells are also reported separately."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """The cells of one picture, true and found, small.
+    """The true and the found cells of one image, in compact form.
 
     Parameters
     ----------
     image, embryo, source
-        Of the sample.
+        Those of the sample.
     scores
         (D,) of those found, the highest first.
     ious
-        (D, G) of every found with every true one.
+        (D, G) IoU of every found cell with every true one.
     """
 
     image: str
@@ -56,27 +56,27 @@ class Judged:
 
     @property
     def best(self) -> Floats:
-        """(G,): for every true cell the best IoU with one that is found for sure; 0 where none is."""
+        """(G,): for every true cell the best IoU with a cell found above the score threshold; 0 if there is none."""
         best: Floats = self.ious[self.scores >= SURE].max(axis=0, initial=0.0)
         return best
 
     @property
     def count(self) -> int:
-        """How many are found for sure."""
+        """Number of cells found above the score threshold."""
         return int((self.scores >= SURE).sum())
 
 
 def judge_cells(sample: Sample, cells: Masks, found: Cells) -> Judged:
-    """Compare the cells found in one picture with the true ones.
+    """Compare the cells found in one image with the true ones.
 
     Parameters
     ----------
     sample
-        Whose picture it is.
+        The sample the image belongs to.
     cells
         (G, H, W) true complete silhouettes.
     found
-        Single cells with their scores, also the low ones.
+        Single cells with their scores, including low ones.
     """
     order = np.argsort(-found.scores, kind="stable")[:MOST]
     scores = found.scores[order].astype(np.float64)
@@ -84,7 +84,7 @@ def judge_cells(sample: Sample, cells: Masks, found: Cells) -> Judged:
 
 
 def _ious(masks: Masks, others: Masks) -> Floats:
-    """(D, G); 0 where both are empty."""
+    """(D, G) IoU; 0 where both masks are empty."""
     first, second = (m.reshape(len(m), int(np.prod(m.shape[1:]))).astype(np.float32) for m in (masks, others))
     both = (first @ second.T).astype(np.float64)
     either = first.sum(1)[:, None] + second.sum(1) - both
@@ -96,7 +96,7 @@ def _ious(masks: Masks, others: Masks) -> Floats:
 
 
 def cell_rows(judged: Iterable[Judged]) -> pd.DataFrame:
-    """One row per picture: how many cells there are and are found, and the mean best IoU of the true ones."""
+    """One row per image: true and found cell counts, and the mean best IoU of the true cells."""
     return pd.DataFrame([_row(one) for one in judged], columns=list(CELL_COLUMNS))
 
 
@@ -113,7 +113,7 @@ def _row(one: Judged) -> dict[str, object]:
 
 
 def cell_summary(judged: Sequence[Judged]) -> dict[str, float]:
-    """Everything about the pictures together, with 95 % bootstrap intervals over embryos.
+    """Summary over all images, with 95 % bootstrap intervals over embryos.
 
     Returns
     -------

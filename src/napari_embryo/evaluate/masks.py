@@ -1,4 +1,4 @@
-"""How well masks of an embryo's parts agree."""
+"""Agreement of masks of an embryo's parts."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,18 +12,18 @@ from napari_embryo.evaluate.bootstrap import bootstrap_interval
 
 Masks = npt.NDArray[np.bool_]
 COLUMNS = ("image", "embryo", "source", "class", "iou", "dice", "intersection", "union", "found", "truth")
-"""Of :func:`score`; the last four are counts of pixels."""
+"""Columns of :func:`score`; the last four are pixel counts."""
 
 
 def score(
     samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.generic]], Masks], classes: Sequence[str]
 ) -> pd.DataFrame:
-    """One row per image and known class: IoU and Dice at the image's own size, and the pixels behind the pooled IoU.
+    """One row per image and annotated class: IoU and Dice at the image's own size, and pixel counts for pooling.
 
     Parameters
     ----------
     samples
-        Pictures not trained on.
+        Samples not used for training.
     predict
         (H, W) gray -> (C, H, W) masks.
     classes
@@ -55,7 +55,7 @@ def _row(sample: Sample, name: str, found: Masks, truth: Masks) -> dict[str, obj
 def summary(scores: pd.DataFrame, by: Sequence[str] = ("source", "class")) -> pd.DataFrame:
     """Macro (mean over images) and micro (pooled pixels) IoU and Dice, with spread and interval, per source and class.
 
-    Micro is 1 where neither the network nor the drawing has a pixel, like the IoU of an image. Of one embryo alone the
+    Micro is 1 if neither prediction nor annotation has a pixel, like the IoU of an image. With a single embryo the
     interval is NaN.
     """
     rows = []

@@ -1,4 +1,4 @@
-"""How near fragmentation ratios come."""
+"""Errors of fragmentation ratios."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import nan
@@ -20,14 +20,14 @@ RATIO_COLUMNS = (
     "embryo",
     "source",
     "ratio",
-    "told_by",
+    "ratio_source",
     "grade",
     "regressed",
     "grade_regressed",
     "from_mask",
     "grade_from_mask",
 )
-"""Of :func:`score_ratios`."""
+"""Columns of :func:`score_ratios`."""
 SUMMARY_COLUMNS = (
     "way",
     "pictures",
@@ -40,30 +40,30 @@ SUMMARY_COLUMNS = (
     "grades_right",
     "kappa",
 )
-"""Of :func:`ratio_summary`."""
+"""Columns of :func:`ratio_summary`."""
 WAYS = {"regressed": "regressed", "mask": "from_mask", "median": "median"}
-"""How a ratio was come by -> its column: the regression head's, that of the found mask, and always the same one."""
+"""How a ratio is obtained -> its column: by the regression head, from the mask, or a constant."""
 
 
 def score_ratios(samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.generic]], Parts]) -> pd.DataFrame:
-    """One row per picture whose fragmentation ratio or grade is known.
+    """One row per image whose fragmentation ratio or grade is known.
 
-    ``ratio`` is the true one, ``told_by`` where it is from: ``mask`` (drawn fragments over the drawn embryo), ``ratio``
-    (told with the picture) or ``grade`` (a grade alone: the ratio is empty). ``regressed`` is empty where the network
-    does not regress, ``from_mask`` where it draws no masks; it is 0 where it found no embryo.
+    ``ratio`` is the true one and ``ratio_source`` its origin: ``mask`` (annotated fragments over the annotated embryo),
+    ``ratio`` (a number given with the image) or ``grade`` (only a grade is known; the ratio is empty). ``regressed`` is
+    empty if the network has no regression head, ``from_mask`` if it draws no masks; it is 0 if no embryo was found.
 
     Parameters
     ----------
     samples
-        Pictures not trained on, with the classes fragment and embryo.
+        Samples not used for training, with the classes fragment and embryo.
     predict
-        (H, W) gray -> what was found.
+        Function from an (H, W) gray image to what was found in it.
     """
     rows = []
     for sample in samples:
         truth = sample.read()
         known = _known_ratio(truth)
-        if known["told_by"]:
+        if known["ratio_source"]:
             about = {"image": sample.name, "embryo": sample.embryo, "source": sample.source}
             rows.append({**about, **known, **_found_ratios(predict(truth.image))})
     return pd.DataFrame(rows, columns=list(RATIO_COLUMNS))
@@ -72,9 +72,9 @@ def score_ratios(samples: Iterable[Sample], predict: Callable[[npt.NDArray[np.ge
 def _known_ratio(truth: Truth) -> dict[str, object]:
     ratio = fragmentation_ratio(truth, FRAGMENT_CLASSES)
     if ratio is None:
-        return {"ratio": nan, "told_by": "grade" if truth.grade else "", "grade": truth.grade}
+        return {"ratio": nan, "ratio_source": "grade" if truth.grade else "", "grade": truth.grade}
     is_drawn = truth.known.all() and truth.masks[FRAGMENT_CLASSES.index("embryo")].any()
-    return {"ratio": ratio, "told_by": "mask" if is_drawn else "ratio", "grade": measure.grade(ratio)}
+    return {"ratio": ratio, "ratio_source": "mask" if is_drawn else "ratio", "grade": measure.grade(ratio)}
 
 
 def _found_ratios(found: Parts) -> dict[str, object]:
@@ -96,19 +96,19 @@ def _grade(ratio: float) -> str | None:
 
 
 def ratio_summary(ratios: pd.DataFrame, usual: float | None = None) -> pd.DataFrame:
-    """How near the ratios come, one row for each of :data:`WAYS` that there is.
+    """Errors of the ratios, one row for each available way of :data:`WAYS`.
 
-    ``mae`` is the mean absolute error with a 95 % bootstrap interval over embryos (NaN of one alone), ``bias`` the mean
-    difference (Bland and Altman), of ``pictures`` with a true ratio; ``grades_right`` and ``kappa`` (Cohen's, quadratic
-    weights) are of ``graded`` pictures.
+    ``mae`` is the mean absolute error with a 95 % bootstrap interval over embryos (NaN for a single one) and ``bias``
+    the mean difference (Bland and Altman), both over the ``pictures`` with a true ratio; ``grades_right`` and ``kappa``
+    (Cohen's, quadratic weights) are over the ``graded`` images.
 
     Parameters
     ----------
     ratios
         Rows of :func:`score_ratios`.
     usual
-        What ``median`` always answers: the median of the training pictures. Where nothing is said, that of the
-        pictures scored, which flatters it.
+        The constant answer of ``median``: the median of the training images. By default that of the scored images,
+        which flatters it.
     """
     constant = ratios["ratio"].median() if usual is None else usual
     told = ratios.assign(median=constant)
@@ -138,7 +138,7 @@ def _of_way(told: pd.DataFrame, way: str, column: str) -> dict[str, object]:
 
 
 def quadratic_kappa(truth: Sequence[str], found: Sequence[str]) -> float:
-    """Cohen's kappa of grades with quadratic weights; NaN where all are of one grade, which tells nothing."""
+    """Cohen's kappa of grades with quadratic weights; NaN if all grades are equal."""
     names = list(GRADES)
     true, told = (np.array([names.index(grade) for grade in grades], float) for grades in (truth, found))
     by_chance = float(np.mean((true[:, None] - told[None, :]) ** 2)) if len(true) else 0.0

@@ -1,4 +1,4 @@
-"""The families of networks, each one value: ``FAMILIES`` maps a family's name to it. Nothing here needs torch."""
+"""The families of networks by name, in ``FAMILIES``. Nothing here needs torch."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -47,42 +47,42 @@ FAMILIES: dict[str, Family] = {
         inception.FAMILY,
     )
 }
-"""In the order in which lists show them."""
+"""All families, in the order in which lists show them."""
 
 DEFAULT = resanet.FAMILY.name
-"""The family that is used when none is named."""
+"""The default family."""
 
 
 def segmenting_families() -> tuple[str, ...]:
-    """Names of the families that draw masks on pictures."""
+    """Names of the families that draw masks."""
     return tuple(name for name, family in FAMILIES.items() if family.draws)
 
 
 def shape_code_families() -> tuple[str, ...]:
-    """Names of the families whose weights are, or may hold, a shape code."""
+    """Names of the families whose weights are or may contain a shape code."""
     return tuple(name for name, family in FAMILIES.items() if family.has_shape_code)
 
 
 def _is_known(name: Any) -> Any:
     if name not in FAMILIES:
         given = "no family" if name is None else repr(name)
-        raise ValueError(f"{given} was given; needed is {' or '.join(FAMILIES)}")
+        raise ValueError(f"{given} was given; choose {' or '.join(FAMILIES)}")
     return name
 
 
 class _Named(BaseModel):
-    """The name of the family within a network's settings, so that an error says where it is."""
+    """Validates the family within a network's settings, so that an error names its location."""
 
     family: Annotated[Any, AfterValidator(_is_known)]
 
 
 def network_settings(given: Any) -> Any:
-    """A network's settings, of the class that the family within them has; what is no mapping is returned as it is.
+    """Validate a network's settings as the class of their family; anything but a mapping is returned unchanged.
 
     Raises
     ------
     ValidationError
-        When the family is unknown, or its settings are wrong.
+        If the family is unknown, or its settings are invalid.
     """
     if not isinstance(given, Mapping):
         return given
@@ -91,4 +91,4 @@ def network_settings(given: Any) -> Any:
 
 
 ModelSettings = Annotated[SerializeAsAny[NetworkSettings], BeforeValidator(network_settings)]
-"""A field that holds the settings of any family's network."""
+"""A field for the settings of a network of any family."""

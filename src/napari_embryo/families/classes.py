@@ -1,10 +1,10 @@
-"""The classes that several families share."""
+"""Classes shared by several families."""
 
 BLASTOCYST_CLASSES = ("ICM", "TE", "ZP")
 """Inner cell mass, trophectoderm, zona pellucida; their position + 1 is their label."""
 
 FRAGMENT_CLASSES = ("fragment", "embryo")
-"""Anucleate fragments, and the embryo they are part of: the area of cells or fragments, the basis of the ratio."""
+"""Anucleate fragments, and the embryo they are part of: the area of cells and fragments, the basis of the ratio."""
 
 
 def fragment_classes_only(classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the program asks of a family of networks, as one value; no torch is needed to answer it."""
+"""The description of a family of networks; needs no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ SEGMENT_WITH_IT = "napari-embryo segment --weights {model} IMAGES"
 
 
 class Settings(BaseModel):
-    """A frozen, validated value; unknown names are refused."""
+    """Frozen, validated settings; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NetworkSettings(Settings):
-    """What rebuilds a network; every family has a subclass, which gives ``family`` the family's name.
+    """Settings that rebuild a network; every family has a subclass, whose ``family`` defaults to the family's name.
 
     Parameters
     ----------
     family
         Name of the family.
     classes
-        What the network finds, or what it tells something about.
+        What the network finds or measures.
     """
 
     family: str
@@ -33,38 +33,38 @@ class NetworkSettings(Settings):
 
     @property
     def tells_a_ratio(self) -> bool:
-        """Whether the network estimates the fragmentation ratio, and learns it."""
+        """Whether the network estimates the fragmentation ratio."""
         return False
 
     @property
     def silhouette_side(self) -> int | None:
-        """Side in pixels of the squares it learns from, where these are single silhouettes instead of pictures."""
+        """Side in pixels of its inputs if these are single silhouettes; None for networks that take images."""
         return None
 
     @property
     def shape_code(self) -> "NetworkSettings | None":
-        """Settings of the shape code that the network draws with, which is learned beforehand."""
+        """Settings of the shape code within the network, which is trained beforehand."""
         return None
 
     def with_shape_code(self, shape: "NetworkSettings") -> Self:
-        """The same network with another shape code; one without any stays as it is."""
+        """The same network with another shape code; no change for a network without one."""
         return self
 
 
 @dataclass(frozen=True)
 class MapInfo:
-    """What one attention map shows.
+    """Description of an attention map.
 
     Parameters
     ----------
     key
-        Name of the network's output that holds it.
+        Name of the network's output that contains it.
     channel
-        Which channel of that output; None for the mean of all.
+        Channel of that output; None for the mean of all.
     window
-        Range to display it in: fixed for the module, never the map's own extremes.
+        Display range: fixed for the module, never the map's own extremes.
     meaning
-        One line for a reader: the tooltip, the layer and the file all say this.
+        One-line explanation, used by the tooltip, the layer and the file.
     """
 
     key: str
@@ -82,35 +82,35 @@ class Family:
     settings
         Class of the settings that rebuild its networks.
     title
-        What lists of networks show.
+        Name shown in lists of networks.
     finds
-        What it finds, in a word; the end of its layers' names.
+        What it finds, in a word; the last part of the names of its layers.
     about
-        What it finds, in the words of the help.
+        What it finds, as a phrase for the help.
     recipes
-        Start -> the recipe it is usually trained with from there; the usual start first.
+        Starting weights -> recipe usually used with them; the usual start comes first.
     learns_from
-        Whole pictures with masks or ratios, pictures with outlined cells, or the silhouettes of single cells.
+        Images with masks or ratios, images with outlined cells, or silhouettes of single cells.
     draws
-        Whether it draws masks on a picture, so that it can be used to segment.
+        Whether it draws masks, so that it can be used for segmentation.
     tells_a_ratio
         Whether it can estimate the fragmentation ratio.
     has_shape_code
-        Whether its weights are, or may hold, a shape code.
+        Whether its weights are or may contain a shape code.
     ships
-        Whether weights come with the program.
+        Whether the program has bundled weights.
     maps
-        What each of its attention maps shows, by the name a user chooses.
+        Description of each of its attention maps by name.
     usual_maps
-        The maps that are kept by default.
+        Maps kept by default.
     cam_layers
-        Layers that Grad-CAM can look at with the default settings, from the deepest to the last.
+        Layers available for Grad-CAM with the default settings, from the deepest to the last.
     additions
-        Settings that a training may add to weights without them -> their value in such weights.
+        Settings that training can add to weights without them -> their value in such weights.
     use
-        Command that uses a trained model; ``{model}`` stands for its name.
+        Command that uses a trained model, with ``{model}`` for its name.
     caveat
-        What a user should know before training, where the model cannot be used to segment.
+        What a user should know before training, if the model cannot be used for segmentation.
     """
 
     settings: type[NetworkSettings]
@@ -132,7 +132,7 @@ class Family:
 
     @property
     def name(self) -> str:
-        """What settings, checkpoints and the command line call it."""
+        """Name in settings, checkpoints and on the command line."""
         return str(self.settings.model_fields["family"].default)
 
     @property
@@ -142,7 +142,7 @@ class Family:
 
     @property
     def needs_cells(self) -> bool:
-        """Whether it learns from outlined cells, with or without the picture around them."""
+        """Whether it learns from outlined cells, with or without their image."""
         return self.learns_from != "pictures"
 
     @property
@@ -152,5 +152,5 @@ class Family:
 
     @property
     def finds_cells(self) -> bool:
-        """Whether it draws single cells, each with a complete mask, instead of the parts of an embryo."""
+        """Whether it draws single cells with complete masks instead of the parts of an embryo."""
         return self.draws and self.learns_from == "cells"

@@ -1,4 +1,4 @@
-"""Inception v3: the baseline that AttnRegDeepLab's ratio is compared with."""
+"""Inception v3: the baseline for the ratio of AttnRegDeepLab."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ class InceptionSettings(NetworkSettings):
 
     @property
     def tells_a_ratio(self) -> bool:
-        """Always: it estimates nothing else."""
+        """Always true: it estimates nothing else."""
         return True
 
 
@@ -33,5 +33,5 @@ FAMILY = Family(
     recipes={"random": "regdeeplab-inception"},
     draws=False,
     tells_a_ratio=True,
-    caveat="an Inception estimates a ratio and draws nothing, so the model cannot be chosen in Segment",
+    caveat="Inception estimates a ratio and draws no masks, so the model cannot be used in Segment",
 )

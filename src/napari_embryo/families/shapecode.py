@@ -11,9 +11,7 @@ class ShapeCodeSettings(NetworkSettings):
     """VQ-VAE on binary masks: a silhouette as a small grid of codes."""
 
     family: Literal["shapecode"] = "shapecode"
-    classes: tuple[str, ...] = Field(
-        ("cell",), min_length=1, max_length=1, description="What the silhouettes are outlines of."
-    )
+    classes: tuple[str, ...] = Field(("cell",), min_length=1, max_length=1, description="What the silhouettes show.")
     side: Literal[32, 64] = Field(
         32, description="Side in pixels of the square to which the box of a silhouette is resized."
     )
@@ -41,7 +39,7 @@ FAMILY = Family(
     settings=ShapeCodeSettings,
     title="Shape code (silhouettes of cells)",
     finds="silhouettes",
-    about="the silhouettes of single cells as codes, for networks that draw with them",
+    about="the silhouettes of single cells as codes, for networks that use them",
     recipes={"random": "shapecode"},
     learns_from="silhouettes",
     draws=False,

@@ -1,4 +1,4 @@
-"""U-Net: the baseline that ResA-Net is compared with."""
+"""U-Net: the baseline of ResA-Net."""
 
 from typing import Literal
 
@@ -24,7 +24,7 @@ FAMILY = Family(
     settings=UNetSettings,
     title="U-Net (blastocyst, baseline)",
     finds="blastocyst",
-    about="the parts of a blastocyst with a baseline network, of which no weights ship",
+    about="the parts of a blastocyst (a baseline without bundled weights)",
     recipes={"random": "unet-baseline"},
     cam_layers=("bottleneck", "decoder 1/8", "decoder 1/4", "decoder 1/2", "last"),
 )

@@ -1,4 +1,4 @@
-"""VQ amodal: the complete silhouette of every cell, also where other cells cover it."""
+"""VQ amodal: the complete silhouette of every cell, including parts covered by other cells."""
 
 from typing import Literal, Self
 
@@ -13,7 +13,7 @@ class VQAmodalSettings(NetworkSettings):
 
     family: Literal["vqamodal"] = "vqamodal"
     classes: tuple[str, ...] = Field(
-        ("cell",), min_length=1, description="What is found; in the embryos of the paper: cells."
+        ("cell",), min_length=1, description="What is found; cells in the embryos of the paper."
     )
     encoder: Literal["v1", "v1.5"] = Field(
         "v1.5",
@@ -49,7 +49,7 @@ class VQAmodalSettings(NetworkSettings):
         0.1,
         gt=0,
         le=1,
-        description="Side of the anchors of the finest level as a share of the picture's; it doubles at every level.",
+        description="Side of the anchors of the finest level as a share of the image's; it doubles at every level.",
     )
     score_threshold: float = Field(0.05, ge=0, le=1, description="Lowest score of a cell that is kept.")
     box_nms: float = Field(
@@ -61,11 +61,11 @@ class VQAmodalSettings(NetworkSettings):
         le=1,
         description="Overlap (IoU) above which the less certain of two masks gets a lower score (Soft-NMS).",
     )
-    detections: int = Field(20, ge=1, le=300, description="Largest number of cells in a picture.")
+    detections: int = Field(20, ge=1, le=300, description="Largest number of cells in an image.")
 
     @property
     def shape_code(self) -> ShapeCodeSettings | None:
-        """That of the head that draws with one."""
+        """The shape code, if the mask head has one."""
         return self.shape if self.head == "vq" else None
 
     def with_shape_code(self, shape: NetworkSettings) -> Self:

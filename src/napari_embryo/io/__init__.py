@@ -1,4 +1,4 @@
-"""Read and write images, stacks, folders and tables; nothing here knows torch or a window."""
+"""Read and write images, stacks, folders and tables, without torch and without a window."""
 
 from napari_embryo.io.atomic import replacing, write_csv_atomic, write_png
 from napari_embryo.io.cells import written_layers

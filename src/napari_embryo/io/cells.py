@@ -1,4 +1,4 @@
-"""Single cells between files and layers: a channel of 0 and 1 each in OME-TIFF, a Labels layer each in napari."""
+"""Single cells in files and layers: one binary channel each in OME-TIFF, one Labels layer each in napari."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,35 +9,36 @@ from uuid import uuid4
 
 import numpy as np
 
+from napari_embryo.io.editable import EditablePlanes
 from napari_embryo.io.layers import NAMESPACE, LayerData, layer_of, placed, written
 from napari_embryo.io.names import image_stem
 from napari_embryo.io.ome import OmeTiff
 
-# In a layer's metadata, by which widgets, writers and readers know it.
+# Keys in a layer's metadata that widgets, writers and readers use.
 RESULT = "result"
-"""Key: which kind of result it is."""
+"""Key: the kind of result."""
 CELLS = "cells"
 """Kind of result: one cell's layer."""
 RUN = "run"
-"""Key: layers of one run have the same."""
+"""Key: identifier shared by the layers of one run."""
 CELL = "cell"
 """Key of a cell's layer: its number, which is also its label."""
 ROWS = "measurements"
-"""Key of a Labels layer: what every picture measures, a row per class."""
+"""Key of a Labels layer: the measurements of every plane, a row per class."""
 SCORE = "score"
-"""Key of a cell's layer: how sure the network was."""
+"""Key of a cell's layer: the score."""
 SCORES = "scores"
-"""Key in a file's metadata: how sure the network was of each channel's cell, None where nobody knows."""
+"""Key in a file's metadata: the score of each channel's cell, None if unknown."""
 
 _NAME = re.compile(r"cell (\d+)")
 _SHOWN_THROUGH = 0.5
-"""Opacity: a reader cannot ask napari for outlines, and cells lie on each other."""
+"""Opacity of cell layers, since a reader cannot ask napari for outlines and cells overlap."""
 
 
 def written_layers(path: Path | str) -> list[LayerData]:
-    """The layers that an OME-TIFF of ours holds, as they were: one, or of single cells one each, the first on top.
+    """The layers stored in an OME-TIFF of this program: one, or for single cells one each, with the first on top.
 
-    Cells get a new run, so that those of the same file opened twice are not taken for one another.
+    Cells get a new run identifier, so that those of a file opened twice are not confused.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def are_cells(names: Sequence[str]) -> bool:
 
 
 def unique_numbers(numbers: Iterable[int]) -> list[int]:
-    """Those that came before, such as of a layer that was duplicated, become the next free ones.
+    """Replace repeated numbers, such as those of a duplicated layer, by the next free ones.
 
     >>> unique_numbers([1, 1, 2, 3])
     [1, 4, 2, 3]
@@ -80,7 +81,7 @@ def _cell_layers(ome: OmeTiff, name: str) -> list[LayerData]:
     dtype = np.min_scalar_type(max(numbers))
     layers: list[LayerData] = []
     for place, (number, score) in enumerate(zip(numbers, scores, strict=True)):
-        labels = (ome.data[..., place, :, :] > 0).astype(dtype) * dtype.type(number)
+        labels = _labels_of(ome.data, place, number, dtype)
         sure = float("nan") if score is None else score
         metadata = {**about, RUN: run, CELL: number, SCORE: sure, ROWS: []}
         more = {"name": f"cell {number}", "opacity": _SHOWN_THROUGH, "metadata": metadata}
@@ -88,8 +89,19 @@ def _cell_layers(ome: OmeTiff, name: str) -> list[LayerData]:
     return layers[::-1]
 
 
+def _labels_of(data: Any, place: int, number: int, dtype: np.dtype[Any]) -> Any:
+    """The pixels of one channel that are not 0 become the cell's number."""
+    if isinstance(data, np.ndarray):
+        return (data[..., place, :, :] > 0).astype(dtype) * dtype.type(number)
+
+    def load(index: tuple[int, ...]) -> Any:
+        return (np.asarray(data[(*index, place)]) > 0).astype(dtype) * dtype.type(number)
+
+    return EditablePlanes(load, data.shape[:-3], data.shape[-2:], dtype)
+
+
 def _about(ome: OmeTiff, name: str) -> dict[str, Any]:
-    """What the metadata of every cell's layer say."""
+    """Metadata of the layer of a cell."""
     values = {"axes": ome.axes.replace("C", ""), **{key: getattr(ome, key) for key in _VALUES}}
     kept = {key: value for key, value in ome.metadata.items() if key != SCORES}
     return {"source_layer": {"name": name}, **kept, RESULT: CELLS, "classes": ("cell",), NAMESPACE: values}

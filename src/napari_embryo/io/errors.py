@@ -41,7 +41,7 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: Exception) -> ImageError:
-    """Turn what the operating system or a decoder raised into a message with a way out."""
+    """Turn an error of the operating system or a decoder into a message with advice."""
     if isinstance(error, ImageError):
         return error
     if isinstance(error, FileNotFoundError):
@@ -52,14 +52,14 @@ def unreadable(path: Path, error: Exception) -> ImageError:
         )
     return complaint(
         path,
-        f"the file is damaged, cut short or not what its name says ({_one_line(error)})",
+        f"the file is damaged, truncated or not of the type its name says ({_one_line(error)})",
         "a complete image is needed",
         "Export or copy it again",
     )
 
 
 def decoding_errors() -> tuple[type[Exception], ...]:
-    """What the decoders of images are known to raise on damaged files."""
+    """Errors that image decoders are known to raise for damaged files."""
     from PIL import Image
     from tifffile import TiffFileError
 

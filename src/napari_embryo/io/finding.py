@@ -12,7 +12,7 @@ DEPTH = 3
 """Folders within folders are searched this deep, where those above hold no image."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """An image file.
 

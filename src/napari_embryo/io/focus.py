@@ -30,7 +30,7 @@ def sharpness(picture: npt.ArrayLike) -> float:
     Returns
     -------
     float
-        0 for a flat or black picture; larger is sharper. Only pictures of one scene can be compared.
+        0 for a flat or black image; larger is sharper. Only images of one scene can be compared.
     """
     gray = np.asarray(picture, dtype=np.float64)
     mean = gray.mean()
@@ -48,15 +48,15 @@ def best_focus(stack: npt.ArrayLike) -> int:
     Returns
     -------
     int
-        Index of the plane with the highest `sharpness`; the first of equals.
+        Index of the plane with the highest `sharpness`; the first one in a tie.
     """
     return int(np.argmax([sharpness(plane) for plane in np.asarray(stack)]))
 
 
 def embryo_focus(stack: npt.ArrayLike) -> int:
-    """The plane in which the embryo is sharpest, where a well's wall or debris are sharper still in another.
+    """The plane in which the embryo is sharpest, even if a well's wall or debris is sharper in another.
 
-    The measure of `best_focus`, within the part of the picture that is textured over a large area in the mean of all
+    The measure of `best_focus`, within the part of the image that is textured over a large area in the mean of all
     planes, and with the few strongest edges limited.
 
     Parameters
@@ -67,7 +67,7 @@ def embryo_focus(stack: npt.ArrayLike) -> int:
     Returns
     -------
     int
-        Index of the plane; the first of equals.
+        Index of the plane; the first one in a tie.
     """
     planes = np.asarray(stack, dtype=np.float64)
     laplacians = np.stack([_laplacian(plane) for plane in planes])
@@ -88,10 +88,10 @@ def _textured(laplacians: Array) -> Array:
 
 
 def extended_depth_of_field(stack: npt.ArrayLike) -> Array:
-    """One picture in which every part is as sharp as in its sharpest plane.
+    """One image in which every part is as sharp as in its sharpest plane.
 
     Planes are averaged with the square of their local sharpness (squared Laplacian over `SMOOTHING_PX`) as weights:
-    where one plane is sharp it alone counts, where none is they blend without seams.
+    where one plane is sharp, it dominates, and where none is, they blend seamlessly.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ def extended_depth_of_field(stack: npt.ArrayLike) -> Array:
 
 
 def focus_image(image: EmbryoImage, how: Literal["best", "edf"]) -> EmbryoImage:
-    """The same embryo without focal planes; of a time-lapse each frame is computed when it is needed.
+    """The same image without focal planes; for a time-lapse each frame is computed when needed.
 
     Parameters
     ----------
     image
-        With an axis F.
+        Image with an axis F.
     how
         ``best``: the plane in which the embryo is sharpest (`embryo_focus`), per frame. ``edf``: extended depth of
         field.
@@ -129,7 +129,7 @@ def focus_image(image: EmbryoImage, how: Literal["best", "edf"]) -> EmbryoImage:
     Returns
     -------
     EmbryoImage
-        Axes YX or TYX; how it was made is in ``metadata["focus"]``.
+        Axes YX or TYX; the method is in ``metadata["focus"]``.
     """
     if "F" not in image.axes:
         raise ValueError(f"{image.name}: it has the axes {image.axes}; focal planes (F) are needed to choose from")
@@ -158,12 +158,12 @@ def _focus_block(block: Array, how: str) -> Array:
 
 
 def _laplacian(gray: Array) -> Array:
-    """Of the pixels that have four neighbors."""
+    """Laplacian of the pixels that have four neighbors."""
     neighbors = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
     laplacian: Array = neighbors - 4 * gray[1:-1, 1:-1]
     return laplacian
 
 
 def _energy(plane: Array) -> Array:
-    """Squared Laplacian, as large as the plane."""
+    """Squared Laplacian of the same size as the plane."""
     return _laplacian(np.pad(plane.astype(np.float64), 1, mode="edge")) ** 2

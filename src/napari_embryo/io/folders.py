@@ -20,16 +20,16 @@ from napari_embryo.io.planned import PlannedImage, believed
 from napari_embryo.io.sidecars import Sidecar, read_sidecars
 
 HEADERS_LOOKED_AT = 64
-"""Of a long sequence only this many files are opened for planning; the others are checked when they are read."""
+"""How many files of a long sequence are opened for planning; the others are checked when they are read."""
 
 
 def plan_folder(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
-    """Look at a folder without reading a pixel.
+    """Plan how to read a folder, without reading a pixel.
 
     Files become frames or focal planes of one embryo only for a reason: a word before the number that differs (RUN,
     frame, time, t; plane, z, zid, FP, F-15), hours or a date and time in the names, or folders ``F-15``, ``F0``,
-    ``F15``. Names that differ in a bare number, wells and positions are embryos of their own. The plan says what was
-    assumed.
+    ``F15``. Names that differ in a bare number, wells and positions are different embryos. The plan states all
+    assumptions.
 
     Parameters
     ----------
@@ -61,19 +61,19 @@ def plan_folder(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
 
 
 def plan_path(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
-    """Look at a file or a folder; see `plan_file` and `plan_folder`."""
+    """Plan how to read a file or a folder; see `plan_file` and `plan_folder`."""
     return plan_folder(path, grouping) if Path(path).is_dir() else plan_file(path)
 
 
 def plan_files(paths: Sequence[Path | str], grouping: Grouping = "auto") -> OpenPlan:
-    """Look at chosen files as `plan_folder` looks at those of a folder."""
+    """Plan chosen files like `plan_folder` does those of a folder."""
     files = sorted(map(Path, paths), key=lambda file: natural_key(str(file)))
     home = files[0].parent
     return _plan(group_files([Found(file, home) for file in files], grouping), home)
 
 
 def plan_group(files: Sequence[Found], grouping: Grouping = "auto") -> OpenPlan:
-    """What the files of one `Group` will become, looked at once more."""
+    """Plan the files of one `Group`."""
     return _plan(group_files(files, grouping), files[0].home)
 
 
@@ -87,7 +87,7 @@ def _plan(groups: Sequence[Group], path: Path) -> OpenPlan:
         path,
         tuple(_named_apart(images)),
         problems=tuple(problem for part in parts for problem in part.problems),
-        notes=(*bare_numbers(single), *shared),
+        notes=(*bare_numbers(differ_in_numbers(single)), *shared),
     )
 
 
@@ -105,19 +105,18 @@ def _once(images: Sequence[PlannedImage]) -> tuple[list[PlannedImage], tuple[str
     return kept, (f"{n_left} files are parts of an OME-TIFF that is opened as a whole",) if n_left else ()
 
 
-def bare_numbers(single: Iterable[Path]) -> tuple[str, ...]:
-    """A note where files were not grouped that a reader may take for frames of one embryo."""
-    count = differ_in_numbers(single)
+def bare_numbers(count: int) -> tuple[str, ...]:
+    """A note where so many files were not grouped that a reader may take for frames of one embryo."""
     if not count:
         return ()
     return (
-        f"{count} files differ only in numbers that no word (RUN, frame, t, z) explains: each is opened as an embryo "
-        "of its own. If they are frames of one embryo, group them as one stack.",
+        f"{count} files differ only in numbers that no word (RUN, frame, t, z) explains: each is opened as a separate "
+        "embryo. If they are frames of one embryo, group them as one stack.",
     )
 
 
 def _named_apart(images: Sequence[PlannedImage]) -> Iterable[PlannedImage]:
-    """No two images of a plan have one name, since results are named after them."""
+    """Give all images of a plan different names, since results are named after them."""
     counts = Counter(image.name for image in images)
     folders: dict[str, set[Path]] = {}
     for image in images:
@@ -153,7 +152,7 @@ def _plan_group(group: Group) -> _Part:
     kinds = Counter((header.hw, header.dtype) for header in first.values())
     ((kind, count),) = kinds.most_common(1)
     if 2 * count <= len(headers):
-        return _each_alone(left, headers, said, "opened on its own: sizes or types of the files differ")
+        return _each_alone(left, headers, said, "opened separately: sizes or types of the files differ")
     odd = {path: header for path, header in first.items() if (header.hw, header.dtype) != kind}
     stack = _stack(replace(group, members=tuple(member for member in left if member.path not in odd)), first)
     return _Part((stack,), said + tuple(_odd_text(header, kind) for header in odd.values()))
@@ -167,7 +166,7 @@ def _odd_text(header: Header, kind: tuple[tuple[int, int], np.dtype[Any]]) -> st
     (height, width), dtype = kind
     return (
         f"{header.path}: {header.hw[1]} x {header.hw[0]} {header.dtype}, but the rest of its stack has "
-        f"{width} x {height} {dtype}; it is left out. Open it on its own."
+        f"{width} x {height} {dtype}; it is left out. Open it separately."
     )
 
 
@@ -191,7 +190,7 @@ def _empty_file(path: Path) -> str | None:
 
 
 def _some(paths: list[Path]) -> list[Path]:
-    """All of a few; of many the first, the last and an even choice between them."""
+    """All of a few; of many the first, the last and evenly spaced ones in between."""
     if len(paths) <= HEADERS_LOOKED_AT:
         return paths
     return [paths[i] for i in np.linspace(0, len(paths) - 1, HEADERS_LOOKED_AT).astype(int)]
@@ -265,7 +264,7 @@ def _incomplete(group: Group, frames: Sequence[float | None], files: Sequence[Se
 def _hours(
     group: Group, members: Sequence[Member], beside: Sidecar
 ) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
-    """Hours of every frame, from the table beside the pictures or the names; and why there are none."""
+    """Hours of every frame, from the table next to the images or the names; and why there are none."""
     if group.moments == "run" and beside.hours:
         runs = tuple(int(member.moment or 0) for member in members)
         lacking = tuple(run for run in runs if run not in beside.hours)
@@ -290,7 +289,7 @@ def _heights(members: Sequence[Member], planes: Sequence[int | None], beside: Si
 def _cells(members: Sequence[Member]) -> tuple[dict[Cell, Member], list[str]]:
     cells: dict[Cell, Member] = {}
     repeated: list[Member] = []
-    # Of files that repeat one another those nearest to the embryo's folder stay.
+    # Of duplicate files, those nearest to the embryo's folder are kept.
     for member in sorted(members, key=lambda member: len(member.path.parts)):
         kept = cells.setdefault((member.moment, None if member.plane is None else member.plane.number), member)
         if kept is not member:
@@ -298,11 +297,11 @@ def _cells(members: Sequence[Member]) -> tuple[dict[Cell, Member], list[str]]:
     if not repeated:
         return cells, []
     example = f"{repeated[0].path.parent.name}/{repeated[0].path.name}"
-    return cells, [f"{len(repeated)} files repeat a frame and plane that is there already and are left out ({example})"]
+    return cells, [f"{len(repeated)} files duplicate a frame and plane and are left out ({example})"]
 
 
 def _planes(found: Sequence[int | None], n_frames: int) -> tuple[list[int | None], list[str]]:
-    """The planes that at least half of the frames have, from below to above; and what is said of the others."""
+    """The planes that at least half of the frames have, from bottom to top; and notes about the others."""
     counts = Counter(found)
     kept = [plane for plane, count in counts.items() if 2 * count >= n_frames]
     dropped = [plane for plane in counts if plane not in kept]

@@ -13,10 +13,10 @@ from napari_embryo.io.finding import Found
 from napari_embryo.io.names import GRADED, NameWords, Plane, image_stem, natural_key, read_name
 
 Grouping = Literal["auto", "stack", "separate"]
-"""How the files of a folder belong together: as their names say, all in one stack, each on its own."""
+"""How the files of a folder belong together: by their names, all in one stack, or each separately."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A file of a group: its moment and its focal plane."""
 
@@ -26,7 +26,7 @@ class Member:
     moment: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """Files of one embryo.
 
@@ -37,11 +37,11 @@ class Group:
     home
         Their folder.
     title
-        What the embryo can be called.
+        Name for the embryo.
     reason
-        What joined them, for a reader; empty for a file on its own.
+        Why they were grouped, in words; empty for a single file.
     moments
-        What counts the frames: ``run``, ``hours``, ``stamp``, ``order`` (the user said so), or None.
+        What orders the frames: ``run``, ``hours``, ``stamp``, ``order`` (chosen by the user), or None.
     info
         Date, slide, instrument, well, grade.
     """
@@ -76,12 +76,12 @@ def group_files(files: Sequence[Found], grouping: Grouping = "auto") -> list[Gro
         return [_in_order(home, own) for home, own in _by(files, lambda found: found.home)]
     graded = _graded(files)
     taken = {member.path for group in graded for member in group.members}
-    left = [(found, read_name(image_stem(found.path))) for found in files if found.path not in taken]
+    left = [(found, read_name(image_stem(found.path))) for found in files if not taken or found.path not in taken]
     return graded + [group for _, own in _by(left, _identity) for group in _named(own)]
 
 
 def differ_in_numbers(single: Iterable[Path]) -> int:
-    """How many of the files differ from another one in a number alone."""
+    """How many of the files differ from another one only in a number."""
     alike = Counter((path.parent, _template(path), path.suffix.lower()) for path in single)
     return sum(count for count in alike.values() if count > 1)
 
@@ -109,7 +109,7 @@ def _identity(keyed: Keyed) -> Hashable:
 
 
 def _named(files: list[Keyed]) -> list[Group]:
-    """The files of one folder whose names are equal but for the moment and the plane."""
+    """The files of one folder whose names differ only in the moment and the plane."""
     members = _with_base_plane([Member(found.path, words, words.plane or found.plane) for found, words in files])
     home, words = files[0][0].home, files[0][1]
     moments = _moments(members)
@@ -122,7 +122,7 @@ def _named(files: list[Keyed]) -> list[Group]:
 
 
 def _with_base_plane(members: list[Member]) -> list[Member]:
-    """A file beside the folders of its other focal planes (``F-15``, ``F15``) is plane 0."""
+    """Treat a file next to the folders of its other focal planes (``F-15``, ``F15``) as plane 0."""
     planes = {member.plane for member in members}
     if None not in planes or len(planes) == 1:
         return members
@@ -164,7 +164,7 @@ def _single(member: Member, home: Path) -> Group:
 
 
 def _reason(members: Sequence[Member]) -> str:
-    """What joined the files, such as "4 files are one embryo: their names count frames in time (RUN)"."""
+    """Why files were grouped, such as "4 files are one embryo: their names count frames in time (RUN)"."""
     return f"{len(members)} files are one embryo: {' and '.join(_counted(members))}"
 
 

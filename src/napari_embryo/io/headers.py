@@ -16,7 +16,7 @@ from napari_embryo.io.tiff import tiff_headers
 from napari_embryo.io.video import video_header
 
 MIN_SIDE = 2
-"""A picture has at least this many pixels along each side."""
+"""Smallest side of an image in pixels."""
 
 MOST_PIXELS = 2**26
 """Larger pictures are no embryos, and a damaged or malicious header can claim any size."""
@@ -25,10 +25,10 @@ MOST_PICTURES = 200_000
 """More pictures in one file are not opened, for the same reason."""
 
 LABEL_TYPES = ("int32", "int64", "uint32", "uint64")
-"""Gray pictures come in no such type; napari takes them for labels, too."""
+"""Types that gray images do not have; napari takes them for labels, too."""
 
 _LABEL_NAMES = re.compile(r".*_(cp_masks|masks|labels|seg)", re.IGNORECASE)
-"""As Cellpose, StarDist and micro-sam call their results."""
+"""Names that Cellpose, StarDist and micro-sam give their results."""
 
 
 def read_headers(path: Path) -> tuple[Header, ...]:

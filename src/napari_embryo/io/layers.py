@@ -1,35 +1,42 @@
-"""Between an embryo's image and a napari layer, without napari."""
+"""Convert between images and napari layers, without napari."""
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_embryo.image import AXES, EmbryoImage
+from napari_embryo.io.editable import EditablePlanes
 from napari_embryo.io.header import TIFF
+from napari_embryo.io.headers import read_header
+from napari_embryo.io.lazy import LazyPlanes
 from napari_embryo.io.numbers import even_step
-from napari_embryo.io.ome import Kind, OmeTiff, is_ours, read_ome_tiff, write_ome_tiff
+from napari_embryo.io.ome import Kind, OmeTiff, ome_tiff_of, read_ome_tiff, record_of, write_ome_tiff
+from napari_embryo.io.pixels import FileReader
 from napari_embryo.io.units import HOURS, UM
 
 LayerData = tuple[Any, dict[str, Any], str]
 
 NAMESPACE = "napari_embryo"
-"""Key in a layer's metadata under which the image's own values stand."""
+"""Key in a layer's metadata for the values of the image."""
 
 
 def to_napari(image: EmbryoImage) -> LayerData:
     """A napari image layer with scale, translate, units, axis labels, name and metadata.
 
-    Y and X are in micrometers where the pixel size is known, else in pixels. T is in hours where these are known and
-    regular, else it counts frames; F is in micrometers where the planes' heights are known and regular. All values,
-    irregular hours too, stand in ``metadata["napari_embryo"]``; what the reader learned stands beside, in ``metadata``.
+    Y and X are in micrometers if the pixel size is known, otherwise in pixels. T is in hours if these are known and
+    regular, otherwise it counts frames; F is in micrometers if the heights of the planes are known and regular. All
+    values, including irregular hours, are in ``metadata["napari_embryo"]``; further metadata of the reader are in
+    ``metadata``.
 
     Parameters
     ----------
     image
-        Any.
+        Any image.
 
     Returns
     -------
@@ -81,7 +88,7 @@ def _place(image: EmbryoImage | OmeTiff, axis: str) -> Place:
 
 
 def from_napari(data: Any, attributes: Mapping[str, Any]) -> EmbryoImage:
-    """An image from a napari layer's data and keywords; what `to_napari` made comes back as it was.
+    """An image from a napari layer's data and keywords; the inverse of `to_napari`.
 
     Parameters
     ----------
@@ -93,8 +100,8 @@ def from_napari(data: Any, attributes: Mapping[str, Any]) -> EmbryoImage:
     Returns
     -------
     EmbryoImage
-        Axes from the layer's metadata, else its axis labels, else T, F before Y, X. The pixel size is that of the layer
-        now, which the user may have corrected.
+        Axes from the layer's metadata, or its axis labels, or T and F before Y and X. The pixel size is the current one
+        of the layer, which the user may have corrected.
 
     Raises
     ------
@@ -139,7 +146,7 @@ def _letter(label: str) -> str:
 
 
 def layer_pixel_size_um(attributes: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Height and width of a layer's pixels, where its units are lengths."""
+    """Height and width of a layer's pixels, if its units are lengths."""
     factors = [UM.get(unit) for unit in unit_names(attributes.get("units"))[-2:]]
     scale = attributes.get("scale")
     if scale is None or len(factors) < 2 or None in factors:
@@ -158,7 +165,7 @@ def unit_names(units: Any) -> tuple[str, ...]:
 def _kept_or_even(
     kept: Sequence[float] | None, attributes: Mapping[str, Any], axes: str, axis: str, shape: Sequence[int]
 ) -> tuple[float, ...] | None:
-    """The values that the reader kept, else those that the layer's scale and unit give."""
+    """The values stored by the reader, or those given by the layer's scale and unit."""
     if axis not in axes:
         return None
     place = axes.index(axis)
@@ -178,7 +185,7 @@ _COPIED = ("scale", "translate", "units", "axis_labels")
 
 
 def write_layer(path: Path | str, data: Any, attributes: Mapping[str, Any], kind: Kind) -> Path:
-    """Write a napari layer so that `written_layer` gives it back: array, scale, translate, units, axis labels, name.
+    """Write a napari layer so that `written_layer` restores it: array, scale, translate, units, axis labels, name.
 
     Parameters
     ----------
@@ -214,7 +221,7 @@ def write_layer(path: Path | str, data: Any, attributes: Mapping[str, Any], kind
 
 
 def placed_keywords(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a layer lies, as JSON has it."""
+    """Position of a layer for JSON."""
     return {key: _plain_sequence(attributes[key]) for key in _COPIED if attributes.get(key) is not None}
 
 
@@ -237,12 +244,12 @@ def _along(
 
 
 def _plain_sequence(values: Any) -> list[Any]:
-    """As JSON has it: numbers stay, units become their names."""
+    """Convert a value for JSON: numbers are kept, units become names."""
     return [float(value) if isinstance(value, float | int | np.number) else str(value) for value in values]
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON can hold of a layer's metadata; arrays, such as an image's original colors, are not written again."""
+    """The part of a layer's metadata that JSON can store, without arrays such as original colors."""
     return {str(key): value for key, value in values.items() if _is_plain(value)}
 
 
@@ -255,28 +262,43 @@ def _is_plain(value: Any) -> bool:
 
 
 def written_layer(path: Path | str) -> LayerData | None:
-    """The layer that an OME-TIFF of ours holds, as it was.
+    """Restore the layer stored in an OME-TIFF of this program.
 
-    A file without a layer's keywords, such as the command line writes, gets them from its axes and sizes.
+    If a file has no layer keywords, such as one of the command line, they are derived from its axes and sizes.
 
     Returns
     -------
     tuple or None
-        None for a file that another program wrote, and for channels that are better opened as one layer each.
+        None for files of other programs, and for channels that are better opened as separate layers.
     """
     ome = written(path)
     return None if ome is None else layer_of(ome)
 
 
 def written(path: Path | str) -> OmeTiff | None:
-    """What an OME-TIFF of ours holds; None for a file that another program wrote."""
+    """Content of an OME-TIFF of this program; None for files of other programs."""
     path = Path(path)
-    is_one = path.suffix.lower() in TIFF and not path.is_dir() and is_ours(path)
-    return read_ome_tiff(path) if is_one else None
+    record = record_of(path) if path.suffix.lower() in TIFF and not path.is_dir() else None
+    if record is None:
+        return None
+    if prod(record["shape"]) * np.dtype(record["dtype"]).itemsize <= READ_AT_ONCE:
+        return read_ome_tiff(path)
+    header = read_header(path)
+    n_leading = len(header.leading)
+    planes = LazyPlanes(partial(_own_plane, FileReader(header)), header.leading, header.shape[n_leading:], header.dtype)
+    return ome_tiff_of(record, planes.as_dask())
+
+
+def _own_plane(reader: FileReader, index: tuple[int, ...]) -> Any:
+    return reader.plane(int(np.ravel_multi_index(index, reader.header.leading)) if index else 0)
+
+
+READ_AT_ONCE = 2**25
+"""Files of ours that are larger than this, in bytes, are read picture by picture."""
 
 
 def layer_of(ome: OmeTiff) -> LayerData | None:
-    """The one layer that was written; None for channels."""
+    """The single layer stored in the file; None for channels."""
     if "C" in ome.axes and not ome.layer:
         return None
     about: dict[str, Any] = {"name": ome.name, "metadata": dict(ome.metadata)}
@@ -285,7 +307,14 @@ def layer_of(ome: OmeTiff) -> LayerData | None:
         about["rgb"] = ome.axes.endswith("S")
     elif ome.names:
         about["metadata"]["classes"] = ome.names
-    return ome.data, about, ome.kind
+    return (ome.data if ome.kind == "image" else editable(ome.data)), about, ome.kind
+
+
+def editable(data: Any) -> Any:
+    """Labels that can be painted on; a lazy array is read picture by picture."""
+    if isinstance(data, np.ndarray):
+        return data
+    return EditablePlanes(lambda index: np.asarray(data[index]), data.shape[:-2], data.shape[-2:], data.dtype)
 
 
 def placed(ome: OmeTiff, axes: str) -> dict[str, Any]:

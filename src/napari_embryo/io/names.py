@@ -1,4 +1,4 @@
-"""What the name of a file says: which embryo, which moment, which focal plane."""
+"""Parse file names: embryo, time and focal plane."""
 
 import re
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ INCUBATOR = re.compile(
 """``D2013.01.28_S0717_I132_WELL7_RUN93``: date, slide, instrument, well, run."""
 
 GRADED = re.compile(r"(?P<id>.+)_(?P<plane>-?\d+)_(?P<grade>[^_]+)")
-"""``32176207_-15_2BB-``: embryo, plane in micrometers, grade. Believed where an embryo has a plane below 0."""
+"""``32176207_-15_2BB-``: embryo, plane in micrometers, grade. Used only if an embryo has a plane below 0."""
 
 RUN_WORDS = ("run", "frame", "timepoint", "time", "tp", "t")
-"""Words before a number that counts frames; where a name has several, the first of these counts."""
+"""Words before a number that counts frames; if a name has several, the first in this list is used."""
 
 PLANE_WORDS = ("zid", "fp", "plane", "focus", "focal", "slice", "z", "f")
 """Words before a number that counts focal planes."""
@@ -30,7 +30,7 @@ HOUR_WORDS = ("hours", "hour", "hpi")
 
 UNHELPFUL = ("", "img", "image", "images", "pic", "picture", "photo", "snap", "snapshot", "capture", "screenshot",
              "dsc", "dscn", "pxl", "mvimg", "whatsapp image", "scan", "embryo", "untitled", "default")  # fmt: skip
-"""What cameras and people write before a number: it names no embryo."""
+"""Words that cameras and people write before a number and that do not name an embryo."""
 
 _LETTERS = r"[^\W\d_]"
 _AXIS = rf"(?:{'|'.join(('xy', 'ch', 'pos', 'well', 'w', 'p', 's', 'c', 't', 'z', 'f'))})\d"
@@ -47,7 +47,7 @@ _STAMP = re.compile(
 _MICRO_MANAGER = re.compile(r"img_(?P<run>\d{9})_(?P<channel>.*)_(?P<plane>\d{3,})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plane:
     """A focal plane: its number, and whether that is a height in micrometers."""
 
@@ -55,14 +55,14 @@ class Plane:
     is_um: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NameWords:
-    """What the words in one file's name say.
+    """The information in one file name.
 
     Parameters
     ----------
     rest
-        The name without what is said below; equal for the files of one embryo.
+        The name without the parts below; equal for the files of one embryo.
     run
         Its number in time.
     hours
@@ -72,7 +72,7 @@ class NameWords:
     plane
         Its focal plane.
     words
-        The words that said so, as written.
+        The words that gave this information, as written.
     info
         Date, slide, instrument, well, grade.
     """
@@ -91,18 +91,18 @@ class NameWords:
 
     @property
     def title(self) -> str:
-        """The rest for a reader; empty where it names no embryo."""
+        """The rest as a title; empty if it does not name an embryo."""
         text = re.sub(r"[\s_.=-]*[\0\1\2\3][\s_.=-]*", "_", self.rest).strip(" _-.=")
         return "" if text.lower() in UNHELPFUL else text
 
 
 def read_name(stem: str) -> NameWords:
-    """Read the words in a name; a number without one of them stays part of the embryo's name.
+    """Parse the words in a name; a number without one of them remains part of the embryo's name.
 
     Parameters
     ----------
     stem
-        The file's name without its ending.
+        The file name without its suffix.
 
     Returns
     -------
@@ -193,9 +193,9 @@ def _plane(stem: str, numbered: list[re.Match[str]]) -> _Said | None:
 
 
 def _word_before(stem: str, numbered: list[re.Match[str]], words: tuple[str, ...], kind: str) -> _Said | None:
-    for wanted in words:
-        for match in numbered:
-            word = _last_word(match["word"])
+    known = [(word, match) for match in numbered if (word := _last_word(match["word"])).lower() in words]
+    for wanted in words if known else ():
+        for word, match in known:
             start = match.end("word") - len(word)
             if word.lower() == wanted and _counts(stem, start, match):
                 return _Said(kind, int(match["number"]), word, start, match.end())
@@ -204,12 +204,14 @@ def _word_before(stem: str, numbered: list[re.Match[str]], words: tuple[str, ...
 
 def _last_word(letters: str) -> str:
     """``T`` of ``embryoT``, ``Frame`` of ``bestFrame``; otherwise all letters."""
+    if letters.islower():
+        return letters
     match = re.search(r"(?<=[a-z])[A-Z][a-z]*$", letters)
     return match[0] if match and match[0].lower() in (*RUN_WORDS, *PLANE_WORDS, *HOUR_WORDS) else letters
 
 
 def _counts(stem: str, start: int, match: re.Match[str]) -> bool:
-    """Whether a word and its number stand for themselves: a single letter within a code such as ``A0F2D`` does not."""
+    """Whether a word and its number stand alone, unlike a single letter within a code such as ``A0F2D``."""
     word = _last_word(match["word"])
     if len(word) > 1:
         return True
@@ -240,13 +242,13 @@ _FOLDER_SUFFIX = re.compile(r"(?P<base>.+)[ _]F(?P<number>-?\d+)")
 
 
 def plane_of_folder(name: str) -> Plane | None:
-    """The plane that a folder stands for, if it does."""
+    """The focal plane that a folder represents, if any."""
     match = FOLDER_PLANE.fullmatch(name)
     return None if match is None else Plane(int(match["number"]), match["word"].lower() == "f")
 
 
 def plane_beside(name: str) -> tuple[str, Plane] | None:
-    """``embryo_dataset_F15`` stands for the plane 15 of ``embryo_dataset``."""
+    """``embryo_dataset_F15`` represents plane 15 of ``embryo_dataset``."""
     match = _FOLDER_SUFFIX.fullmatch(name)
     return None if match is None else (match["base"], Plane(int(match["number"]), is_um=True))
 
@@ -258,5 +260,5 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def image_stem(path: Path) -> str:
-    """The file's name without its ending, ``.ome.tif`` being one ending."""
+    """The file name without its suffix; ``.ome.tif`` counts as one suffix."""
     return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE)

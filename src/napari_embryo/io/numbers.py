@@ -7,16 +7,16 @@ import numpy as np
 
 
 def regular_step(numbers: tuple[int, ...]) -> int:
-    """The greatest step of which all distances are multiples; 1 for a single number."""
+    """The greatest common step of all distances; 1 for a single number."""
     return int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
 
 
 MOST_MISSING = 100_000
-"""Counts with more gaps than this are no counts."""
+"""Numbers with more gaps than this do not count anything."""
 
 
 def missing_numbers(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """What a count with its regular step should have had between its first and its last number."""
+    """Numbers missing from a regular count between its first and last."""
     if len(numbers) < 2 or (numbers[-1] - numbers[0]) // regular_step(numbers) > MOST_MISSING:
         return ()
     present = set(numbers)
@@ -24,7 +24,7 @@ def missing_numbers(numbers: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def ranges_text(numbers: tuple[int, ...], most: int = 6) -> str:
-    """Numbers for a reader: 87, 90-95, ..."""
+    """Numbers as text: 87, 90-95, ..."""
     if not numbers:
         return "none"
     cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
@@ -33,7 +33,7 @@ def ranges_text(numbers: tuple[int, ...], most: int = 6) -> str:
 
 
 def even_step(values: Any) -> float | None:
-    """The distance between neighbors where it is everywhere the same and not 0, otherwise None."""
+    """The distance between neighbors if it is constant and not 0, otherwise None."""
     if values is None or len(values) < 2:
         return None
     steps = np.diff(values)
@@ -42,11 +42,11 @@ def even_step(values: Any) -> float | None:
 
 
 def number_of(text: Any) -> float | None:
-    """The number that a text is, with a decimal point; None for any other text."""
+    """Parse a number with a decimal point; None for any other text."""
     is_number = text is not None and re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", str(text))
     return float(text) if is_number else None
 
 
 def decimal(text: str) -> float:
-    """A number with a decimal point or, as in much of Europe, a comma."""
+    """Parse a number with a decimal point or, as in much of Europe, a comma."""
     return float(text.replace(",", "."))

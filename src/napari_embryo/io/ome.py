@@ -1,4 +1,4 @@
-"""OME-TIFF: written plane after plane, read back as it was."""
+"""OME-TIFF: written plane by plane, and read back unchanged."""
 
 import json
 import re
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 Kind = Literal["image", "labels"]
 
 AXES_TO_OME = {"F": "Z"}
-"""Our letter -> OME's; the others are the same."""
+"""Axis letter of this program -> that of OME; the others are the same."""
 
 ANNOTATION = "napari-embryo"
-"""Key under which OME-XML carries what the OME model has no place for."""
+"""Key in OME-XML for data that the OME model does not cover."""
 
 _STORED_AS = {"bool": "uint8", "int64": "int32", "uint64": "uint32", "float16": "float32"}
 _STORABLE = {"int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64"}
@@ -37,33 +37,33 @@ _NOT_IN_XML = re.compile(r"[^\x20-\ud7ff\ue000-\ufffd]")
 
 @dataclass(frozen=True, eq=False)
 class OmeTiff:
-    """What an OME-TIFF of ours holds.
+    """Content of an OME-TIFF of this program.
 
     Parameters
     ----------
     data
-        The array, with the dtype it was written with.
+        The array, with the dtype it was written with; a dask array where it is read picture by picture.
     axes
         Letters of T, C, F, Y, X, S (color samples), one per dimension.
     name
         The image's name.
     pixel_size_um
-        Height and width of a pixel, where known.
+        Height and width of a pixel, if known.
     hours
         One per T, where known.
     focus_um
         One per F, where known.
     names
-        One per C (channel names), or the names of the labels from 1 on.
+        One per C (channel names), or the names of the labels from 1 up.
     kind
         Whether the values are gray values or labels.
     metadata
-        Whatever JSON can say.
+        Anything that JSON can represent.
     layer
-        A napari layer's scale, units, axis_labels and translate, where a layer was written.
+        A napari layer's scale, units, axis_labels and translate, if a layer was written.
     """
 
-    data: npt.NDArray[Any]
+    data: Any
     axes: str
     name: str
     pixel_size_um: tuple[float, float] | None = None
@@ -76,10 +76,10 @@ class OmeTiff:
 
 
 class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
-    """Write an OME-TIFF plane after plane, so that memory does not grow with the stack.
+    """Write an OME-TIFF plane by plane, so that memory does not grow with the stack.
 
-    The file appears under its name when the block ends and every plane has come; until then, and after an error,
-    nothing is there (or what was there before).
+    The file appears under its name when the block ends and every plane was written; until then, and after an error,
+    there is no file (or the previous one).
 
     Parameters
     ----------
@@ -88,24 +88,24 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
     shape
         The whole stack's shape.
     dtype
-        bool, integers, float16, float32 or float64. OME knows no 64-bit integers: they are stored with 32 bits and read
-        back with 64, and a value that needs more is refused.
+        bool, integers, float16, float32 or float64. OME has no 64-bit integers: they are stored with 32 bits and read
+        back with 64, and larger values are refused.
     axes
         One letter per dimension, of T, C, F, then YX or YXS (S: color samples).
     pixel_size_um
-        Height and width of a pixel in micrometers, where known.
+        Height and width of a pixel in micrometers, if known.
     hours
         One per T, where known.
     focus_um
         One per F, where known.
     names
-        Channel names, one per C; without a C axis, the names of the labels from 1 on.
+        Channel names, one per C; without a C axis, the names of the labels from 1 up.
     name
-        The image's name; by default the file's.
+        Name of the image; that of the file by default.
     kind
         ``labels`` is compressed fast, ``image`` not at all.
     metadata
-        Anything JSON can say; other values are written as text.
+        Anything that JSON can represent; other values are written as text.
     layer
         A napari layer's scale, units, axis_labels and translate.
 
@@ -185,7 +185,9 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
         """
         values = np.asarray(block)
         if values.ndim < len(self._plane_shape) or values.shape != self.shape[len(self.shape) - values.ndim :]:
-            raise ValueError(f"{self.path}: a block of shape {values.shape} came; the file has the shape {self.shape}")
+            raise ValueError(
+                f"{self.path}: a block of shape {values.shape} was given, but the file has the shape {self.shape}"
+            )
         for plane in self._as_stored(values).reshape(-1, *self._plane_shape):
             self._write_plane(plane)
 
@@ -193,15 +195,15 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
         stored = values.astype(self._stored, copy=False)
         if self.dtype.kind in "iu" and not np.array_equal(stored, values):
             raise ImageError(
-                f"{self.path}: values from {values.min()} to {values.max()} came; {self._stored} is what the file can "
-                "store. Renumber the labels or write floating point values."
+                f"{self.path}: values from {values.min()} to {values.max()} do not fit into {self._stored}, the type "
+                "of the file. Renumber the labels or write floating point values."
             )
         return stored
 
     def _write_plane(self, plane: npt.NDArray[Any]) -> None:
         if self._tiff is None or self._written == self._n_planes:
             raise ValueError(
-                f"{self.path}: plane {self._written + 1} came; the open file holds {self._n_planes} planes"
+                f"{self.path}: plane {self._written + 1} was given, but the file has only {self._n_planes} planes"
             )
         self._tiff.write(
             plane,
@@ -219,7 +221,9 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and self._written != self._n_planes:
-            raise ValueError(f"{self.path}: {self._written} of {self._n_planes} planes came; nothing was written")
+            raise ValueError(
+                f"{self.path}: only {self._written} of {self._n_planes} planes were given; nothing was written"
+            )
 
 
 def write_ome_tiff(path: Path | str, array: Any, axes: str, **about: Any) -> Path:
@@ -279,15 +283,17 @@ def read_ome_tiff(path: Path | str) -> OmeTiff:
             about = annotation(tiff.ome_metadata)
             if about is None:
                 raise ImageError(f"{path}: no napari-embryo annotation; another program wrote it. Use read_image.")
+            len(tiff.pages)  # ends a chain of pages that is a circle
             stored = tiff.asarray(key=slice(None))
-        return _ome_tiff(about, stored)
+        return ome_tiff_of(about, stored.reshape(about["shape"]).astype(about["dtype"], copy=False))
     except decoding_errors() as error:
         raise unreadable(path, error) from error
 
 
-def _ome_tiff(about: Mapping[str, Any], stored: npt.NDArray[Any]) -> OmeTiff:
+def ome_tiff_of(about: Mapping[str, Any], data: Any) -> OmeTiff:
+    """What a record and the pixels say."""
     return OmeTiff(
-        data=stored.reshape(about["shape"]).astype(about["dtype"], copy=False),
+        data=data,
         pixel_size_um=_pair(about["pixel_size_um"]),
         hours=_tuple_or_none(about["hours"]),
         focus_um=_tuple_or_none(about["focus_um"]),
@@ -296,19 +302,19 @@ def _ome_tiff(about: Mapping[str, Any], stored: npt.NDArray[Any]) -> OmeTiff:
     )
 
 
-def is_ours(path: Path) -> bool:
-    """Whether `write_ome_tiff` wrote the file; a damaged file is not ours."""
+def record_of(path: Path) -> dict[str, Any] | None:
+    """Our own record in a file that `write_ome_tiff` wrote; None for any other, and for a damaged one."""
     from tifffile import TiffFile
 
     try:
         with TiffFile(path) as tiff:
-            return annotation(tiff.ome_metadata) is not None
+            return annotation(tiff.ome_metadata)
     except decoding_errors():
-        return False
+        return None
 
 
 def annotation(xml: str | None) -> dict[str, Any] | None:
-    """Our own record inside an OME-XML text, where there is one."""
+    """The annotation of this program in an OME-XML text, if any."""
     from xml.etree import ElementTree
 
     if not xml or ANNOTATION not in xml:
@@ -336,20 +342,20 @@ def _stored_dtype(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
     stored = _STORED_AS.get(dtype.name, dtype.name)
     if stored not in _STORABLE:
         known = ", ".join(sorted(_STORABLE | set(_STORED_AS)))
-        raise ImageError(f"{path}: values of type {dtype} came; OME-TIFF stores {known}. Convert the array first.")
+        raise ImageError(f"{path}: the array has type {dtype}, but OME-TIFF stores {known}. Convert the array first.")
     return np.dtype(stored)
 
 
 def _check_axes(path: Path, axes: str, shape: tuple[int, ...]) -> None:
     if not re.fullmatch(r"[TCF]{0,3}YXS?", axes) or len(set(axes)) != len(axes) or len(axes) != len(shape):
         raise ImageError(
-            f"{path}: axes {axes!r} came for an array of shape {shape}; one letter per dimension is needed, "
+            f"{path}: axes {axes!r} were given for an array of shape {shape}; one letter per dimension is needed, "
             "of T, C, F, then YX or YXS"
         )
     if 0 in shape:
-        raise ImageError(f"{path}: an array of shape {shape} came; there is no pixel in it to write")
+        raise ImageError(f"{path}: an array of shape {shape} was given; it has no pixels to write")
     if axes.endswith("S") and shape[-1] not in (3, 4):
-        raise ImageError(f"{path}: {shape[-1]} color samples came; RGB (3) or RGBA (4) can be written")
+        raise ImageError(f"{path}: {shape[-1]} color samples were given; RGB (3) or RGBA (4) can be written")
 
 
 def _check_lengths(path: Path, about: Mapping[str, Any]) -> None:
@@ -357,7 +363,7 @@ def _check_lengths(path: Path, about: Mapping[str, Any]) -> None:
     for axis, key in (("T", "hours"), ("F", "focus_um"), ("C", "names")):
         values = about[key]
         if values and (axis in sizes or axis != "C") and len(values) != sizes.get(axis):
-            raise ValueError(f"{path}: {len(values)} {key} came for {sizes.get(axis, 0)} entries along {axis}")
+            raise ValueError(f"{path}: {len(values)} {key} were given for {sizes.get(axis, 0)} entries along {axis}")
 
 
 def _ome_xml(about: Mapping[str, Any], dtype: np.dtype[Any], plane_shape: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from napari_embryo.io.cells import are_cells, written_layers
 from napari_embryo.io.colors import to_gray
 from napari_embryo.io.errors import complaint
 from napari_embryo.io.focus import focus_image
-from napari_embryo.io.layers import LayerData, to_napari
+from napari_embryo.io.layers import LayerData, editable, to_napari
 from napari_embryo.io.lazy import LazyPlanes, Load, LoadFromFile, LoadFromFiles
 from napari_embryo.io.pixels import FileReader
 from napari_embryo.io.plan import OpenPlan, check_is_one, plan_file
@@ -17,10 +17,10 @@ from napari_embryo.io.planned import PlannedImage
 
 
 def read_image(path: Path | str) -> EmbryoImage:
-    """Read one image file: gray values, axes, and sizes where the file knows them.
+    """Read one image file: gray values, axes, and sizes if the file states them.
 
-    A single picture is read at once; of a stack or a video each picture is read when it is needed. Color becomes gray
-    in the ITU-R BT.601 weights, and the original stays in ``metadata["rgb"]``. What had to be assumed is in
+    A single plane is read at once; the planes of a stack or a video are read when needed. Color becomes gray with the
+    ITU-R BT.601 weights, and the original is kept in ``metadata["rgb"]``. Assumptions are in
     ``metadata["notes"]``.
 
     Parameters
@@ -45,7 +45,7 @@ def read_image(path: Path | str) -> EmbryoImage:
 
 
 def open_plan(plan: OpenPlan) -> list[EmbryoImage]:
-    """Open everything that a plan names; the pictures of stacks are read when they are needed.
+    """Open everything in a plan; the planes of stacks are read when needed.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def open_plan(plan: OpenPlan) -> list[EmbryoImage]:
 
 
 def open_layers(planned: PlannedImage) -> list[LayerData]:
-    """Open one image of a plan as napari layers: a picture as Image, labels as Labels, each cell of ours as Labels.
+    """Open one image of a plan as napari layers: an Image, Labels, or one Labels layer per cell.
 
     Parameters
     ----------
     planned
-        From a plan; all cells of a file come with its first channel.
+        From a plan; all cells of a file are opened with its first channel.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def open_layers(planned: PlannedImage) -> list[LayerData]:
     if header.role != "labels":
         return [(data, about, kind)]
     del about["rgb"]
-    return [(data, about, "labels")]
+    return [(editable(data), about, "labels")]
 
 
 def open_image(planned: PlannedImage) -> EmbryoImage:

@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 @dataclass
 class FileReader:
-    """Gives the pictures of one file by their number; opens it when it is needed and travels between processes.
+    """Reads the planes of one file by number; opens it when needed and can be sent between processes.
 
     Parameters
     ----------
@@ -43,11 +43,13 @@ class FileReader:
         self.__post_init__()
 
     def plane(self, number: int) -> Array:
-        """(Y, X) or (Y, X, S), as the file has it; ``number`` counts the pictures in the order of the leading axes."""
+        """(Y, X) or (Y, X, S), as in the file; ``number`` counts planes in the order of the leading axes."""
         header = self.header
         with decoding(header.path), self._lock:
             self._read = self._read or _opener(header.path)(header)
             plane = self._read(number)
+            if plane.shape != header.shape[header.axes.index("Y") :]:
+                raise ValueError(f"a picture of shape {plane.shape} where {header.shape} is stated")
         return check_pixels(header.path, plane.astype(header.dtype, copy=False))
 
 
@@ -65,7 +67,7 @@ def check_pixels(path: Path, plane: Array) -> Array:
 
 
 def read_plane(path: Path) -> Array:
-    """The only picture of a file, (Y, X) or (Y, X, S).
+    """The only plane of a file, (Y, X) or (Y, X, S).
 
     Raises
     ------

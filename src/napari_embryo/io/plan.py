@@ -1,4 +1,4 @@
-"""What a file or folder will become: decided and shown before a pixel is read, every part editable."""
+"""The plan for reading a file or folder: made and shown before a pixel is read, and editable."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from napari_embryo.io.planned import OpenChoices, PlannedImage, believed
 
 @dataclass(frozen=True)
 class OpenPlan:
-    """What a file or folder will become.
+    """The plan for reading a file or folder.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class OpenPlan:
     problems
         Files that cannot be opened, and why.
     notes
-        What else a reader should know.
+        Further messages for the user.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class OpenPlan:
     notes: tuple[str, ...] = ()
 
     def edited(self, choices: OpenChoices) -> "OpenPlan":
-        """The same plan as the user wants it; axes are changed where an image can have them.
+        """The plan with the user's changes; axes are changed for images that can have them.
 
         Raises
         ------
@@ -48,7 +48,7 @@ class OpenPlan:
 
     @property
     def embryos(self) -> "OpenPlan":
-        """The plan without results of this program and label files, which are no pictures of embryos.
+        """The plan without results of this program and label files, which are not images of embryos.
 
         Raises
         ------
@@ -62,14 +62,14 @@ class OpenPlan:
         names = ", ".join((*others[:3], "...")[: len(others)])
         if not pictures:
             raise complaint(
-                self.path, f"it holds results or labels ({names})", "pictures of embryos are needed", "Choose those"
+                self.path, f"it holds results or labels ({names})", "images of embryos are needed", "Choose those"
             )
         left = f"results and label files are left out ({len(others)}: {names})"
         return replace(self, images=pictures, notes=(*self.notes, left))
 
     @property
     def axes_choices(self) -> tuple[str, ...]:
-        """The meanings that the axes of the first image can have."""
+        """The possible axes of the first image."""
         return self.images[0].axes_choices if self.images else ()
 
     @property
@@ -79,7 +79,7 @@ class OpenPlan:
 
     @property
     def said(self) -> tuple[str, ...]:
-        """Everything that was assumed, doubted or left out, one line each; what is said of many images is said once."""
+        """All assumptions, doubts and omissions, one line each; those of many images are combined."""
         by_note: dict[str, list[str]] = {}
         for image in self.images:
             for note in (*image.notes, *image.problems):
@@ -87,7 +87,7 @@ class OpenPlan:
         return (*self.notes, *(f"{_names_text(names)}: {note}" for note, names in by_note.items()))
 
     def text(self, most: int = 20) -> str:
-        """The plan for a reader, such as "12 frames, 7 planes, no pixel size known"."""
+        """The plan as text, such as "12 frames, 7 planes, no pixel size known"."""
         lines = [f"{self.path.name}: {_count(len(self.images), 'image')}"]
         lines += [f"  {image.text()}" for image in self.images[:most]]
         lines += [f"  ... and {len(self.images) - most} more"] if len(self.images) > most else []
@@ -110,7 +110,7 @@ def _wrong_axes(plan: OpenPlan, axes: str) -> ImageError:
     known = sorted({choice for image in plan.images for choice in image.axes_choices})
     return complaint(
         plan.path,
-        f"the axes {axes!r} were asked for an image of shape {' or '.join(shapes[:3])}",
+        f"the axes {axes!r} were requested for an image of shape {' or '.join(shapes[:3])}",
         f"it can be read as {' or '.join(known)}",
         "Choose one of these",
     )
@@ -132,7 +132,7 @@ def _count(n: int, word: str) -> str:
 
 
 def plan_file(path: Path | str) -> OpenPlan:
-    """Look at one file without reading its pixels.
+    """Plan how to read one file, without reading its pixels.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def plan_of_header(header: Header) -> tuple[PlannedImage, ...]:
 
 
 def _name_axes(header: Header) -> tuple[str, tuple[str, ...]]:
-    """The axes without color, each with a meaning; and what was assumed to find them."""
+    """The axes without color, and the assumptions made to find them."""
     axes = header.axes.removesuffix("S")
     named = [axis for axis in axes if axis != "?"]
     free = [axis for axis in "TF" if axis not in named]

@@ -1,4 +1,4 @@
-"""One image that will be opened: what its files and the user say about it, before a pixel is read."""
+"""The plan for one image: metadata of its files and choices of the user, before a pixel is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,10 +12,10 @@ from napari_embryo.io.header import Header
 from napari_embryo.io.numbers import missing_numbers, ranges_text, regular_step
 
 Focus = Literal["all", "best", "edf"]
-"""What becomes of focal planes: all kept, the sharpest one per frame, one extended-depth-of-field picture per frame."""
+"""How to use focal planes: keep all, the sharpest one per frame, or an extended depth of field per frame."""
 
 Gaps = Literal["leave out", "empty"]
-"""What becomes of missing runs: no frame (hours keep the gap), or an empty frame in their place."""
+"""How to treat missing runs: no frame (hours keep the gap), or an empty frame in their place."""
 
 Grid = tuple[tuple[Path | None, ...], ...]
 
@@ -25,7 +25,7 @@ PLAUSIBLE_UM = (0.05, 5.0)
 
 @dataclass(frozen=True)
 class OpenChoices:
-    """What a user decides about a plan; None leaves what the files say.
+    """Choices of the user about a plan; None keeps what the files state.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class OpenChoices:
     first_hour
         Hours at the first frame.
     focus
-        What becomes of focal planes.
+        How to use focal planes.
     gaps
-        What becomes of missing runs.
+        How to treat missing runs.
     spacing_um
         Micrometers between two focal planes.
     """
@@ -70,25 +70,25 @@ class PlannedImage:
     Parameters
     ----------
     name
-        What it will be called.
+        Name of the image.
     files
         By frame and focal plane; one row and one column for a single file. None: there is no such file.
     header
-        What the first file says about itself.
+        Metadata of the first file.
     axes
         Letters of the leading axes in the order in which they are stored, without channels, then "YX".
     runs, row_hours
-        One number per row of ``files``, where known.
+        One number per row of ``files``, if known.
     focus_um
-        One per focal plane, where known.
+        One per focal plane, if known.
     channel
         Which channel of the file.
     pixel_size_um, hours_per_frame, first_hour
-        What the user says; if nothing, what the files say.
+        Values given by the user, or otherwise by the files.
     focus, gaps
         See `Focus` and `Gaps`.
     assumed
-        What no file says and was taken to be so.
+        Assumptions that no file states.
     problems
         What went wrong with some of the files.
     info
@@ -126,7 +126,7 @@ class PlannedImage:
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """What will be read, gaps left out or empty."""
+        """The rows to read, with gaps left out or empty."""
         runs = self.runs or (None,) * len(self.files)
         hours = self.row_hours or (None,) * len(self.files)
         rows = tuple(Frame(files, run, hour) for files, run, hour in zip(self.files, runs, hours, strict=True))
@@ -150,7 +150,7 @@ class PlannedImage:
 
     @property
     def read_runs(self) -> tuple[int, ...] | None:
-        """The run of every frame, where known."""
+        """The run of every frame, if known."""
         runs = tuple(frame.run for frame in self.frames if frame.run is not None)
         return runs or None
 
@@ -182,12 +182,12 @@ class PlannedImage:
 
     @property
     def file_axes(self) -> str:
-        """The meanings of the stored axes, channels among them."""
+        """The stored axes, including channels."""
         return self.header.axes.removesuffix("S") if self.is_one_file else self.axes
 
     @property
     def axes_choices(self) -> tuple[str, ...]:
-        """The meanings that the stored axes can have."""
+        """The possible meanings of the stored axes."""
         n_leading = len(self.file_axes) - 2
         if self.is_one_file:
             return tuple("".join(leading) + "YX" for leading in permutations("TFC", n_leading))
@@ -195,7 +195,7 @@ class PlannedImage:
 
     @property
     def hours(self) -> tuple[float, ...] | None:
-        """One per frame: from the interval and the runs, so that missing runs leave a gap; or as the files say."""
+        """One per frame: from the interval and the runs, so that missing runs leave a gap, or as in the files."""
         n_frames = self.sizes.get("T", 0)
         if not n_frames:
             return None
@@ -216,7 +216,7 @@ class PlannedImage:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know: what was assumed, what the file says about itself, what is doubted."""
+        """Messages for the user: assumptions, notes of the file, and doubts."""
         return (*self.assumed, *self.header.notes, *self._pixel_size_note(), *self._focus_note())
 
     def _focus_note(self) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ class PlannedImage:
         return replace(self, focus=choices.focus, gaps=choices.gaps, **known)
 
     def text(self) -> str:
-        """What will be opened, for a reader."""
+        """Description of what will be opened."""
         counts = [
             f"{self.sizes[axis]} {word}" for axis, word in (("T", "frames"), ("F", "planes")) if axis in self.axes
         ]
@@ -275,7 +275,7 @@ class PlannedImage:
 
 
 def size_text(pixel_size_um: tuple[float, float]) -> str:
-    """Width and height of a pixel for a reader, such as "0.5 um/px"."""
+    """Width and height of a pixel as text, such as "0.5 um/px"."""
     height, width = pixel_size_um
     return f"{width:.4g} um/px" if height == width else f"{width:.4g} x {height:.4g} um/px"
 

@@ -1,4 +1,4 @@
-"""Tables beside the pictures: hours and phases of the published time-lapse set, Micro-Manager's ``metadata.txt``."""
+"""Tables next to images: hours and phases of the published time-lapse set, Micro-Manager's ``metadata.txt``."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ _TABLES = re.compile(r"elapsed|annotation|phases|time", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What tables beside the pictures say of one embryo.
+    """Information about one embryo from tables next to its images.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Sidecar:
     phases
         Rows of a table of phases: ``phase``, ``first_run``, ``last_run``.
     pixel_size_um, spacing_um, hours_per_frame
-        What Micro-Manager says of the whole acquisition.
+        Values of the whole acquisition from Micro-Manager.
     sources
         The names of the tables.
     """
@@ -41,14 +41,14 @@ class Sidecar:
 
 
 def read_sidecars(home: Path, embryo: str) -> Sidecar:
-    """Look for tables of an embryo beside its pictures and in the folders next to its folder.
+    """Look for tables of an embryo next to its images and in the folders next to its folder.
 
     Parameters
     ----------
     home
-        The folder of its pictures.
+        The folder of its images.
     embryo
-        What the embryo is called; a table may be named after its folder, too.
+        Name of the embryo; a table may also be named after its folder.
     """
     names = dict.fromkeys((home.name, embryo))
     times = _first(home, [f"{name}_timeElapsed.csv" for name in names])

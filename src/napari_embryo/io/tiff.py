@@ -32,6 +32,7 @@ def tiff_headers(path: Path) -> tuple[Header, ...]:
     from tifffile import TiffFile
 
     with TiffFile(path) as tiff:
+        len(tiff.pages)  # ends a chain of pages that is a circle, in which tifffile would go round and round
         if not tiff.series:
             raise complaint(path, "there is no picture in it", "at least one page is needed", "Export it again")
         if (ours := annotation(tiff.ome_metadata)) is not None:
@@ -104,7 +105,7 @@ def check_not_cut(path: Path, series: "TiffPageSeries") -> None:
             continue
         if any(start + count > size for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)):
             raise complaint(
-                path, "the file is cut short", f"more than its {size} bytes are needed", "Export or copy it again"
+                path, "the file is truncated", f"more than its {size} bytes are needed", "Export or copy it again"
             )
 
 

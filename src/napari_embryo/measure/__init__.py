@@ -1,4 +1,4 @@
-"""Masks -> one row of numbers per object, and how far two masks agree."""
+"""Measurements: one row of numbers per object, and agreement of masks."""
 
 from napari_embryo.measure.agreement import dice, iou, pooled_iou
 from napari_embryo.measure.cells import CELL_COLUMNS, CELLS, measure_cells

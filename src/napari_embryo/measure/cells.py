@@ -1,4 +1,4 @@
-"""Single cells: what each covers, and how much of it lies over or below others."""
+"""Measure single cells and how much they overlap."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,29 +7,29 @@ from napari_embryo.image import Cells
 from napari_embryo.measure.objects import Row, measure_masks
 
 CELLS = "cells"
-"""What the row of all cells of a picture together is called."""
+"""Class name of the row for all cells of an image together."""
 
 CELL_COLUMNS = ("overlap", "score", "n_cells")
 """The columns that :func:`measure_cells` adds."""
 
 
 def measure_cells(found: Cells, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:
-    """Measure the cells of one picture: all together, then each as a whole, also where others cover it.
+    """Measure the cells of one image: all together, then each as a whole, including parts covered by others.
 
     Parameters
     ----------
     found
-        The cells of one picture, with their scores; there may be none.
+        The cells of one image with their scores; there may be none.
     pixel_size_um
-        Height and width of a pixel in micrometers, where known.
+        Height and width of a pixel in micrometers, if known.
 
     Returns
     -------
     list of dict
-        Rows as :func:`measure_masks` makes them with ``CELL_COLUMNS`` beside: ``overlap`` is the share of a cell's area
-        that other cells cover, too, of all together the share that more than one covers; ``score`` is how sure the
-        network is of the cell; ``n_cells``, in the first row alone, is how many there are. That row is the only one of
-        a picture without cells; it has no label.
+        Rows of :func:`measure_masks` with the additional ``CELL_COLUMNS``: ``overlap`` is the share of a cell's area
+        that is also covered by other cells, and for all cells together the share covered by more than one; ``score`` is
+        the confidence of the network; ``n_cells``, in the first row only, is the number of cells. An image without
+        cells has only this row, which has no label.
     """
     scores = found.scores.tolist()
     covered = found.masks.sum(axis=0)

@@ -1,4 +1,4 @@
-"""How much of an embryo is fragments, and which grade that is."""
+"""Fragmentation ratio of an embryo and its grade."""
 
 import numpy as np
 import numpy.typing as npt
@@ -21,36 +21,36 @@ RATIO_COLUMNS = (
 
 
 def grade(ratio: float) -> str:
-    """The grade of a fragmentation ratio in [0, 1]: A below 0.10, B below 0.25, C to 0.50, D above.
+    """The grade of a fragmentation ratio in [0, 1]: A below 0.10, B below 0.25, C up to 0.50, D above.
 
     Raises
     ------
     ValueError
-        Outside [0, 1].
+        If the ratio is outside [0, 1].
     """
     if not 0 <= ratio <= 1:
-        raise ValueError(f"a fragmentation ratio of {ratio} came; it is a share between 0 and 1")
+        raise ValueError(f"the fragmentation ratio is {ratio}, but must be between 0 and 1")
     if ratio > GRADES["C"][1]:
         return "D"
     return next(name for name, (low, _) in reversed(GRADES.items()) if name != "D" and ratio >= low)
 
 
 def fragmentation(fragments: npt.ArrayLike, embryo: npt.ArrayLike, regressed: float | None = None) -> Row:
-    """The fragmentation ratio of one picture, from its masks and, where a network told it, by regression.
+    """The fragmentation ratio of one image, from its masks and, if available, by regression.
 
     Parameters
     ----------
     fragments, embryo
-        (H, W) bool; what is either is the embryo, the basis of the ratio (our decision).
+        (H, W) bool; their union is the embryo, the basis of the ratio (docs/decisions.md, "Basis of the ratio").
     regressed
         The regression head's ratio in [0, 1].
 
     Returns
     -------
     dict
-        With the keys ``RATIO_COLUMNS``: both ratios, their grades (``grade`` is that of the regressed ratio, of the
-        mask's where there is none; ``grade_low`` and ``grade_high`` are its interval), how far the ratios are apart,
-        how many grades, and the basis. None where there is no embryo or nothing was regressed.
+        Row with the keys ``RATIO_COLUMNS``: both ratios and their grades (``grade`` is that of the regressed ratio, or
+        of the mask's if there is none; ``grade_low`` and ``grade_high`` are its interval), the difference of the ratios
+        and of the grades, and the basis. Values are None without an embryo or a regressed ratio.
     """
     found = np.asarray(fragments, bool)
     area = int((found | np.asarray(embryo, bool)).sum())

@@ -1,6 +1,6 @@
-"""Masks -> one row of numbers per object.
+"""Measure masks: one row of numbers per object.
 
-Every column names its unit. What cannot be known (micrometers without a pixel size, the shape of an empty mask) is
+Every column names its unit. What cannot be measured (micrometers without a pixel size, the shape of an empty mask) is
 None, an empty field in a table.
 """
 
@@ -33,7 +33,7 @@ COLUMNS = (
 def measure_masks(
     masks: npt.ArrayLike, classes: Sequence[str], pixel_size_um: tuple[float, float] | None = None
 ) -> list[Row]:
-    """Measure each class of one picture as a whole, however many parts it has.
+    """Measure each class of one image as a whole, however many parts it has.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def measure_masks(
     classes
         C names; the label of ``classes[i]`` is i + 1.
     pixel_size_um
-        Height and width of a pixel in micrometers, where known. They may differ.
+        Height and width of a pixel in micrometers, if known. They may differ.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def measure_masks(
         One row per class with the keys ``COLUMNS``:
 
         * ``area_px``, ``area_um2``; 0 for an empty class;
-        * ``n_parts``: how many pieces, pixels that touch at a corner being one piece;
+        * ``n_parts``: number of pieces, where pixels that touch at a corner are connected;
         * ``equivalent_diameter_px``, ``equivalent_diameter_um``: diameter of the disc of the same area;
         * ``major_axis_um``, ``minor_axis_um``: full axes of the ellipse with the same second moments;
         * ``eccentricity`` of that ellipse, 0 for a disc;
@@ -88,30 +88,50 @@ def _areas(area_px: int, pixel_size_um: tuple[float, float] | None) -> Row:
 def _shape(mask: Mask, pixel_size_um: tuple[float, float] | None) -> Row:
     if not mask.any():
         return {"n_parts": 0}
-    from scipy.ndimage import find_objects, label
-    from skimage.measure import regionprops_table
+    from scipy.ndimage import label
 
-    wanted = ("centroid", "axis_major_length", "axis_minor_length", "eccentricity")
-    box = find_objects(mask.astype(np.uint8))[0]
-    table = regionprops_table(mask[box].astype(np.uint8), properties=wanted, spacing=pixel_size_um or (1.0, 1.0))
-    found = {key: float(values[0]) for key, values in table.items()}
+    top, left, part = _cut_out(mask)
     step = pixel_size_um or (1.0, 1.0)
+    (y, x), (major, minor) = _ellipse(part, step)
     row: Row = {
-        "n_parts": int(label(mask[box], np.ones((3, 3)))[1]),
-        "eccentricity": found["eccentricity"],
-        "centroid_y_px": box[0].start + found["centroid-0"] / step[0],
-        "centroid_x_px": box[1].start + found["centroid-1"] / step[1],
+        "n_parts": int(label(part, np.ones((3, 3)))[1]),
+        "eccentricity": sqrt(1 - minor / major) if major > 0 else 0.0,
+        "centroid_y_px": top + y / step[0],
+        "centroid_x_px": left + x / step[1],
     }
     if pixel_size_um is not None:
-        row |= {"major_axis_um": found["axis_major_length"], "minor_axis_um": found["axis_minor_length"]}
+        row |= {"major_axis_um": 4 * sqrt(major), "minor_axis_um": 4 * sqrt(minor)}
     return row
+
+
+def _cut_out(mask: Mask) -> tuple[int, int, Mask]:
+    """Top, left, and what lies in the smallest box around a mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    return top, left, mask[top : rows[-1] + 1, left : columns[-1] + 1]
+
+
+def _ellipse(mask: Mask, step: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Center, and the variances along the axes of the ellipse with the same second moments, the larger one first.
+
+    As scikit-image's ``regionprops``, from sums over rows and columns, which takes a tenth of the time.
+    """
+    rows, columns = mask.sum(1), mask.sum(0)
+    area = float(rows.sum())
+    ys, xs = np.arange(mask.shape[0]) * step[0], np.arange(mask.shape[1]) * step[1]
+    y, x = float(rows @ ys) / area, float(columns @ xs) / area
+    dy, dx = ys - y, xs - x
+    yy, xx = float(rows @ dy**2) / area, float(columns @ dx**2) / area
+    xy = float(dy @ (mask @ dx)) / area
+    middle, spread = (yy + xx) / 2, sqrt(((yy - xx) / 2) ** 2 + xy**2)
+    return (y, x), (middle + spread, max(0.0, middle - spread))
 
 
 def zona_thickness_um(zona: npt.ArrayLike, pixel_size_um: tuple[float, float]) -> float | None:
     """Mean thickness of a closed ring.
 
-    It is the difference of the radii of two discs: one has the area within the ring's outer edge, one that within its
-    inner edge.
+    This is the difference of the radii of two discs, with the areas enclosed by the outer and the inner edge of the
+    ring.
 
     Parameters
     ----------
@@ -123,8 +143,8 @@ def zona_thickness_um(zona: npt.ArrayLike, pixel_size_um: tuple[float, float]) -
     Returns
     -------
     float or None
-        None where the mask encloses nothing, or next to nothing (less than a disc as thick as the ring): it is empty,
-        open, hatched, or cut by the picture's border.
+        None if the mask encloses almost nothing (less than a disc as thick as the ring), because it is empty, open,
+        hatched, or cut off by the image border.
     """
     from scipy.ndimage import binary_fill_holes
 

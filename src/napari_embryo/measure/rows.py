@@ -1,4 +1,4 @@
-"""Everything that is measured of one picture."""
+"""All measurements of one image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +14,9 @@ from napari_embryo.measure.objects import Row, measure_masks
 
 
 def measure_all(found: Finding, pixel_size_um: tuple[float, float] | None = None) -> list[Row]:
-    """:func:`measure_masks`; where fragments and embryo were found, the row of the fragments has their ratio, too.
+    """:func:`measure_masks`; for fragments and embryo, the row of the fragments also has their ratio.
 
-    The embryo is then measured as a whole, with its fragments. Of single cells: :func:`measure_cells`.
+    The embryo is then measured as a whole, including its fragments. For single cells: :func:`measure_cells`.
     """
     if isinstance(found, Cells):
         return measure_cells(found, pixel_size_um)
@@ -29,18 +29,18 @@ def measure_labels(
     pixel_size_um: tuple[float, float] | None = None,
     regressed: float | None = None,
 ) -> list[Row]:
-    """:func:`measure_all` of labels, such as a hand has corrected: what each pixel is called is what it is.
+    """:func:`measure_all` for labels, such as manually corrected ones: each pixel belongs to one class.
 
     Parameters
     ----------
     labels
-        (H, W): 0 background, i + 1 is ``classes[i]``; other labels are not measured.
+        (H, W): 0 is background, i + 1 is ``classes[i]``; other labels are not measured.
     classes
         Names of the labels.
     pixel_size_um
-        Height and width of a pixel in micrometers, where known.
+        Height and width of a pixel in micrometers, if known.
     regressed
-        What a network told of the picture's fragmentation ratio.
+        The fragmentation ratio estimated by a network.
     """
     masks = np.stack([np.asarray(labels) == label for label in range(1, len(classes) + 1)])
     return _measure(masks, classes, pixel_size_um, regressed)
@@ -63,7 +63,7 @@ def _measure(
 
 
 def where(image: EmbryoImage, index: Sequence[int]) -> Row:
-    """The first columns of a row: which image, and which picture of it."""
+    """The first columns of a row: the image and the plane."""
     places = dict(zip(image.axes, index, strict=False))
     files = image.metadata.get("frame_files", ())
     row: Row = {"image": image.name, "file": _at(files, places.get("T", 0)) or (files[0] if len(files) == 1 else None)}

@@ -1,4 +1,4 @@
-"""What was measured, in words."""
+"""Measurements in words."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from napari_embryo.notes import counted
 
 
 def said(rows: Iterable[Mapping[str, Any]]) -> str:
-    """What one picture's rows say, in a sentence: ratio and grade of the fragments, how many cells, or the areas."""
+    """One sentence about an image's rows: ratio and grade of the fragments, number of cells, or areas."""
     rows = list(rows)
     if cells := cells_said(rows):
         return f"{cells}."
@@ -24,7 +24,7 @@ def area_said(row: Mapping[str, Any]) -> str:
 
 
 def cells_said(rows: Iterable[Mapping[str, Any]]) -> str:
-    """How many single cells one picture has, or the fewest and the most of a stack; empty where none were counted."""
+    """Number of cells in an image, or the range over a stack; empty if cells were not counted."""
     counts = sorted({row["n_cells"] for row in rows if row.get("n_cells") is not None})
     if not counts:
         return ""
@@ -35,7 +35,7 @@ def cells_said(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def ratio_said(row: Mapping[str, Any]) -> str:
-    """Both ratios of a row and what grade that is."""
+    """Both ratios of a row and their grade."""
     return f"{ratios_said(row)}: {grade_said(row)}."
 
 
@@ -48,7 +48,7 @@ def ratios_said(row: Mapping[str, Any]) -> str:
 
 
 def grade_said(row: Mapping[str, Any]) -> str:
-    """One grade with its interval, or both where mask and regression differ."""
+    """The grade with its interval, or both grades if mask and regression differ."""
     if row["grade"] is None:
         return "no grade"
     if row["grades_apart"]:
@@ -66,7 +66,7 @@ def far_apart(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def far_apart_said(rows: Iterable[Mapping[str, Any]]) -> str:
-    """How many of an image's pictures :func:`far_apart` finds, and which; empty where it finds none."""
+    """How many planes of an image :func:`far_apart` finds, and which; empty if none."""
     graded = [row for row in rows if row.get("ratio_basis")]
     found = far_apart(graded)
     if not found:
@@ -76,7 +76,7 @@ def far_apart_said(rows: Iterable[Mapping[str, Any]]) -> str:
     places = [_place_said(row) for row in found]
     more = f" and {len(places) - 5} more" if len(places) > 5 else ""
     return (
-        f"mask and regression are more than a grade apart in {len(found)} of {len(graded)} pictures: "
+        f"mask and regression are more than a grade apart in {len(found)} of {len(graded)} images: "
         f"{', '.join(places[:5])}{more}"
     )
 
@@ -86,7 +86,7 @@ def _place_said(row: Mapping[str, Any]) -> str:
 
 
 def range_said(rows: Iterable[Mapping[str, Any]]) -> str:
-    """From the least to the most fragmented picture of a stack, or the fewest to the most cells; empty for others."""
+    """Range of fragmentation or of cell counts over a stack; empty for other results."""
     rows = list(rows)
     if cells := cells_said(rows):
         return f"{cells}."

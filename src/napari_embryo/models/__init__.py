@@ -1,4 +1,4 @@
-"""The networks: ``NETWORKS`` maps a family's name to how its networks are built, trained and read."""
+"""The networks: ``NETWORKS`` maps a family's name to how its networks are built, trained and decoded."""
 
 from napari_embryo.families import NetworkSettings
 from napari_embryo.models import baselines, regdeeplab, resanet, shapecode, vqamodal
@@ -17,7 +17,7 @@ NETWORKS: dict[str, NetworkFunctions] = {
 
 
 def build(settings: NetworkSettings) -> Network:
-    """The network that ``settings`` describe, with random weights."""
+    """Build the network described by ``settings``, with random weights."""
     if settings.family not in NETWORKS:
-        raise ValueError(f"no family {settings.family!r}; there are {', '.join(sorted(NETWORKS))}")
+        raise ValueError(f"there is no family {settings.family!r}; choose one of {', '.join(sorted(NETWORKS))}")
     return NETWORKS[settings.family].build(settings)

@@ -1,4 +1,4 @@
-"""Networks the families are compared with."""
+"""Baseline networks."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,12 @@ from torch.nn.functional import max_pool2d
 from torchvision.models import inception_v3
 
 from napari_embryo.families import InceptionSettings, UNetSettings
-from napari_embryo.models import binary_loss, fragmentation
+from napari_embryo.models import binary_loss, fragmentation_loss
 from napari_embryo.models.blocks import RegressionHead, cbr, resize_to
 from napari_embryo.models.network import Network, NetworkFunctions
 
 SMALLEST_INCEPTION = 75
-"""Pixels a side; less leaves nothing after its unpadded convolutions."""
+"""Smallest side in pixels; with less, nothing is left after its unpadded convolutions."""
 
 
 def _double(inside: int, outside: int) -> nn.Sequential:
@@ -21,7 +21,8 @@ def _double(inside: int, outside: int) -> nn.Sequential:
 class UNet(Network):
     """U-Net (Ronneberger et al. 2015) with batch normalization, same padding and bilinear up-sampling.
 
-    64-128-256-512-1024 channels by default; 16 base channels are the network CA-Net extends. Any input size from 16.
+    64-128-256-512-1024 channels by default; with 16 base channels it is the network that CA-Net extends. Any input size
+    from 16 pixels.
     """
 
     settings: UNetSettings
@@ -47,7 +48,7 @@ class UNet(Network):
         return {"logits": self.head(x)}
 
     def cam_layers(self) -> dict[str, nn.Module]:
-        """Layers Grad-CAM can look at, from the deepest to the one that feeds the classifier."""
+        """Layers available for Grad-CAM, from the deepest to the one that feeds the classifier."""
         decoder = {f"decoder 1/{2 ** (3 - i)}": block for i, block in enumerate(self.up[:3])}
         return {"bottleneck": self.down[4], **decoder, "last": self.up[3]}
 
@@ -58,10 +59,10 @@ def build(settings: UNetSettings) -> UNet:
 
 
 class Inception(Network):
-    """Inception v3 (Szegedy et al. 2016) that tells a ratio and draws nothing.
+    """Inception v3 (Szegedy et al. 2016) that estimates a ratio and draws no masks.
 
-    torchvision's, without the auxiliary classifier; the classifier is dropout and one linear layer. It averages over
-    the padding, too. 299 x 299 is its usual size, from 75 any will do.
+    torchvision's network without the auxiliary classifier; the classifier is dropout and one linear layer. Its average
+    includes the padding. The usual size is 299 x 299; any size from 75 pixels works.
     """
 
     settings: InceptionSettings
@@ -75,12 +76,12 @@ class Inception(Network):
         self.regression = RegressionHead(nn.Identity(), width, settings.dropout)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Judge normalized gray images (B, 1, H, W); return ``ratio`` (B, 1), a logit."""
+        """Estimate the ratio of normalized gray images (B, 1, H, W); return ``ratio`` (B, 1), a logit."""
         height, width = images.shape[-2:]
         if min(height, width) < SMALLEST_INCEPTION:
             raise ValueError(
-                f"pictures of {height} x {width} were given; Inception v3 needs {SMALLEST_INCEPTION} pixels a side, "
-                "299 are usual (preprocessing: height, width)"
+                f"images of {height} x {width} were given; Inception v3 needs at least {SMALLEST_INCEPTION} pixels per "
+                "side, and 299 is usual (preprocessing: height, width)"
             )
         return {"ratio": self.regression(self.trunk(images.expand(-1, 3, -1, -1)))[1]}
 
@@ -99,8 +100,8 @@ UNET = NetworkFunctions(
 )
 INCEPTION = NetworkFunctions(
     build=build_inception,
-    loss=fragmentation.loss,
-    counts=fragmentation.counts,
-    score=fragmentation.score,
-    watch=fragmentation.COLLAPSED,
+    loss=fragmentation_loss.loss,
+    counts=fragmentation_loss.counts,
+    score=fragmentation_loss.score,
+    watch=fragmentation_loss.COLLAPSED,
 )

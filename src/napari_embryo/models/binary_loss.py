@@ -15,7 +15,10 @@ DICE_SMOOTH = 1.0
 
 
 def dice_loss(logits: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
-    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` per image and class (B, C), s = 1."""
+    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` per image and class (B, C), s = 1.
+
+    See docs/decisions.md, "Dice loss".
+    """
     p, g = torch.sigmoid(logits) * weight, masks * weight
     overlap, size = (p * g).sum((2, 3)), (p + g).sum((2, 3))
     return 1 - (2 * overlap + DICE_SMOOTH) / (size + DICE_SMOOTH)
@@ -29,8 +32,8 @@ def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Te
     outputs
         ``logits`` (B, C, H, W).
     targets
-        ``masks`` (B, C, H, W) in {0, 1}; ``valid`` (B, 1, H, W), 0 on padding; ``known`` (B, C), 0 where nobody drew
-        the class, so that an undrawn class is unknown and not empty.
+        ``masks`` (B, C, H, W) in {0, 1}; ``valid`` (B, 1, H, W), 0 on padding; ``known`` (B, C), 0 where the class is
+        not annotated, which makes it unknown, not empty.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Te
 
 
 def counts(targets: dict[str, Tensor]) -> dict[str, float]:
-    """Over how many things each loss is a mean: the known classes of all pictures."""
+    """Number of terms in the mean of each loss: the known classes of all images."""
     known = float(targets["known"].sum())
     return {"bce": known, "dice": known}
 
@@ -58,7 +61,7 @@ def counts(targets: dict[str, Tensor]) -> dict[str, float]:
 def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
     """``IoU CLASS`` (B,) of every class at p >= 0.5 and the network's size, within the valid area.
 
-    NaN where the class is not known; nothing drawn and nothing found is 1.
+    NaN if the class is unknown; 1 if both masks are empty.
     """
     valid = targets["valid"].bool()
     found, drawn = (outputs["logits"] >= 0) & valid, targets["masks"].bool() & valid
@@ -71,9 +74,9 @@ def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Seque
 def decode(
     logits: Tensor, geometry: Geometry, classes: Sequence[str], threshold: float
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """Masks and probabilities (C, H, W) in the image's pixels from the logits (C, h, w) of one image.
+    """Masks and probabilities (C, H, W) at the image's size from the logits (C, h, w) of one image.
 
-    Probabilities are resized, then thresholded, never the other way round.
+    Probabilities are resized, then thresholded, never the other way around.
     """
     nets = torch.sigmoid(logits.float()).cpu().numpy()
     probabilities = np.stack([geometry.net_to_image(p) for p in nets])

@@ -1,7 +1,7 @@
-"""Masks in boxes: cut out, pasted back, measured and shaken, all in one kind of coordinates.
+"""Crop masks to boxes, paste them back, and measure and jitter boxes, all in the same coordinates.
 
-A box is (x1, y1, x2, y2) in pixels, edges and not centers: pixel i covers [i, i + 1), so that the box of a whole
-picture is (0, 0, width, height). Nothing is rounded to whole pixels on the way; rounding costs 1 % of a cell's IoU.
+A box is (x1, y1, x2, y2) in pixels, given by edges, not centers: pixel i covers [i, i + 1), so the box of a whole image
+is (0, 0, width, height). Nothing is rounded to whole pixels (docs/decisions.md, "Aligned boxes and exact pasting").
 """
 
 import torch
@@ -10,26 +10,26 @@ from torch.nn.functional import pad
 from torchvision.ops import roi_align
 
 CANDIDATES = 32
-"""Boxes tried for each that is shaken. At an IoU of 0.5 a fifth of the farthest ones overlap enough, so that one box
-in a thousand of these stays as it is."""
+"""Attempts per jittered box. At an IoU of 0.5 a fifth of the strongest jitters overlap enough, so that one box in a
+thousand of these is left unchanged."""
 
 
 def crop_areas(masks: Tensor, boxes: Tensor, side: int, which: Tensor | None = None) -> Tensor:
-    """Every mask's part in its box, resized to a square: how much of each of the square's pixels is mask.
+    """Crop every mask to its box and resize it to a square: the share of each pixel of the square covered by the mask.
 
-    What a mask head learns, as in Mask R-CNN: cut out and pasted back, a cell keeps 99.4 % IoU at 28 pixels, and 97 %
-    where the square is cut at a half.
+    This is what a mask head learns, as in Mask R-CNN: cropped and pasted back, a cell keeps an IoU of 99.4 % at 28
+    pixels, or 97 % if the square is thresholded at 0.5.
 
     Parameters
     ----------
     masks
-        (N, h, w), bool or in [0, 1]; nothing lies outside of the picture.
+        (N, h, w), bool or in [0, 1]; empty outside of the image.
     boxes
-        (N, 4), float; they may reach out of the picture.
+        (N, 4), float; they may extend beyond the image.
     side
-        Pixels of the square.
+        Side of the square in pixels.
     which
-        (N,) int64 where ``masks`` are (G, h, w): the mask of each box, when many boxes share few masks.
+        (N,) int64 if ``masks`` are (G, h, w): the mask of each box, for many boxes that share few masks.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def crop_areas(masks: Tensor, boxes: Tensor, side: int, which: Tensor | None = N
     Raises
     ------
     ValueError
-        Without ``which``, when there are not as many masks as boxes.
+        If ``which`` is not given and there are not as many masks as boxes.
     """
     if which is None and len(masks) != len(boxes):
         raise ValueError(
@@ -48,7 +48,7 @@ def crop_areas(masks: Tensor, boxes: Tensor, side: int, which: Tensor | None = N
     if not len(boxes):
         return boxes.new_zeros((0, side, side), dtype=torch.float32)
     index = torch.arange(len(boxes), device=boxes.device) if which is None else which
-    # the empty frame keeps roi_align from repeating the picture's outermost pixels beyond its edge
+    # the empty border keeps roi_align from repeating the outermost pixels beyond the edge of the image
     framed = pad(masks.float(), (1, 1, 1, 1))[:, None]
     rows = torch.cat((index[:, None].float(), boxes.float() + 1), 1)
     areas: Tensor = roi_align(framed, rows, (side, side), sampling_ratio=-1, aligned=True)
@@ -56,32 +56,32 @@ def crop_areas(masks: Tensor, boxes: Tensor, side: int, which: Tensor | None = N
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, side: int, which: Tensor | None = None) -> Tensor:
-    """As :func:`crop_areas`, but (N, side, side) float32 in {0, 1}: 1 where half of a pixel or more is mask.
+    """Like :func:`crop_areas`, but (N, side, side) float32 in {0, 1}: 1 where at least half of a pixel is mask.
 
-    What the shape code reads.
+    This is the input of the shape code.
     """
     return (crop_areas(masks, boxes, side, which) >= 0.5).float()
 
 
 def paste(probabilities: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Squares back at their boxes in an empty picture, by bilinear interpolation; the way back of :func:`crop_areas`.
+    """Paste squares at their boxes into empty images by bilinear interpolation; the inverse of :func:`crop_areas`.
 
-    As ``grid_sample`` of pixel centers without aligned corners and with zeros outside, but by one weight per row and
-    one per column, so that no grid of a large picture is held.
+    Equivalent to ``grid_sample`` of pixel centers without aligned corners and with zeros outside, but with one weight
+    per row and column, so that no grid of a large image is held in memory.
 
     Parameters
     ----------
     probabilities
         (N, S, S) in [0, 1].
     boxes
-        (N, 4); one without an area gives an empty picture.
+        (N, 4); one without an area gives an empty image.
     hw
-        Height and width of the picture.
+        Height and width of the image.
 
     Returns
     -------
     Tensor
-        (N, h, w) float32. Beyond its box a square fades to 0 within half of its own pixel.
+        (N, h, w) float32. Beyond its box a square fades to 0 within half of one of its pixels.
     """
     if len(probabilities) != len(boxes):
         raise ValueError(f"{len(probabilities)} squares and {len(boxes)} boxes were given; every square needs its box")
@@ -93,7 +93,7 @@ def paste(probabilities: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
 
 
 def _weights(low: Tensor, high: Tensor, size: int, pixels: int) -> Tensor:
-    """How much every pixel takes of every one of the square's ``size`` lines: (N, pixels, size)."""
+    """Weight of each of the square's ``size`` lines for every pixel: (N, pixels, size)."""
     length = high - low
     centers = torch.arange(pixels, device=low.device) + 0.5
     place = (centers - low[:, None]) / length.clamp_min(1e-6)[:, None] * size - 0.5
@@ -102,7 +102,7 @@ def _weights(low: Tensor, high: Tensor, size: int, pixels: int) -> Tensor:
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """The smallest box (N, 4) float32 around each mask (N, h, w); zeros around one without a pixel."""
+    """The smallest box (N, 4) float32 around each mask (N, h, w); zeros for an empty mask."""
     drawn = masks.bool()
     columns, rows = drawn.any(1), drawn.any(2)
     (left, right), (top, bottom) = _ends(columns), _ends(rows)
@@ -110,7 +110,7 @@ def boxes_of(masks: Tensor) -> Tensor:
 
 
 def _ends(lines: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the marked part of each line (N, n) begins, and where it ends."""
+    """Start and end of the marked part of each line (N, n)."""
     at = torch.arange(lines.shape[1], device=lines.device)
     first = torch.where(lines, at, lines.shape[1]).amin(1)
     end = torch.where(lines, at + 1, 0).amax(1)
@@ -118,16 +118,16 @@ def _ends(lines: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def grown(boxes: Tensor, share: float) -> Tensor:
-    """Boxes (N, 4) larger by ``share`` of their size on each side."""
+    """Boxes (N, 4) enlarged by ``share`` of their size on each side."""
     more = share * (boxes[:, 2:] - boxes[:, :2])
     return torch.cat((boxes[:, :2] - more, boxes[:, 2:] + more), 1)
 
 
 def jitter(boxes: Tensor, generator: torch.Generator, least_iou: float = 0.5) -> Tensor:
-    """Boxes (N, 4) as a detector proposes them: every edge moved, some by little, some as far as ``least_iou`` lets it.
+    """Jitter boxes (N, 4) like a detector's proposals: every edge is moved, at most as far as ``least_iou`` allows.
 
-    Edges move by up to ``1 - least_iou`` of the box's size, times a strength drawn for each box (our decision). They
-    may reach out of the picture. The same state of the generator gives the same boxes.
+    Edges move by up to ``1 - least_iou`` of the box's size, times a random strength for each box (docs/decisions.md,
+    "Jittered boxes"). They may extend beyond the image. The same state of the generator gives the same boxes.
     """
     if not 0 < least_iou <= 1:
         raise ValueError(f"least_iou = {least_iou} was given; needed is more than 0 and at most 1")
@@ -143,7 +143,7 @@ def jitter(boxes: Tensor, generator: torch.Generator, least_iou: float = 0.5) ->
 
 
 def _paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU (...) of each box (..., 4) with the other one at its place; NaN of two without an area."""
+    """IoU (...) of each box (..., 4) with its counterpart; NaN if both have no area."""
     low, high = torch.maximum(boxes[..., :2], others[..., :2]), torch.minimum(boxes[..., 2:], others[..., 2:])
     both = (high - low).clamp_min(0).prod(-1)
     return both / (_area(boxes) + _area(others) - both)

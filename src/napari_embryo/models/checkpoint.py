@@ -1,4 +1,4 @@
-"""Checkpoints: plain settings and weights in one safetensors file that rebuilds its model unaided.
+"""Checkpoints: settings and weights in one safetensors file, sufficient to rebuild the model.
 
 Nothing is ever unpickled.
 """
@@ -45,18 +45,18 @@ FORMAT = 1
 
 
 class CheckpointInfo(Settings):
-    """What a checkpoint says of itself.
+    """Description stored in a checkpoint.
 
     Parameters
     ----------
     model
         Settings that rebuild the network.
     preprocessing
-        How images were prepared, the same in training and use.
+        How images are prepared, the same in training and prediction.
     provenance
-        Data, split, metrics, versions: what a model card needs.
+        Data, split, metrics and versions: what a model card needs.
     content_sha256
-        Digest of all of this and of all tensors, so that a changed file is refused.
+        Digest of all this and of all tensors, so that an altered file is refused.
     """
 
     format: int = FORMAT
@@ -68,7 +68,7 @@ class CheckpointInfo(Settings):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network ready for use, what it says of itself, and the sha256 of the file it came from."""
+    """A network ready for use, its description, and the sha256 of its file."""
 
     model: models.Network
     info: CheckpointInfo
@@ -76,19 +76,19 @@ class Checkpoint:
 
 
 def save(path: Path, model: nn.Module, info: CheckpointInfo, half: bool = False) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
     path
-        Where; ends in ``.safetensors``.
+        Where to write; ends in ``.safetensors``.
     model
         Built from ``info.model``.
     info
         Settings, preprocessing and provenance; the digest is filled in here.
     half
-        Store convolution and linear weights in half precision; batch-normalization statistics, which overflow it, stay
-        in single.
+        Store convolution and linear weights in half precision; batch normalization statistics, which would overflow,
+        stay in single precision.
     """
     tensors = {name: _stored(tensor, half) for name, tensor in model.state_dict().items()}
     said = info.model_copy(update={"content_sha256": ""}).model_dump_json()
@@ -105,7 +105,7 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _digest(said: str, tensors: Mapping[str, Tensor]) -> str:
-    """Over the settings as they are written, with an empty digest: a later version's new settings do not change it."""
+    """Digest of the settings as written, without the digest itself; new settings of later versions do not matter."""
     digest = hashlib.sha256(said.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -115,21 +115,21 @@ def _digest(said: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def load(weights: str | Path = BUNDLED, family: str = DEFAULT) -> Checkpoint:
-    """Rebuild the network in a checkpoint; it comes in eval mode, on the CPU, in single precision.
+    """Rebuild the network in a checkpoint, in eval mode, on the CPU and in single precision.
 
     Parameters
     ----------
     weights
-        ``"bundled"`` for the weights that ship with the program, the name of a model in the library, or a path.
+        ``"bundled"`` for the bundled weights, the name of a model in the library, or a path.
     family
-        Family whose bundled weights are meant; other weights say themselves which family they are of.
+        Family of the bundled weights; other weights state their own family.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file.
+        If there is no such file.
     CheckpointError
-        When it is not one of ours, or not whole.
+        If it is not a checkpoint of this program, or incomplete.
     """
     path = bundled(family) if str(weights) == BUNDLED else library.find(weights)
     info, tensors = _read(path)
@@ -142,7 +142,7 @@ def load(weights: str | Path = BUNDLED, family: str = DEFAULT) -> Checkpoint:
 
 
 def read_info(path: Path) -> CheckpointInfo:
-    """What a checkpoint says of itself, without reading its weights."""
+    """Read a checkpoint's description without its weights."""
     return _header(path)
 
 
@@ -152,7 +152,7 @@ def _read(path: Path) -> tuple[CheckpointInfo, dict[str, Tensor]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
         said = file.metadata()[METADATA_KEY]
     if _digest(said.replace(info.content_sha256, ""), tensors) != info.content_sha256:
-        raise CheckpointError(f"{path}: it was changed after it was written (sha256 differs); copy it again")
+        raise CheckpointError(f"{path}: the file was altered after it was written (sha256 differs); copy it again")
     _check_finite(path, tensors)
     return info, tensors
 
@@ -182,7 +182,7 @@ def _header(path: Path) -> CheckpointInfo:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {problems.said(each)}" for each in error.errors())
         raise CheckpointError(
-            f"{path}: its settings are not understood by this version ({wrong}). If a later version wrote it, update "
+            f"{path}: this version does not understand its settings ({wrong}). If a later version wrote it, update "
             "napari-embryo"
         ) from error
 
@@ -195,7 +195,7 @@ def _metadata(path: Path) -> dict[str, str]:
     except (SafetensorError, ValueError) as error:
         _refuse_pickles(path)
         raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}); it may be cut off - copy or download it again"
+            f"{path}: incomplete or invalid safetensors file ({error}); copy or download it again"
         ) from error
 
 
@@ -215,18 +215,18 @@ def _refuse_later_versions(path: Path, said: str) -> None:
 
 
 def _refuse_pickles(path: Path) -> None:
-    """Asked only of what is no safetensors file: the length of such a file's header may begin with these bytes too."""
+    """For files that are not safetensors, whose header length might start with the same bytes."""
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise CheckpointError(
-            f"{path}: a PyTorch pickle, which can run any code when opened and is therefore refused; a .safetensors "
-            "checkpoint written by napari-embryo is needed"
+            f"{path}: a PyTorch pickle, which can run arbitrary code when opened and is therefore refused; a "
+            ".safetensors checkpoint written by napari-embryo is needed"
         )
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file; computed once for an unchanged file."""
+    """Hexadecimal sha256 of a file; cached as long as the file is unchanged."""
     stat = path.stat()
     return _file_sha256(path, stat.st_mtime_ns, stat.st_size)
 

@@ -1,4 +1,4 @@
-"""What every network can be asked, and what the program has to know about a family to train and run its networks."""
+"""The interface of networks, and the functions the program needs to train and run those of a family."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_embryo.models.shapecode import ShapeCode
 
 Tensors = dict[str, Tensor]
-"""A batch's outputs, targets, losses or scores by name."""
+"""Outputs, targets, losses or scores of a batch by name."""
 
 
 class Network(nn.Module):
@@ -23,27 +23,27 @@ class Network(nn.Module):
     Attributes
     ----------
     settings
-        Those that it was built from.
+        The settings it was built from.
     """
 
     settings: NetworkSettings
 
     def map_names(self) -> tuple[str, ...]:
-        """The attention maps that this network has, of those of its family; none by default."""
+        """Names of the attention maps of its family that this network has; none by default."""
         return ()
 
     def shape_code(self) -> "ShapeCode | None":
-        """The shape code that this network is, or draws with; none by default."""
+        """The shape code that this network is or contains; none by default."""
         return None
 
     def cam_layers(self) -> dict[str, nn.Module]:
-        """Layers that Grad-CAM can look at, from the deepest to the one that feeds the classifier; none by default."""
+        """Layers available for Grad-CAM, from the deepest to the one that feeds the classifier; none by default."""
         return {}
 
 
 @dataclass(frozen=True)
 class View:
-    """What a network said of a batch that was mirrored left-right or not, then turned by so many quarters."""
+    """Outputs for a batch that was mirrored left-right or not, then rotated by a number of quarter turns."""
 
     outputs: Tensors
     turns: int
@@ -51,7 +51,7 @@ class View:
 
 
 def averaged(views: Iterable[View], hw: tuple[int, int], settings: NetworkSettings) -> Tensors:
-    """The mean probability of every pixel, and the mean ratio, as logits again."""
+    """The mean probability of every pixel and the mean ratio, as logits."""
     totals: Tensors = {}
     count = 0
     for view in views:
@@ -72,16 +72,16 @@ def _turned_back(view: View) -> Tensors:
 
 @dataclass(frozen=True)
 class Watch:
-    """A number that has to differ from picture to picture.
+    """A number that is expected to differ between images.
 
     Parameters
     ----------
     number
-        outputs -> (B,), or None if the network does not tell it.
+        outputs -> (B,), or None if the network does not output it.
     least_spread
-        Standard deviation over an epoch's pictures below which it counts as the same for all.
+        Standard deviation over the images of an epoch below which it counts as constant.
     warning
-        What is wrong then, and what to do.
+        What is wrong in that case, and what to do.
     """
 
     number: Callable[[Tensors], Tensor | None]
@@ -91,7 +91,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class NetworkFunctions:
-    """How the networks of a family are built, trained and read.
+    """How the networks of a family are built, trained and decoded.
 
     Parameters
     ----------
@@ -100,21 +100,21 @@ class NetworkFunctions:
     loss
         (outputs, targets) -> losses by name.
     counts
-        targets -> over how many things every loss is a mean; has every name that the losses can have.
+        targets -> number of terms in the mean of every loss; contains the names of all losses.
     score
-        (outputs, targets, classes) -> scores (B,) by name for each picture; higher is better, NaN where unknown.
+        (outputs, targets, classes) -> scores (B,) by name; higher is better, NaN if unknown.
     decode
-        (one picture's outputs, geometry, classes, threshold) -> what was found, in the picture's pixels; None for
-        networks that draw nothing on a picture.
+        (outputs for one image, geometry, classes, threshold) -> what was found, at the image's size; None for networks
+        that draw no masks.
     merge_views
-        (views of a batch, height and width of the unturned input, settings) -> what they say together.
+        (views of a batch, height and width of the unrotated input, settings) -> their combined outputs.
     guided
-        Whether ``forward`` takes the targets beside the images when something is learned or judged: which boxes it
-        looks at depends on the true ones.
+        Whether ``forward`` also takes the targets in training and validation, because the boxes it uses depend on the
+        true ones.
     watch
-        What tells that a network has stopped learning, where that is known.
+        How to detect that a network has stopped learning, if possible.
     adopt
-        (network, weights) -> None: takes over the weights of a network without the family's additions.
+        (network, weights) -> None: loads the weights of a network without the family's additions.
     """
 
     build: Callable[[Any], Network]

@@ -1,8 +1,8 @@
 """AttnRegDeepLab: fragments, the whole embryo, and the fragmentation ratio of a cleavage-stage embryo.
 
-A DeepLabV3+ on a dilated ResNet-50 with an attention gate on its skip and a regression head whose features join the
-last convolution (RegDeepLab, section III). The paper gives no code; widths, the form of the injection and the
-initialization are our decisions.
+A DeepLabV3+ on a dilated ResNet-50 with an attention gate on its skip connection and a regression head whose features
+join the last convolution (RegDeepLab, section III). There is no public code; docs/decisions.md gives what the paper
+leaves open.
 """
 
 from collections.abc import Mapping
@@ -11,34 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from napari_embryo.families.regdeeplab import MAPS, RegDeepLabSettings
-from napari_embryo.models import fragmentation
-from napari_embryo.models.blocks import (
-    ASPP,
-    AttentionGate,
-    InjectedConv,
-    RegressionHead,
-    averages,
-    cbr,
-    resize_to,
-    separable,
-    shown,
-)
+from napari_embryo.models import fragmentation_loss
+from napari_embryo.models.attention import AttentionGate
+from napari_embryo.models.blocks import ASPP, InjectedConv, RegressionHead, averages, cbr, resize_to, separable, shown
 from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
 from napari_embryo.models.network import Network, NetworkFunctions
 
 WIDTH, LOW, VECTOR = 256, 48, 2048
-"""Channels of the decoder, of its skip, and of the injected vector."""
+"""Channels of the decoder, of its skip connection, and of the injected vector."""
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 """Dilation rates of the ASPP, by output stride."""
 PRIOR_LOGITS = (-3.0, -1.0)
-"""Fragments cover a twentieth of a picture, the embryo about a quarter; starting there saves the first steps."""
+"""Initial biases: fragments cover about a twentieth of an image, the embryo a quarter; this saves the first steps."""
 
 
 class RegDeepLab(Network):
     """Segment normalized gray images (B, 1, H, W) of any size from 32 pixels.
 
-    ``forward`` returns ``logits`` (B, 2, H, W) of fragments and embryo; with the regression head ``ratio`` (B, 1), a
-    logit; with the gate its map ``AG``; with the injection ``injection`` (B, 2 or 256), what it added.
+    ``forward`` returns ``logits`` (B, 2, H, W) of fragments and embryo; with a regression head also ``ratio`` (B, 1), a
+    logit; with the gate its map ``AG``; with injection ``injection`` (B, 2 or 256), what was added.
     """
 
     settings: RegDeepLabSettings
@@ -73,18 +64,18 @@ class RegDeepLab(Network):
         return {"logits": resize_to(logits, images), **told}
 
     def map_names(self) -> tuple[str, ...]:
-        """The maps this network has."""
+        """Names of the attention maps of this network."""
         return tuple(MAPS) if self.settings.gate else ()
 
     def cam_layers(self) -> dict[str, nn.Module]:
-        """Layers Grad-CAM can look at, from the deepest to the one that feeds the classifier."""
+        """Layers available for Grad-CAM, from the deepest to the one that feeds the classifier."""
         trunk = self.encoder.trunk
         deepest = f"encoder 1/{self.settings.output_stride}"
         return {deepest: trunk.layer4, "ASPP": self.aspp, "decoder 1/4": self.decoder[0], "last": self.decoder[1]}
 
 
 class Head(nn.Module):
-    """The last convolution, with or without the regression head's vector."""
+    """The last convolution, with or without the vector of the regression head."""
 
     def __init__(self, settings: RegDeepLabSettings) -> None:
         super().__init__()
@@ -115,12 +106,12 @@ def build(settings: RegDeepLabSettings) -> RegDeepLab:
 
 
 def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Take the weights of a network without a regression head or injection; what is new stays as it starts.
+    """Load the weights of a network without regression head or injection; new parts keep their initial weights.
 
     Raises
     ------
     ValueError
-        When other parts differ: an injection by 3 x 3 has a last layer of its own.
+        If other parts differ; 3x3 injection has a different last layer.
     """
     own, last = model.state_dict(), "head.join.weight"
     given = {**own, **state}
@@ -132,17 +123,17 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         model.load_state_dict(given)
     except RuntimeError as error:
         raise ValueError(
-            f"the start's weights do not fit this network ({error}); only a regression head and an injection by 1x1 "
+            f"the starting weights do not fit this network ({error}); only a regression head and 1x1 injection "
             "can be added to a network"
         ) from error
 
 
 NETWORK = NetworkFunctions(
     build=build,
-    loss=fragmentation.loss,
-    counts=fragmentation.counts,
-    score=fragmentation.score,
-    decode=fragmentation.to_parts,
-    watch=fragmentation.COLLAPSED,
+    loss=fragmentation_loss.loss,
+    counts=fragmentation_loss.counts,
+    score=fragmentation_loss.score,
+    decode=fragmentation_loss.to_parts,
+    watch=fragmentation_loss.COLLAPSED,
     adopt=adopt,
 )

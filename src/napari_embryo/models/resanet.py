@@ -1,8 +1,8 @@
 """ResA-Net: inner cell mass, trophectoderm and zona pellucida of a blastocyst.
 
 A ResNet-50 encoder and a CA-Net decoder with four spatial (SA1-SA4), four channel (CA1-CA4) and one scale (LA)
-attention module. The paper gives no code; widths, order and initialization are our decisions, after CA-Net's public
-code.
+attention module. There is no public code; docs/decisions.md gives what the paper leaves open, mostly as in the public
+code of CA-Net.
 """
 
 import torch
@@ -10,15 +10,8 @@ from torch import Tensor, nn
 
 from napari_embryo.families.resanet import MAPS, ResANetSettings
 from napari_embryo.models import binary_loss
-from napari_embryo.models.blocks import (
-    AttentionGate,
-    ChannelAttention,
-    DualAttentionGate,
-    NonLocal,
-    ScaleAttention,
-    cbr,
-    resize_to,
-)
+from napari_embryo.models.attention import AttentionGate, ChannelAttention, DualAttentionGate, NonLocal, ScaleAttention
+from napari_embryo.models.blocks import cbr, resize_to
 from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
 from napari_embryo.models.network import Network, NetworkFunctions
 
@@ -26,7 +19,7 @@ WIDTHS = {"base": (16, 32, 64, 128), "wide": (32, 64, 128, 256)}
 LA_CHANNELS = 4
 
 PRIOR_LOGIT = -2.0
-"""Each blastocyst part covers about an eighth of a picture; starting there saves the first hundred steps."""
+"""Initial bias: each part covers about an eighth of an image, which saves the first hundred steps."""
 
 
 def _head(settings: ResANetSettings) -> nn.Conv2d:
@@ -55,7 +48,7 @@ class ResANet(Network):
         self.settings = settings
         self.encoder = Encoder(settings.encoder)
         self.laterals = nn.ModuleList(cbr(c, d) for c, d in zip((c1, c2, c3, c4), (d1, d2, d3, d4), strict=True))
-        # Spelled as in the weights that exist.
+        # Spelled as in existing weights.
         self.centre = nn.Sequential(cbr(c5, d4), nn.Dropout2d(settings.dropout))
         self.sa1 = NonLocal(2 * d4, inner=d4 // 2)
         self.ca1 = ChannelAttention(2 * d4, d4, settings.dropout)
@@ -104,18 +97,18 @@ class ResANet(Network):
     def _logits(self, fused: Tensor) -> Tensor:
         logits: Tensor = self.head(fused)
         if self.settings.head == "softmax":
-            return logits[:, 1:] - logits[:, :1]  # sigmoid of it is the softmax's second channel
+            return logits[:, 1:] - logits[:, :1]  # its sigmoid equals the second channel of the softmax
         return logits
 
     def map_names(self) -> tuple[str, ...]:
-        """The maps this network has."""
+        """Names of the attention maps of this network."""
         lacking = set() if self.settings.sa4 else {"SA4"}
         if not self.settings.dual_gate:
             lacking |= {"SA2a", "SA2b", "SA3a", "SA3b"}
         return tuple(name for name in MAPS if name not in lacking)
 
     def cam_layers(self) -> dict[str, nn.Module]:
-        """Layers Grad-CAM can look at, from the deepest to the one that feeds the classifier."""
+        """Layers available for Grad-CAM, from the deepest to the one that feeds the classifier."""
         return {
             "encoder 1/32": self.encoder.trunk.layer4,
             "encoder 1/16": self.encoder.trunk.layer3,

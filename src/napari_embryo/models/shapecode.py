@@ -1,8 +1,8 @@
 """The shape code: a silhouette as a small grid of codes (VQ-VAE, van den Oord et al. 2017).
 
-A binary mask in a square goes through a few strided convolutions to M x M vectors; each becomes the nearest entry of a
-codebook of K; what those entries are drawn back into is a silhouette again. The paper gives no sizes: M, K, the widths
-and how the codebook learns are our decision.
+A few strided convolutions turn a binary mask in a square into M x M vectors; each is replaced by the nearest of the K
+entries of a codebook, and these are decoded into a silhouette again. The paper gives no sizes: see docs/decisions.md,
+"Size of the shape code" and "Learning the codebook".
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,29 +21,29 @@ from napari_embryo.models.boxes import boxes_of, crop_masks, grown, paste
 from napari_embryo.models.network import Network, NetworkFunctions
 
 COMMITMENT = 0.25
-"""The paper's beta: how strongly vectors are drawn to their codes."""
+"""The paper's beta: how strongly vectors are pulled to their codes."""
 DECAY, SMOOTHING = 0.99, 1e-5
-"""Of the moving averages, and of a code's count (Laplace), as in van den Oord et al."""
+"""Decay of the moving averages and Laplace smoothing of the counts, as in van den Oord et al."""
 HASTE = 10
-"""The decay begins low and reaches ``DECAY`` after some 900 batches, (1 + t) / (10 + t): at first vectors move faster
-than a hundred batches' average can follow, and codes left behind would be long in dying (our decision)."""
+"""The decay starts low and reaches ``DECAY`` after about 900 batches, as (1 + t) / (10 + t): at first, vectors move
+faster than an average over a hundred batches can follow, and codes left behind would take long to be revived."""
 DEAD, DEAD_SHARE = 1.0, 0.1
-"""A code is revived below this count of vectors per batch, or this share of the mean count, whichever is less: where a
-batch has hardly more vectors than there are codes, few have one each."""
+"""A code is revived below this number of vectors per batch, or this share of the mean number, whichever is lower: with
+few vectors per code in a batch, many codes get less than one."""
 GROW = 0.25
-"""What :func:`complete` looks at beyond a mask's box on each side, as a share of the box."""
+"""Margin that :func:`complete` adds to a mask's box on each side, as a share of the box."""
 
 
 def build(settings: ShapeCodeSettings) -> "ShapeCode":
-    """The network that ``settings`` describe, with random weights."""
+    """Build the network described by ``settings``, with random weights."""
     return ShapeCode(settings)
 
 
 class ShapeCode(Network):
     """VQ-VAE on silhouettes.
 
-    Its parts are called ``down`` and ``up``: the training takes a part called encoder for a pretrained one, to be moved
-    slowly.
+    Its parts are called ``down`` and ``up``, because training gives a part called encoder the lower learning rate of a
+    pretrained one.
 
     Parameters
     ----------
@@ -63,14 +63,14 @@ class ShapeCode(Network):
         self.last = nn.Conv2d(32, 1, 3, padding=1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Squares (N, 1, side, side) in {0, 1} through the code and back.
+        """Encode and decode squares (N, 1, side, side) in {0, 1}.
 
         Returns
         -------
         dict
             ``logits`` (N, 1, side, side) of the silhouette; ``codebook`` (N,), the loss of codes and vectors;
-            ``indices`` (N, M, M) of the codes, as float; ``squared`` (N,), 1 where the settings ask for squared
-            errors instead of cross-entropy.
+            ``indices`` (N, M, M) of the codes, as float; ``squared`` (N,), 1 if the settings choose squared errors
+            instead of cross-entropy.
         """
         vectors = self.down(images)
         chosen, indices, apart = self.codebook(vectors)
@@ -78,12 +78,12 @@ class ShapeCode(Network):
         return {"logits": self.decode(chosen), "codebook": apart, "indices": indices.float(), "squared": squared}
 
     def shape_code(self) -> "ShapeCode":
-        """Itself."""
+        """Return itself."""
         return self
 
     @torch.no_grad()
     def encode(self, masks: Tensor) -> Tensor:
-        """Masks (N, 1, side, side) in {0, 1} -> indices (N, M, M) int64: row by row, as the square is."""
+        """Masks (N, 1, side, side) in {0, 1} -> indices (N, M, M) int64, in the row order of the square."""
         return self.codebook.nearest(self.down(masks))
 
     def embed(self, indices: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class ShapeCode(Network):
         return self.codebook.look_up(indices)
 
     def last_hidden(self, embedded: Tensor) -> Tensor:
-        """What :meth:`decode` makes its logits of: (N, dimension, M, M) -> (N, 32, side, side)."""
+        """Features from which :meth:`decode` computes its logits: (N, dimension, M, M) -> (N, 32, side, side)."""
         features: Tensor = self.up(embedded)
         return features
 
@@ -102,11 +102,10 @@ class ShapeCode(Network):
 
 
 class FrozenShapeCode(ShapeCode):
-    """A shape code that stays as it is, wherever it is a part: always in eval mode, its weights no parameters.
+    """A frozen shape code within another network: always in eval mode, and its weights are not parameters.
 
-    They are buffers: saved, loaded (from a :class:`ShapeCode`'s ``state_dict`` too) and moved with the network, while
-    no optimizer sees them, whatever a training says of parameters. Gradients go through :meth:`decode` to what it
-    draws.
+    They are buffers: saved, loaded (also from the ``state_dict`` of a :class:`ShapeCode`) and moved with the network,
+    but invisible to optimizers whatever the training settings. Gradients pass through :meth:`decode` to its input.
     """
 
     def __init__(self, settings: ShapeCodeSettings) -> None:
@@ -116,12 +115,12 @@ class FrozenShapeCode(ShapeCode):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Nothing; also when a parent asks for it."""
+        """Do nothing, even if a parent changes its mode."""
         return super().train(False)
 
 
 def _hold_still(module: nn.Module) -> None:
-    """Make a module's own parameters buffers of the same name."""
+    """Turn a module's parameters into buffers of the same name."""
     for name, parameter in list(module.named_parameters(recurse=False)):
         delattr(module, name)
         module.register_buffer(name, parameter.detach())
@@ -133,10 +132,10 @@ class Codebook(nn.Module):
     Parameters
     ----------
     codes, dimension
-        How many, of how many numbers.
+        Number of codes, and length of each.
     learning
-        ``ema``: codes are moving averages of their vectors, begin as vectors of the first batch, and those that hardly
-        any vector is near become vectors of the batch. ``loss``: codes are parameters and learn by gradient.
+        ``ema``: codes are moving averages of their vectors, start as vectors of the first batch, and hardly used ones
+        are replaced by vectors of the batch. ``loss``: codes are parameters and learn by gradient.
 
     Attributes
     ----------
@@ -162,12 +161,11 @@ class Codebook(nn.Module):
         self.register_buffer("batches", torch.tensor(0))
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors (N, D, M, M) -> their codes, of the same shape, their indices (N, M, M), and the loss (N,).
+        """Vectors (N, D, M, M) -> their codes of the same shape, the indices (N, M, M), and the loss (N,).
 
-        The gradient goes through the codes to the vectors as if nothing had been rounded (straight-through). The loss
-        is a mean over the grid and the numbers of a code: beta times the squared distance, which pulls vectors to their
-        codes; where codes learn by gradient, also the one that pulls codes to their vectors. In float32 whatever the
-        precision.
+        The gradient passes through the codes to the vectors as if they had not been quantized (straight-through). The
+        loss is a mean over the grid and the elements of a code: beta times the squared distance, which pulls vectors to
+        their codes, and, if codes learn by gradient, the one that pulls codes to their vectors. Always in float32.
         """
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.float()
@@ -184,7 +182,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, vectors: Tensor) -> Tensor:
-        """(N, D, M, M) -> indices (N, M, M) of the nearest codes; the first of equally near ones."""
+        """(N, D, M, M) -> indices (N, M, M) of the nearest codes; the first one in a tie."""
         with torch.autocast(vectors.device.type, enabled=False):
             # not by |x|² - 2xy + |y|², in which small distances cancel
             apart = torch.cdist(_rows(vectors), self.codes, compute_mode="donot_use_mm_for_euclid_dist")
@@ -197,13 +195,13 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def _start(self, vectors: Tensor) -> None:
-        """Begin as vectors of the first batch."""
+        """Initialize codes with vectors of the first batch."""
         if not self.batches:
             self._become(torch.ones_like(self.counts, dtype=torch.bool), _rows(vectors))
 
     @torch.no_grad()
     def _follow(self, vectors: Tensor, indices: Tensor) -> None:
-        """Move every code to the moving average of its vectors, and revive the dead."""
+        """Move every code to the moving average of its vectors, and revive unused codes."""
         rows = _rows(vectors)
         is_nearest = one_hot(indices.flatten(), len(self.codes)).to(rows.dtype)
         new = 1 - min(DECAY, (1 + int(self.batches)) / (HASTE + int(self.batches)))
@@ -216,11 +214,11 @@ class Codebook(nn.Module):
         self._become(self.counts < min(DEAD, DEAD_SHARE * len(rows) / len(self.codes)), rows)
 
     def _become(self, which: Tensor, rows: Tensor) -> None:
-        """Make these codes vectors of the batch, no vector twice while there are enough; each counts as one."""
+        """Replace these codes by vectors of the batch, without repetition if there are enough; each counts as one."""
         wanted = int(which.sum())
         if not wanted:
             return
-        # on the processor, so that the seed means the same on every device
+        # on the processor, so that the seed gives the same result on every device
         order = torch.cat([torch.randperm(len(rows)) for _ in range(-(-wanted // len(rows)))])[:wanted]
         taken = _of_first_card(rows[order.to(rows.device)].contiguous())
         self.codes[which], self.sums[which], self.counts[which] = taken, taken, 1.0
@@ -237,7 +235,7 @@ def _distance(vectors: Tensor, others: Tensor) -> Tensor:
 
 
 def _over_cards(numbers: Tensor) -> Tensor:
-    """Added up over the cards that learn together, so that their codes stay the same."""
+    """Sum over the devices that train together, so that their codes stay the same."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(numbers)
     return numbers
@@ -299,15 +297,15 @@ def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Te
     Parameters
     ----------
     outputs
-        Of :meth:`ShapeCode.forward`.
+        Outputs of :meth:`ShapeCode.forward`.
     targets
-        ``masks`` (N, 1, s, s) in {0, 1}, what shall be drawn (not always what was read: of a part, the whole);
-        ``valid`` (N, 1, s, s), 0 where nobody knows.
+        ``masks`` (N, 1, s, s) in {0, 1}, the target (for a partial input, the whole cell); ``valid`` (N, 1, s, s), 0
+        where the truth is unknown.
 
     Returns
     -------
     dict
-        ``reconstruction``: cross-entropy, or squared error, a mean over the pixels; ``codebook``.
+        ``reconstruction``: cross-entropy or squared error, a mean over the pixels; ``codebook``.
     """
     logits, masks = outputs["logits"].float(), targets["masks"].float()
     weight = targets["valid"].float()
@@ -319,13 +317,13 @@ def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Te
 
 
 def counts(targets: dict[str, Tensor]) -> dict[str, float]:
-    """Over how many silhouettes each loss is a mean."""
+    """Number of silhouettes in the mean of each loss."""
     number = float(len(targets["masks"]))
     return {"reconstruction": number, "codebook": number}
 
 
 def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
-    """``IoU`` (N,) of what is drawn at p >= 0.5 with what shall be, in the square; nothing and nothing is 1."""
+    """``IoU`` (N,) of the prediction at p >= 0.5 with the target, within the square; 1 if both are empty."""
     valid = targets["valid"].bool()
     found, drawn = (outputs["logits"] >= 0) & valid, targets["masks"].bool() & valid
     both, either = (found & drawn).sum((1, 2, 3)).float(), (found | drawn).sum((1, 2, 3)).float()
@@ -336,9 +334,9 @@ NETWORK = NetworkFunctions(build=build, loss=loss, counts=counts, score=score)
 
 
 def codes_in_use(indices: Tensor, codes: int) -> tuple[float, float]:
-    """Share of ``codes`` that occur in ``indices``, and their perplexity.
+    """Share of the ``codes`` that occur in ``indices``, and their perplexity.
 
-    The perplexity, ``exp`` of the entropy, is ``codes`` where all are used equally often and 1 where there is only one.
+    The perplexity, ``exp`` of the entropy, is ``codes`` if all are used equally often and 1 if only one is used.
     """
     used = torch.bincount(indices.flatten().long().cpu(), minlength=codes).double()
     share = used / used.sum().clamp_min(1)
@@ -347,29 +345,29 @@ def codes_in_use(indices: Tensor, codes: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def complete(model: ShapeCode, mask: npt.NDArray[np.bool_], grow: float = GROW) -> npt.NDArray[np.float32]:
-    """What the shape code takes a silhouette, or the part of it that is seen, for.
+    """Complete a silhouette, or its visible part, with the shape code.
 
     Parameters
     ----------
     model
-        Learned; one that learned from parts what the whole is completes best.
+        A trained shape code; one trained with hidden parts completes best.
     mask
         (H, W) bool.
     grow
-        How far it may reach beyond the box of ``mask`` on each side, as a share of the box's size.
+        How far the result may extend beyond the box of ``mask`` on each side, as a share of the box's size.
 
     Returns
     -------
     ndarray
-        (H, W) float32 in [0, 1], zero where ``mask`` is empty.
+        (H, W) float32 in [0, 1], zero if ``mask`` is empty.
 
     Raises
     ------
     ValueError
-        When the mask is not a single picture.
+        If the mask is not two-dimensional.
     """
     if mask.ndim != 2:
-        raise ValueError(f"a mask of shape {mask.shape} was given; needed is that of one cell, (height, width)")
+        raise ValueError(f"a mask of shape {mask.shape} was given; the mask of one cell is needed, (height, width)")
     if not mask.any():
         return np.zeros(mask.shape, np.float32)
     device = model.codebook.codes.device

@@ -1,4 +1,4 @@
-"""One embryo from start to end: predict, explain, measure, and the files that tell of it."""
+"""One embryo from start to end: predict, explain, measure, and write the files."""
 
 from napari_embryo import measure
 from napari_embryo.notes import Failure, Note

@@ -1,4 +1,4 @@
-"""Pictures of one image or of many as one stream: read, segmented, explained, measured."""
+"""Process the planes of one or many images as one stream: read, segment, explain, measure."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -16,25 +16,25 @@ from napari_embryo.predict import Prediction, Predictor
 from napari_embryo.results import Index, PlaneResult, picture_said
 
 SMALLEST = 16
-"""Fewer pixels than this in height or width are no embryo."""
+"""Smallest height and width in pixels of an image of an embryo."""
 
 
 def analyze(
     image: EmbryoImage, predictor: Predictor, indices: Sequence[Index] | None = None
 ) -> Generator[Progress, None, None]:
-    """Segment, explain and measure the pictures of one image, one after the other, in order.
+    """Segment, explain and measure the planes of one image in order.
 
-    Each :class:`Progress` carries a :class:`PlaneResult`, or a :class:`Failure` for a picture that could not be
-    read. Stop iterating to cancel; nothing is computed twice and nothing is kept.
+    Each :class:`Progress` carries a :class:`PlaneResult`, or a :class:`Failure` for a plane that could not be read.
+    Stop iterating to cancel; nothing is computed twice and nothing is kept.
 
     Parameters
     ----------
     image
-        Any axes; every picture along the leading axes is one.
+        Image with any axes; every index of the leading axes is a plane.
     predictor
         From :func:`load_predictor`.
     indices
-        Which pictures; all by default.
+        Which planes; all by default.
     """
     wanted = list(np.ndindex(image.shape[:-2])) if indices is None else list(indices)
     for step in analyze_all([(image, wanted)], predictor):
@@ -43,7 +43,7 @@ def analyze(
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One picture of one of many images."""
+    """One plane of one of many images."""
 
     image: EmbryoImage
     progress: Progress
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """Where a picture belongs: the ``nth`` of those wanted of an image, and of all."""
+    """Position of a plane: the ``nth`` of those requested of an image, and of all."""
 
     image: EmbryoImage
     wanted: Sequence[Index]
@@ -65,10 +65,10 @@ class _Place:
 
 
 def analyze_all(images: Iterable[tuple[EmbryoImage, Sequence[Index]]], predictor: Predictor) -> Iterator[Step]:
-    """The pictures of all images as one stream, so that small images share batches; opened when their turn comes.
+    """The planes of all images as one stream, so that small images share batches; images are opened when needed.
 
-    A graphics card works one picture ahead, in a thread of its own, while the one before is measured and written. On
-    the processor that would take longer, not less: the network's threads would wait for each other.
+    A graphics card works one plane ahead in a separate thread while the previous one is measured and written. On the
+    processor this would be slower, because the network's threads would wait for each other.
     """
     reader = _Reader(images)
     predictions = predictor.predict(reader.planes())
@@ -86,7 +86,7 @@ def _one_ahead(items: Iterator[Prediction], pool: Executor) -> Iterator[Predicti
 
 
 class _Reader:
-    """Reads pictures one at a time; remembers which came and which could not."""
+    """Reads planes one at a time; remembers which could be read and which not."""
 
     def __init__(self, images: Iterable[tuple[EmbryoImage, Sequence[Index]]]) -> None:
         self.images = images
@@ -113,7 +113,7 @@ class _Reader:
 
 
 def _in_order(predictions: Iterator[Prediction], reader: _Reader) -> Iterator[tuple[_Place, Prediction | Failure]]:
-    """Predictions and failures by their place."""
+    """Predictions and failures by index."""
     for prediction in predictions:
         place = reader.came.popleft()
         while reader.failed and reader.failed[0][0].of_all < place.of_all:
@@ -127,10 +127,11 @@ def _read_plane(image: EmbryoImage, index: Index) -> npt.NDArray[Any]:
     where = f"{image.name} at {index}" if index else image.name
     if min(plane.shape) < SMALLEST:
         raise ValueError(
-            f"{where}: {plane.shape[0]} x {plane.shape[1]} pixels; at least {SMALLEST} x {SMALLEST} are needed"
+            f"{where}: the image has {plane.shape[0]} x {plane.shape[1]} pixels, but needs at least {SMALLEST} x "
+            f"{SMALLEST}"
         )
     if np.issubdtype(plane.dtype, np.inexact) and not np.isfinite(plane).all():
-        raise ValueError(f"{where}: has NaN or infinite pixels; replace them before segmenting")
+        raise ValueError(f"{where}: the image has NaN or infinite pixels; replace them before segmenting")
     return plane
 
 

@@ -1,4 +1,4 @@
-"""The files of an image whose single cells were found: complete masks, COCO JSON, and the cells over the picture."""
+"""The files of an image with single cells: complete masks, COCO JSON, and the cells over the image."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,21 +19,21 @@ from napari_embryo.results import Index, PlaneResult, Row, picture_said
 
 
 class CellsFiles:
-    """``<name>_cells.ome.tif`` and ``<name>_cells.json``, and what is shown of them.
+    """Write ``<name>_cells.ome.tif`` and ``<name>_cells.json``, and prepare the overlay.
 
-    They are written at the end: only then it is known which cell of a time-lapse is which. Until then every cell is
-    kept as run lengths, so that memory does not grow with the pixels.
+    They are written at the end, because only then is it known which cell of a time-lapse is which. Until then every
+    cell is kept as run lengths, so that memory does not grow with the pixels.
 
     Parameters
     ----------
     image
-        What is segmented; which cells keep their number is decided by :func:`napari_embryo.cells.follow`.
+        The image; :func:`napari_embryo.cells.follow` decides which cells keep their number.
     stem
-        Folder and first part of the files' names.
+        Folder and first part of the file names.
     about
-        What the files say of the image.
+        Metadata to store in the files.
     open_files
-        What is written in it appears when it closes without an error.
+        Files opened in it appear when it closes without an error.
     """
 
     def __init__(self, image: EmbryoImage, stem: Path, about: dict[str, Any], open_files: ExitStack) -> None:
@@ -42,17 +42,17 @@ class CellsFiles:
         self.planes: dict[int, npt.NDArray[Any]] = {}
 
     def write(self, result: PlaneResult, is_shown: bool) -> None:
-        """The next picture."""
+        """Add the next plane."""
         if is_shown:
             self.planes[len(self.frames)] = np.array(result.plane)
         self.frames.append(CellFrame.of(result))
 
     def write_blank(self) -> None:
-        """A picture that could not be read has no cells."""
+        """Add a plane that could not be read; it has no cells."""
         self.frames.append(CellFrame(self._index(len(self.frames)), self._hw))
 
     def finish(self) -> tuple[list[Row], list[Rgb]]:
-        """Write the files; the rows of the table, and the pictures to show side by side."""
+        """Write the files; return the rows of the table and the images to show side by side."""
         cells = follow(self.frames, self.image)
         self._write_masks(cells)
         self._write_json(cells)
@@ -63,7 +63,7 @@ class CellsFiles:
         return self.image.shape[-2], self.image.shape[-1]
 
     def _write_masks(self, cells: ImageCells) -> None:
-        """A channel per cell, or track; no file where there is no cell, nor the one of a run before."""
+        """Write a channel per cell or track; without cells there is no file, and one of an earlier run is removed."""
         path = self.stem.with_name(f"{self.stem.name}_cells.ome.tif")
         if not cells.count:
             self.open_files.callback(path.unlink, missing_ok=True)
@@ -103,7 +103,7 @@ class CellsFiles:
         ]
 
     def _origin(self, number: int, file: str | None) -> dict[str, Any]:
-        """The picture's own file, or which picture of the image's file it is; and whose it is."""
+        """File of a plane or its index in the image's file, and its embryo."""
         name = file or sources.file_name(self.image)
         embryo = {"embryo": sources.embryo(self.image, name)} if file or self._index(number) else {}
         index = {} if file or not self._index(number) else {"index": list(self._index(number))}

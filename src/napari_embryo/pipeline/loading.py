@@ -1,4 +1,4 @@
-"""The networks that settings name."""
+"""Load the networks named by settings."""
 
 from napari_embryo import explain
 from napari_embryo.families import FAMILIES
@@ -9,15 +9,15 @@ from napari_embryo.settings import SegmentSettings
 
 
 def load_predictor(settings: SegmentSettings) -> Predictor:
-    """The network that ``settings`` name, on its device.
+    """Load the network named by ``settings`` onto its device.
 
-    The bundled weights are those of the family in the settings; other weights say themselves which family they are of.
+    Bundled weights are those of the family in the settings; other weights state their own family.
 
     Raises
     ------
     FileNotFoundError, CheckpointError, ValueError
-        When there are no such weights, they are not ours, draw nothing, or are of another family than was asked for;
-        when they have no such map or layer; when the device is not there.
+        If there are no such weights, they are invalid, draw no masks, or belong to another family than requested; if
+        they have no such map or layer; or if the device is unavailable.
     """
     loaded = _loaded(settings.weights, settings)
     settings = _as_loaded(settings, loaded)
@@ -26,7 +26,7 @@ def load_predictor(settings: SegmentSettings) -> Predictor:
 
 
 def _as_loaded(settings: SegmentSettings, loaded: Checkpoint) -> SegmentSettings:
-    """Of the checkpoint's family. The usual maps become those that these weights have; others must be there."""
+    """Settings for the checkpoint's family. Default maps are reduced to those available; others must exist."""
     family = FAMILIES[loaded.info.model.family]
     maps = settings.maps
     if maps == FAMILIES[settings.family].usual_maps:
@@ -39,18 +39,18 @@ def _loaded(weights: str, settings: SegmentSettings) -> Checkpoint:
     family = FAMILIES[loaded.info.model.family]
     if "family" in settings.model_fields_set and family.name != settings.family:
         raise CheckpointError(
-            f"{weights}: these are weights of {family.name!r}, but {settings.family!r} was asked for; leave the family "
-            "out or choose other weights"
+            f"{weights}: these are weights of {family.name!r}, but {settings.family!r} was requested; omit the family "
+            "or choose other weights"
         )
     if not family.draws:
-        raise CheckpointError(f"{weights}: these are weights of {family.name!r}, which draws no masks on a picture")
+        raise CheckpointError(f"{weights}: these are weights of {family.name!r}, which draws no masks")
     return loaded
 
 
 def _quantifier(settings: SegmentSettings) -> Predictor:
     if not FAMILIES[settings.family].tells_a_ratio:
         raise CheckpointError(
-            f"ratio_weights were given, but {settings.weights} is of the family {settings.family}, which tells no "
+            f"ratio_weights were given, but {settings.weights} is of the family {settings.family}, which estimates no "
             "ratio; leave ratio_weights empty"
         )
     own = {"weights": settings.ratio_weights, "ratio_weights": "", "maps": (), "grad_cam": ""}

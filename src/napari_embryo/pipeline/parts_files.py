@@ -1,4 +1,4 @@
-"""The files of an image whose parts were found: labels, and the parts over the picture."""
+"""The files of an image with parts of an embryo: labels, and the parts over the image."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,20 +15,20 @@ from napari_embryo.results import PlaneResult, Row, picture_said
 
 
 class PartsFiles:
-    """``<name>_labels.ome.tif``, picture after picture, and what is shown of it.
+    """Write ``<name>_labels.ome.tif`` plane by plane, and prepare the overlay.
 
     Parameters
     ----------
     image
-        What is segmented.
+        The image.
     classes
-        Of the labels from 1 on.
+        Names of the labels from 1 up.
     stem
-        Folder and first part of the files' names.
+        Folder and first part of the file names.
     about
-        What the files say of the image.
+        Metadata to store in the files.
     open_files
-        What is written in it appears when it closes without an error.
+        Files opened in it appear when it closes without an error.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class PartsFiles:
         self.pictures: list[Rgb] = []
 
     def write(self, result: PlaneResult, is_shown: bool) -> None:
-        """The next picture."""
+        """Add the next plane."""
         self.labels.write(as_parts(result.finding).labels())
         self.rows += result.rows
         if is_shown:
             self.pictures.append(self._shown(result))
 
     def write_blank(self) -> None:
-        """A picture that could not be read stays empty, so that the others keep their places."""
+        """Add an empty plane for one that could not be read, so that the others keep their places."""
         self.labels.write(np.zeros(self.image.shape[-2:], np.uint8))
 
     def finish(self) -> tuple[list[Row], list[Rgb]]:
-        """The rows of the table, and the pictures to show side by side."""
+        """The rows of the table, and the images to show side by side."""
         return self.rows, self.pictures
 
     def _shown(self, result: PlaneResult) -> Rgb:
@@ -66,13 +66,13 @@ class PartsFiles:
 
 
 def drawn(plane: npt.NDArray[Any], found: Parts) -> Rgb:
-    """The masks over their picture; what is a part of others lies on top, as in the labels."""
+    """Draw the masks over their plane; classes that are parts of others are on top, as in the labels."""
     order = sorted(range(len(found.classes)), key=lambda i: found.classes[i] in found.on_top)
     return render.overlay(plane, found.masks[order], [found.classes[i] for i in order])
 
 
 def _graded(rows: list[Row]) -> list[str]:
-    """Ratio and grade for below a picture; as many lines for every picture of an image."""
+    """Ratio and grade to show below a plane; the same number of lines for every plane of an image."""
     graded = [row for row in rows if row.get("ratio_basis")]
     research = RESEARCH_ONLY.lower()
     return [line for row in graded for line in (measure.ratios_said(row), f"{measure.grade_said(row)}; {research}")]

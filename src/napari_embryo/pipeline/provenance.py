@@ -1,4 +1,4 @@
-"""Where a result comes from."""
+"""Provenance of a result."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +9,11 @@ from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
 
 KEPT = ("focus", "focus_plane", "runs", "frame_files")
-"""What a result keeps of the metadata of its image."""
+"""Metadata of an image that its results keep."""
 
 
 def provenance_of(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
-    """What every result says of its origin."""
+    """Provenance stored in every result."""
     return {
         "program": f"napari-embryo {__version__}",
         "family": predictor.info.model.family,
@@ -28,6 +28,6 @@ def provenance_of(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
 
 
 def _source(image: EmbryoImage) -> str:
-    """Where it lies, for whoever opens the results from elsewhere."""
+    """Absolute path of the source, for use of the results from other folders."""
     path = image.metadata.get("source")
     return str(Path(path).absolute()) if path else image.name

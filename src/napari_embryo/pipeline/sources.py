@@ -1,4 +1,4 @@
-"""Which file each picture of an image lies in, and whose picture it is: what a file of outlines has to name."""
+"""The file and the embryo of each plane of an image, which a file of outlines has to name."""
 
 from collections.abc import Sequence
 from os.path import commonpath
@@ -9,19 +9,19 @@ from napari_embryo.image import EmbryoImage
 from napari_embryo.io import PlannedImage
 
 FILES = "files"
-"""In an image's metadata: the file of each of its pictures, in order, named from the folder that holds them all; None
-where no one file is that picture."""
+"""Key in an image's metadata for the file of each plane in order, relative to their common folder; None if no single
+file is that plane."""
 
 
 def with_files(image: EmbryoImage, planned: PlannedImage) -> EmbryoImage:
-    """The same image, which knows the files of its pictures where they lie in files of their own.
+    """The same image with the files of its planes, if they are separate files.
 
     Parameters
     ----------
     image
-        Opened, of one of its focal planes or of all.
+        Opened image, with one or all of its focal planes.
     planned
-        What it was opened from.
+        The plan it was opened from.
     """
     if planned.is_one_file:
         return image
@@ -32,7 +32,7 @@ def with_files(image: EmbryoImage, planned: PlannedImage) -> EmbryoImage:
 
 
 def _of_frame(row: Sequence[Path | None], image: EmbryoImage) -> Sequence[Path | None]:
-    """Of all planes that are shown; None where a picture was made of several, or nobody wrote of which."""
+    """Files of all planes shown; None if a plane was computed from several, or its origin is unknown."""
     if len(row) == 1 or "F" in image.axes:
         return row
     plane = image.metadata.get("focus_plane")
@@ -40,21 +40,21 @@ def _of_frame(row: Sequence[Path | None], image: EmbryoImage) -> Sequence[Path |
 
 
 def file_names(image: EmbryoImage) -> Sequence[str | None]:
-    """The file of every picture, as far as the image knows."""
+    """The file of every plane, if known."""
     names: Sequence[str | None] = image.metadata.get(FILES, ())
     return names if len(names) == image.n_planes else (None,) * image.n_planes
 
 
 def file_name(image: EmbryoImage) -> str:
-    """Of the image as a whole."""
+    """The embryo of the image as a whole."""
     return Path(str(image.metadata.get("source") or f"{image.name}.png")).name
 
 
 def embryo(image: EmbryoImage, file: str) -> str:
-    """As the readers of annotated pictures tell it from the file's name, or else from that of the image.
+    """The embryo, as readers of annotated images derive it from the file name, or else from that of the image.
 
-    Frames called 1, 2, 3 are of one embryo; their own names would make them as many.
+    Frames called 1, 2, 3 show one embryo; by their own names they would count as different ones.
     """
     stem = image_stem(file)
-    is_one_of_many = FILES in image.metadata or stem == file  # a folder's name has no ending
+    is_one_of_many = FILES in image.metadata or stem == file  # the name of a folder has no suffix
     return known_embryo(stem) or embryo_of(image.name if is_one_of_many else stem)

@@ -1,4 +1,4 @@
-"""The files that tell of an image: written picture after picture, whole or not there."""
+"""Write the files of an image plane by plane and atomically."""
 
 import errno
 import re
@@ -23,11 +23,11 @@ from napari_embryo.predict import Predictor
 from napari_embryo.results import ImageResult, Index, PlaneResult, Row
 
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-"""What some system forbids in a file's name; a channel's name may hold it."""
+"""Characters that some systems forbid in file names, but channel names may contain."""
 
 OF_PARTS, OF_CELLS = ("labels.ome.tif",), ("cells.ome.tif", "cells.json")
 ENDINGS = (*OF_PARTS, *OF_CELLS, "attention.ome.tif", "overlay.png")
-"""Of the files of an image."""
+"""Suffixes of the files of an image."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 """The disk is full: the files of the images that follow would not be written either."""
@@ -35,7 +35,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 Written = tuple[list[Row], tuple[Path, ...]]
 
 SHEET_FRAMES = 12
-"""Frames of a stack shown in its overlay picture, evenly spaced."""
+"""Number of planes of a stack shown in its overlay, evenly spaced."""
 
 
 def segment_to_files(
@@ -44,11 +44,11 @@ def segment_to_files(
     """Analyze one image or time-lapse and write what was found; memory does not grow with its length.
 
     Writes ``<name>_labels.ome.tif`` (uint8: 0 background, i + 1 for class i), ``<name>_attention.ome.tif`` (float32, a
-    channel per map, in the map's own range; without maps that of a run before goes) and ``<name>_overlay.png``. A file
-    appears when it is whole, or not at all.
+    channel per map, in the map's own range; without maps, one of an earlier run is removed) and ``<name>_overlay.png``.
+    A file appears when it is complete, or not at all.
 
-    Of single cells, instead of labels: ``<name>_cells.ome.tif`` (uint8, a channel of 0 and 1 per cell, or per track of
-    a time-lapse; none where no cell was found) and ``<name>_cells.json`` (COCO: complete outlines as polygons and run
+    For single cells, instead of labels: ``<name>_cells.ome.tif`` (uint8, a binary channel per cell, or per track of a
+    time-lapse; none if no cell was found) and ``<name>_cells.json`` (COCO: complete outlines as polygons and run
     lengths).
 
     Parameters
@@ -60,7 +60,7 @@ def segment_to_files(
     out
         Existing folder.
     name
-        Stem of the files; the image's name by default.
+        Stem of the file names; the name of the image by default.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def segment_to_files(
     Raises
     ------
     ValueError
-        When not one picture could be done; the message is the first one's reason.
+        If no plane could be processed; the message is the reason for the first one.
     """
     stem = out / _NOT_IN_NAMES.sub("_", name or image.name)
     return (yield from _write(image, analyze(image, predictor), predictor, stem))[0]
@@ -79,24 +79,24 @@ def segment_to_files(
 def segment_all_to_files(
     images: Iterable[tuple[EmbryoImage, Path]], predictor: Predictor, overlays: bool = True
 ) -> Generator[tuple[EmbryoImage, Progress], None, None]:
-    """:func:`segment_to_files` for many images, faster: small ones share batches, writing overlaps computing.
+    """:func:`segment_to_files` for many images, but faster: small images share batches, and writing overlaps computing.
 
-    Yields every picture's progress with its image, and after an image's last one a progress with an
-    :class:`ImageResult`. An image that cannot be written is named there and the others are done.
+    Yields a progress with its image for every plane, and after the last plane of an image one with an
+    :class:`ImageResult`, which also reports an image that cannot be written; the others are still processed.
 
     Parameters
     ----------
     images
-        Each with the folder and the first part of its files' names.
+        Images, each with the folder and the first part of the names of its files.
     predictor
         From :func:`load_predictor`.
     overlays
-        Write the overlay pictures, too.
+        Whether to write overlays.
 
     Raises
     ------
     OSError
-        When the disk is full.
+        If the disk is full.
     """
     stems: dict[int, Path] = {}
     for image, steps in groupby(analyze_all(_wanted(images, stems), predictor), key=attrgetter("image")):
@@ -138,14 +138,14 @@ def _write(
         for progress in steps:
             files.write(progress.item)
             yield progress
-            if progress.done == progress.total:  # its files must not wait for the next image
+            if progress.done == progress.total:  # do not keep its files waiting for the next image
                 break
         rows = files.finish()
     return rows, files.written()
 
 
 class _Files:
-    """All files of one image, written picture after picture."""
+    """All files of one image, written plane by plane."""
 
     def __init__(
         self, image: EmbryoImage, predictor: Predictor, stem: Path, open_files: ExitStack, overlays: bool
@@ -178,7 +178,7 @@ class _Files:
         return io.OmeTiffStackWriter(self._path("attention.ome.tif"), shape, "float32", axes, names=[*shown], **about)
 
     def write(self, item: PlaneResult | Failure) -> None:
-        """The next picture; one that could not be read stays empty, so that the others keep their places."""
+        """Add the next plane; one that could not be read is empty, so that the others keep their places."""
         if isinstance(item, Failure):
             self._write_blank(item)
             return
@@ -191,7 +191,7 @@ class _Files:
             self.attention.write(np.stack([m.on_image() for m in item.maps]))
 
     def _files_of(self, first: PlaneResult) -> PartsFiles | CellsFiles:
-        """Of parts or of single cells, as the first picture that could be done tells."""
+        """Files for parts or for single cells, depending on the first plane that could be processed."""
         if self.found is None:
             self.found = (
                 PartsFiles(self.image, self.classes, self.stem, self.about, self.open_files)
@@ -216,18 +216,18 @@ class _Files:
         if self.found is None:
             return []
         rows, pictures = self.found.finish()
-        for ending in OF_CELLS if isinstance(self.found, PartsFiles) else OF_PARTS:  # of a run with another network
+        for ending in OF_CELLS if isinstance(self.found, PartsFiles) else OF_PARTS:  # from a run with another network
             self._path(ending).unlink(missing_ok=True)
         if pictures:
             io.write_png(self._path("overlay.png"), render.tiled(pictures, min(4, len(pictures))), is_result=True)
         else:
             self._path("overlay.png").unlink(missing_ok=True)
-        if self.attention is None:  # those of a run before would be of other masks
+        if self.attention is None:  # those of an earlier run would show other masks
             self._path("attention.ome.tif").unlink(missing_ok=True)
         return rows
 
     def written(self) -> tuple[Path, ...]:
-        """The files that there are once all of them are closed."""
+        """The files that exist once all are closed."""
         return tuple(path for ending in ENDINGS if (path := self._path(ending)).exists())
 
     def _path(self, ending: str) -> Path:
@@ -235,10 +235,10 @@ class _Files:
 
 
 def _maps(predictor: Predictor) -> dict[str, MapInfo]:
-    """Every map that is made, by name, with its window and meaning."""
+    """Every map that is computed, by name, with its window and meaning."""
     known = predictor.family.maps
     cams = explain.grad_cam_names(predictor.classes) if predictor.settings.grad_cam else ()
-    meaning = f"evidence for the class at {predictor.settings.grad_cam}, over its maximum"
+    meaning = f"evidence for the class at {predictor.settings.grad_cam}, divided by its maximum"
     return {name: known[name] for name in predictor.settings.maps} | {
         name: MapInfo(name, None, (0, 1), meaning) for name in cams
     }

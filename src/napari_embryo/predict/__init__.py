@@ -1,4 +1,4 @@
-"""Running a network on pictures: image -> network -> back to the image's own pixels."""
+"""Run a network on images: image -> network -> back to the image's own pixels."""
 
 from napari_embryo.predict.device import (
     check_precision,

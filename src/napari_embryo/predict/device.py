@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""Choice of device and precision."""
 
 import torch
 
@@ -11,7 +11,7 @@ def choose_device(wanted: Device) -> torch.device:
     Raises
     ------
     ValueError
-        When the one asked for is not usable here; says why.
+        If the requested device is not available; the message says why.
     """
     if wanted == "auto":
         return torch.device(next(name for name, reason in devices().items() if reason is None))
@@ -22,7 +22,7 @@ def choose_device(wanted: Device) -> torch.device:
 
 
 def devices() -> dict[str, str | None]:
-    """Every kind of device, the fastest first, with the reason why it cannot be used, or None."""
+    """Every kind of device, fastest first, with the reason why it cannot be used, or None."""
     return {"cuda": _no_cuda(), "mps": _no_mps(), "cpu": None}
 
 
@@ -39,29 +39,29 @@ def _no_mps() -> str | None:
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuse float16 where it is not computed.
+    """Refuse float16 on devices that do not support it.
 
     Raises
     ------
     ValueError
-        On a processor.
+        If the device is a processor.
     """
     if precision == "float16" and device.type == "cpu":
         raise ValueError(
-            "precision: 'float16' came, but a processor does not compute in it; use 'bfloat16' or 'float32', or a "
+            "precision: 'float16' was given, but processors do not support it; use 'bfloat16' or 'float32', or a "
             "graphics card"
         )
 
 
 def half_type(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """The short type of mixed precision; None: float32 throughout, as on the processor that replaces a full card."""
+    """The 16-bit type of mixed precision, or None for float32, as on a processor that replaces a full card."""
     if precision == "float16":
         return None if device.type == "cpu" else torch.float16
     return torch.bfloat16 if use_bfloat16(precision, device) else None
 
 
 def use_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Whether to compute in bfloat16; ``auto`` only where the processor does so natively."""
+    """Whether to compute in bfloat16; with ``auto`` only if the processor supports it natively."""
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The largest embryo of a picture, without a neighbor or dirt, and a box around it for a closer look."""
+"""The largest embryo of an image, without neighbors and dirt, and a box around it for a closer look."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,13 +12,13 @@ from napari_embryo.geometry import Box, hw_of
 from napari_embryo.image import Cells, Finding
 
 _NEAR = 0.25
-"""Cells whose gap is less than twice this share of a cell's diameter belong to one embryo (our decision)."""
+"""Cells closer than twice this share of a cell's diameter are one embryo (docs/decisions.md, "Largest embryo")."""
 
 
 def embryo_box(finding: Finding, below: float, everything: bool = False) -> Box | None:
-    """Box around the largest connected thing, or group of cells, with a margin; None where it is not worth a look.
+    """Box with a margin around the largest connected object or group of cells; None if not worth a closer look.
 
-    Around all that was found where ``everything`` is kept.
+    With ``everything``, the box is around all that was found.
     """
     if below <= 0:
         return None
@@ -31,7 +31,7 @@ def embryo_box(finding: Finding, below: float, everything: bool = False) -> Box 
 
 
 def _largest_group(finding: Finding) -> npt.NDArray[np.bool_]:
-    """(H, W): of all that was found, the most that hangs together; single cells also do over a narrow gap."""
+    """(H, W): the largest connected part of what was found; single cells also connect across narrow gaps."""
     found: npt.NDArray[np.bool_] = np.asarray(finding.masks.any(axis=0))
     if not found.any():
         return found
@@ -41,7 +41,7 @@ def _largest_group(finding: Finding) -> npt.NDArray[np.bool_]:
 
 
 def _joined(finding: Finding, found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """What was found; single cells with the narrow gaps between them."""
+    """Union of what was found; single cells with the narrow gaps between them."""
     if not isinstance(finding, Cells) or ndimage.label(found)[1] < 2:
         return found
     area = float(np.median(finding.masks.sum((1, 2))))
@@ -50,14 +50,14 @@ def _joined(finding: Finding, found: npt.NDArray[np.bool_]) -> npt.NDArray[np.bo
 
 
 def _largest(parts: npt.NDArray[np.integer[Any]]) -> int:
-    """Index (label - 1) of the part with most pixels."""
+    """Index (label - 1) of the part with the most pixels."""
     return int(np.argmax(np.bincount(parts.ravel())[1:]))
 
 
 def one_embryo(finding: Finding) -> Finding:
-    """Without a neighbour or dirt: parts as :func:`largest_embryo`, single cells whole or not at all.
+    """Remove neighbors and dirt: parts as in :func:`largest_embryo`, single cells as a whole.
 
-    Of cells, the group with most pixels is kept, and the others move up in number.
+    For cells, the group with the most pixels is kept, and its cells are renumbered.
     """
     if not isinstance(finding, Cells):
         return replace(finding, masks=largest_embryo(finding.masks))
@@ -72,11 +72,10 @@ def one_embryo(finding: Finding) -> Finding:
 
 
 def largest_embryo(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(C, H, W) masks without the parts of a neighbour or of dirt.
+    """(C, H, W) masks without neighbors and dirt.
 
-    Parts that hang together, over all classes, are one thing. Kept are the largest thing and what has its middle within
-    the ellipse that fills the largest thing's box, such as an inner cell mass that floats in a broken ring (our
-    decision).
+    Connected parts of all classes form one object. The largest object is kept, and so are those centered within the
+    ellipse that fills its box, such as an inner cell mass inside a broken ring.
     """
     parts, count = ndimage.label(masks.any(axis=0))
     if count < 2:
@@ -88,6 +87,6 @@ def largest_embryo(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def _lies_in(box: tuple[slice, slice], around: tuple[slice, slice]) -> bool:
-    """Whether the middle of a box lies in the ellipse that fills another."""
+    """Whether the center of a box lies in the ellipse that fills another."""
     offsets = [(s.start + s.stop - a.start - a.stop) / (a.stop - a.start) for s, a in zip(box, around, strict=True)]
     return bool(np.hypot(*offsets) <= 1)

@@ -26,15 +26,15 @@ from napari_embryo.settings import SegmentSettings
 Plane = npt.NDArray[Any]
 
 _PERHAPS = 0.2
-"""Least score of a cell that the closer look takes in (our decision)."""
+"""Lowest score of a cell that a closer look includes (docs/decisions.md, "Score of a shown cell")."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the network said of one picture.
+    """What the network predicted for one image plane.
 
-    ``plane`` is the picture, ``outputs`` are the network's own (no batch axis, on the CPU), ``geometry`` leads from
-    them to the picture.
+    ``plane`` is the image plane, ``outputs`` are those of the network (no batch axis, on the CPU), and ``geometry``
+    maps them to the plane.
     """
 
     plane: Plane
@@ -50,26 +50,26 @@ class Predictor:
     Parameters
     ----------
     checkpoint
-        The network and how it wants its images.
+        The network and how its images are prepared.
     settings
         Device, precision, threshold, batch size.
     quantifier
-        A second network that tells the ratio of what this one draws.
+        A second network that estimates the ratio.
     role
-        What it is beside another one, said before its notes.
+        Prefix of its notes, if it works together with another network.
     least_score
-        Of single cells: the least score of one that is shown; the family's own where nothing is said.
+        Lowest score of a cell that is shown; that of the family by default.
 
     Attributes
     ----------
     notes
-        What a user should know: a smaller batch, a fall-back to the processor; also of the quantifier, in the order in
-        which it happened.
+        Messages for the user, such as a smaller batch or a fallback to the processor, including those of the
+        quantifier, in order of time.
 
     Raises
     ------
     ValueError
-        When the network draws nothing, or the device cannot be used or does not compute in the precision.
+        If the network draws no masks, or the device is unavailable or does not support the precision.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Predictor:
         self.settings = settings.model_copy(update={"family": family})
         network = models.NETWORKS[family]
         if network.decode is None:
-            raise ValueError(f"a network of the family {family} draws no masks on a picture; it cannot be used here")
+            raise ValueError(f"a network of the family {family} draws no masks; it cannot be used for segmentation")
         self._decode, self._merge_views = network.decode, network.merge_views
         self.quantifier, self.role = quantifier, role
         self._how = {} if least_score is None else {"least_score": least_score}
@@ -97,7 +97,7 @@ class Predictor:
 
     @property
     def family(self) -> Family:
-        """The family that the checkpoint is of, whichever the settings name."""
+        """The family of the checkpoint, whatever the settings say."""
         return FAMILIES[self.info.model.family]
 
     @property
@@ -105,7 +105,7 @@ class Predictor:
         return self.info.model.classes
 
     def predict(self, planes: Iterable[Plane]) -> Iterator[Prediction]:
-        """Predict (H, W) pictures one batch at a time, in order; memory holds one batch."""
+        """Predict (H, W) planes one batch at a time, in order; only one batch is kept in memory."""
         source = iter(planes)
         while batch := list(islice(source, self.batch_size)):
             drawn = self._with_less_memory(batch)
@@ -114,12 +114,12 @@ class Predictor:
     def _quantified(
         self, planes: Sequence[Plane], drawn: Iterable[Prediction], quantifier: "Predictor"
     ) -> Iterator[Prediction]:
-        """With the ratio as the second network tells it."""
+        """Replace the ratio by that of the second network."""
         for ours, theirs in zip(drawn, quantifier.predict(planes), strict=True):
             yield replace(ours, finding=_with_numbers(ours.finding, _ratio_of(theirs.finding)))
 
     def _with_less_memory(self, planes: Sequence[Plane]) -> Iterator[Prediction]:
-        """One batch; after an out-of-memory in halves, then on the processor."""
+        """Predict one batch; if memory runs out in halves, then on the processor."""
         pending = list(planes)
         while pending:
             try:
@@ -135,13 +135,13 @@ class Predictor:
     def _give_way(self, error: RuntimeError) -> None:
         if self.batch_size > 1:
             self.batch_size //= 2
-            self._note(f"out of memory on {self.device}: going on with {self.batch_size} pictures at a time")
+            self._note(f"out of memory on {self.device}: continuing with batches of {self.batch_size}")
         elif self.device.type != "cpu":
-            self._note(f"out of memory on {self.device} even for one picture: going on with the processor (slower)")
+            self._note(f"out of memory on {self.device} even for one image: continuing on the processor (slower)")
             self.device = torch.device("cpu")
             self.model.to(self.device)
         else:
-            raise MemoryError("out of memory for a single picture on the processor; close other programs") from error
+            raise MemoryError("out of memory for a single image on the processor; close other programs") from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -149,7 +149,7 @@ class Predictor:
         self.notes.append(Note("warning", f"{self.role}: {text}" if self.role else text))
 
     def _two_looks(self, planes: Sequence[Plane]) -> list[Prediction]:
-        """Whole pictures first; where the embryo turns out small, once more on a crop around it."""
+        """Predict whole planes first, then again on a crop around small embryos."""
         found = self._look(planes, [None] * len(planes))
         below, everything = self.info.preprocessing.look_again_below, not self.settings.one_embryo
         if below <= 0:
@@ -164,11 +164,11 @@ class Predictor:
         return found
 
     def _tells_the_embryo(self, prediction: Prediction) -> bool:
-        """One part alone does not tell where the embryo ends; its cells do."""
+        """Whether the embryo's extent is known: one part alone does not show it, but cells do."""
         return len(self.classes) > 1 or isinstance(prediction.finding, Cells)
 
     def _perhaps(self, prediction: Prediction) -> Finding:
-        """Also cells that it is hardly sure of, whatever is shown: a closer look cuts off what it leaves out."""
+        """Box for a closer look, including uncertain cells, since everything outside is cut off."""
         if not isinstance(prediction.finding, Cells):
             return prediction.finding
         return self._decode(
@@ -193,7 +193,7 @@ class Predictor:
         return {name: tensor.float().cpu() for name, tensor in outputs.items()}
 
     def _views(self, inputs: Tensor, unturned: dict[str, Tensor]) -> Iterator[View]:
-        """What the network says of every view, one at a time."""
+        """The outputs for every view, one at a time."""
         yield View(unturned, 0, mirrored=False)
         for turns, mirrored in VIEWS[1 : self.settings.views]:
             yield View(self._forward(viewed(inputs, turns, mirrored)), turns, mirrored)

@@ -1,4 +1,4 @@
-"""Recipes as YAML: those that ship, those of the user; what is wrong with one in words."""
+"""Read and write recipes as YAML, bundled ones and the user's; explain what is wrong with an invalid one."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -20,7 +20,7 @@ RANDOM = "random"
 
 
 def names() -> tuple[str, ...]:
-    """The recipes that ship."""
+    """Names of the bundled recipes."""
     return tuple(sorted(path.name.removesuffix(".yaml") for path in _shipped().iterdir() if path.suffix == ".yaml"))
 
 
@@ -29,29 +29,29 @@ def _shipped() -> Path:
 
 
 def text(name: str) -> str:
-    """The YAML of a recipe that ships, to be copied and changed."""
+    """The YAML of a bundled recipe, to be copied and changed."""
     if name not in names():
-        raise FileNotFoundError(f"{name!r}: no recipe of this name ships; there are {', '.join(names())}")
+        raise FileNotFoundError(f"{name!r}: no bundled recipe has this name; choose one of {', '.join(names())}")
     return (_shipped() / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def read(path_or_name: str | Path) -> Recipe:
-    """A recipe from a YAML file, or one that ships by its name.
+    """Read a recipe from a YAML file, or a bundled one by its name.
 
-    Relative paths in a file are relative to the file.
+    Relative paths in a file are relative to that file.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file and no recipe of this name ships.
+        If there is no such file and no bundled recipe of this name.
     ValueError
-        When it is no recipe; names every setting that is wrong.
+        If it is not a valid recipe; the message lists every setting that is wrong.
     """
     if str(path_or_name) in names():
         return parse(text(str(path_or_name)), str(path_or_name))
     path = Path(path_or_name)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe; name a .yaml file, or one that ships: {', '.join(names())}")
+        raise FileNotFoundError(f"{path}: no such recipe; name a .yaml file or a bundled recipe: {', '.join(names())}")
     try:
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -60,7 +60,7 @@ def read(path_or_name: str | Path) -> Recipe:
 
 
 def parse(content: str, where: str) -> Recipe:
-    """The recipe in a YAML text; ``where`` begins every message."""
+    """Parse the recipe in a YAML text; every error message starts with ``where``."""
     try:
         given = yaml_text.load(content)
     except ValueError as error:
@@ -71,7 +71,7 @@ def parse(content: str, where: str) -> Recipe:
     return _validated(given, where)
 
 
-_SEE_ONE = "see one with: napari-embryo recipes --show blastocyst-finetune"
+_SEE_ONE = "for an example, run: napari-embryo recipes --show blastocyst-finetune"
 
 
 def _validated(given: Mapping[Any, Any], where: str) -> Recipe:
@@ -90,10 +90,10 @@ def _in_words(problem: Mapping[str, Any], given: Mapping[Any, Any]) -> str:
 
 
 def _known(loc: Sequence[Any], said: Mapping[Any, Any]) -> str:
-    """The settings beside an unknown one; the most similar one alone if there is one."""
+    """Suggest the setting most similar to an unknown one, or list all."""
     fields = list(_class_at(loc[:-1], said).model_fields)
     near = get_close_matches(str(loc[-1]), fields, 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+    return f"did you mean {near[0]}?" if near else f"available are {', '.join(fields)}"
 
 
 def _class_at(loc: Sequence[Any], said: Any) -> type[BaseModel]:
@@ -108,7 +108,7 @@ def _class_at(loc: Sequence[Any], said: Any) -> type[BaseModel]:
 
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
-    """With its relative paths made absolute."""
+    """The recipe with absolute paths instead of paths relative to ``folder``."""
     data = recipe.data.model_copy(
         update={
             "folders": tuple(_absolute(name, folder) for name in recipe.data.folders),
@@ -127,12 +127,12 @@ def _absolute(name: str, folder: Path) -> str:
 
 
 def _is_path(start: str) -> bool:
-    """Other than a word or the name of a model in the library."""
+    """Whether it is a path, rather than a keyword or the name of a model in the library."""
     return start.endswith(library.SUFFIX) or "/" in start or "\\" in start
 
 
 def write(path: Path, recipe: Recipe) -> Path:
-    """Write every setting, also those left as they are, so that a later version with other defaults runs the same."""
+    """Write every setting, including defaults, so that a later version with other defaults runs the same training."""
     said = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
     with io.replacing(path, lasting=True) as draft:
         draft.write_text(f"# Written by napari-embryo {__version__}.\n{said}", encoding="utf-8")
@@ -140,7 +140,7 @@ def write(path: Path, recipe: Recipe) -> Path:
 
 
 def changed(recipe: Recipe, settings: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """The recipe with other settings, by their dotted names, such as ``training.epochs``; checked like a file."""
+    """The recipe with changed settings, given by dotted names such as ``training.epochs``; checked like a file."""
     said = recipe.model_dump()
     for name, value in settings.items():
         *groups, last = name.split(".")

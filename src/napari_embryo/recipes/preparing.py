@@ -1,4 +1,4 @@
-"""What happens before a training: the start and the data are looked at, and told."""
+"""Prepare a training run: check the starting weights and the data, and report on them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_embryo.data import Found, Report, Split
 
 GET_BACKBONE = (
-    "torchvision's resnet50 as safetensors, made once on a computer with a network by: python -c \"from "
+    "torchvision's resnet50 as safetensors, created once on a computer with internet access by: python -c \"from "
     "torchvision.models import resnet50; from safetensors.torch import save_file; "
     "save_file(resnet50(weights='IMAGENET1K_V2').state_dict(), 'resnet50.safetensors')\" "
     "(these are encoder: v1.5; He et al.'s own weights are encoder: v1)"
@@ -24,16 +24,16 @@ GET_BACKBONE = (
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A recipe that can be run, and what was found for it.
+    """A recipe ready to run, and the data found for it.
 
     Parameters
     ----------
     recipe
-        With the network and the preprocessing that the start brings.
+        The recipe with the network and preprocessing of the starting weights.
     split, found, report
         The samples, what was skipped, and both as a table.
     notes
-        What a user should know of the folders' layouts and of the start.
+        Messages for the user about the layouts of the folders and the starting weights.
     """
 
     recipe: Recipe
@@ -49,23 +49,21 @@ class Prepared:
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Look at the start and the data: what will be learned from, validated on, skipped.
+    """Check the starting weights and the data: what is used for training and validation, and what is skipped.
 
     Raises
     ------
     FileNotFoundError
-        When the start, the backbone or a folder is not there.
+        If the starting weights, the backbone or a folder does not exist.
     ValueError
-        When no folder is named, or what is there does not suffice.
+        If no folder is named, or the data do not suffice.
     """
     from napari_embryo import data
     from napari_embryo.data.layouts import layout_doubts
 
     started, notes = with_start(recipe)
     if not started.data.folders:
-        raise ValueError(
-            "the recipe names no folder of annotated pictures; name one with --data, or under data.folders"
-        )
+        raise ValueError("the recipe names no folder of annotated images; name one with --data, or under data.folders")
     of_cells = FAMILIES[started.model.family].needs_cells
     found = data.find_samples(started.data, started.model.classes, cells=of_cells)
     _check_something_is_drawn(found, started)
@@ -77,8 +75,8 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
-    """A network that tells a ratio learns from ratios and grades as well; others learn from drawn masks alone."""
-    if FAMILIES[recipe.model.family].needs_cells:  # a picture without any is no sample
+    """Check for usable samples: masks, or also ratios and grades for a network that estimates a ratio."""
+    if FAMILIES[recipe.model.family].needs_cells:  # an image without any is no sample
         return
     told = found.contents.values()
     regresses = recipe.model.tells_a_ratio
@@ -86,15 +84,15 @@ def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
         return
     also = " or from ratios and grades" if regresses else ", not from cells or grades alone"
     raise ValueError(
-        f"{', '.join(recipe.data.folders)}: none of {', '.join(recipe.model.classes)} is drawn on any picture "
-        f"there; {recipe.model.family} learns from drawn masks{also}"
+        f"{', '.join(recipe.data.folders)}: no image there has an annotated {' or '.join(recipe.model.classes)}; "
+        f"{recipe.model.family} learns from annotated masks{also}"
     )
 
 
 def kept_by_start(recipe: Recipe) -> dict[str, str]:
-    """Digest of an embryo -> the part it had when the start was trained; empty where that is not told.
+    """Digest of an embryo -> its part when the starting weights were trained; empty if unknown.
 
-    What a shape code has learned from was learned from, too; where both know an embryo, the start's word goes.
+    Training data of a shape code count as training data; if both know an embryo, the starting weights decide.
     """
     kept = _kept_by(shape_code_path(recipe))
     if recipe.start in (RANDOM, IMAGENET):
@@ -111,7 +109,7 @@ def _kept_by(weights: Path | None) -> dict[str, str]:
 
 
 def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[str, ...]:
-    """Whether what judges was unknown to the start, too."""
+    """Report whether the validation and test embryos were also held out from the starting weights."""
     from napari_embryo import data
 
     judging = [data.digest(embryo) for embryo in {s.embryo for s in (*split.validation, *split.test)}]
@@ -120,12 +118,12 @@ def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[str, ...]:
     if not learned + aside:
         return ()
     what = "validation and test" if split.test else "validation"
-    flatter = f"; learned from by it: {learned}, whose scores flatter" if learned else ""
-    return (f"{what} embryos that the start kept aside, too: {aside} of {len(judging)}{flatter}",)
+    flatter = f"; these were trained on {learned} of them, whose scores are too good" if learned else ""
+    return (f"{what} embryos also held out from the starting weights: {aside} of {len(judging)}{flatter}",)
 
 
 def with_start(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with the network and the preprocessing that its start brings, and what is to be said of it."""
+    """The recipe with the network and preprocessing of its starting weights, and a note about them."""
     started, notes = with_shape_code(*_with_weights(recipe))
     caveat = FAMILIES[started.model.family].caveat
     return started, (*notes, caveat) if caveat else notes
@@ -146,7 +144,7 @@ def _with_weights(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
 
 
 def _with_additions(model: NetworkSettings, asked: NetworkSettings) -> tuple[NetworkSettings, tuple[str, ...]]:
-    """The start's network with what its family can add to trained weights, if the recipe asks for it."""
+    """The network of the starting weights with the additions of the recipe that its family supports."""
     if asked.family != model.family:
         return model, ()
     has, wanted = model.model_dump(), asked.model_dump()
@@ -155,18 +153,18 @@ def _with_additions(model: NetworkSettings, asked: NetworkSettings) -> tuple[Net
     if not added:
         return model, ()
     grown = type(model).model_validate(has | added)
-    return grown, (f"added to the start, beginning at zero: {', '.join(added)}",)
+    return grown, (f"added to the starting weights, initialized with zero: {', '.join(added)}",)
 
 
 def check_backbone(recipe: Recipe) -> None:
-    """Whether the file that start: imagenet needs is there.
+    """Check that the file needed for start: imagenet exists.
 
     Raises
     ------
     ValueError
-        When the network has no such encoder, or the recipe names no file.
+        If the network has no such encoder, or the recipe names no file.
     FileNotFoundError
-        When there is no such file.
+        If there is no such file.
     """
     if not FAMILIES[recipe.model.family].has_imagenet_encoder:
         raise ValueError(
@@ -176,7 +174,7 @@ def check_backbone(recipe: Recipe) -> None:
     if not recipe.backbone:
         raise ValueError(f"start: imagenet needs an ImageNet ResNet-50 (backbone:, or --backbone FILE): {GET_BACKBONE}")
     if not Path(recipe.backbone).is_file():
-        raise FileNotFoundError(f"{recipe.backbone}: no such backbone; needed is {GET_BACKBONE}")
+        raise FileNotFoundError(f"{recipe.backbone}: no such backbone; use {GET_BACKBONE}")
 
 
 def _described(recipe: Recipe) -> str:
@@ -188,11 +186,11 @@ def _other_family(recipe: Recipe, started: Recipe) -> tuple[str, ...]:
     asked, family = recipe.model.family, started.model.family
     if family == asked:
         return ()
-    return (f"these weights are of the family {family}: that is trained, not the recipe's {asked}",)
+    return (f"the starting weights are of the family {family}: that is trained, not {asked} as in the recipe",)
 
 
 def _overruled(recipe: Recipe, started: Recipe) -> tuple[str, ...]:
-    """What the recipe asks for, other than by default, and the start's own settings overrule."""
+    """A note on non-default settings of the recipe that the settings of the starting weights override."""
     lost = [
         f"{group}.{name}"
         for group, asked, taken in (
@@ -202,4 +200,4 @@ def _overruled(recipe: Recipe, started: Recipe) -> tuple[str, ...]:
         for name, field in type(asked).model_fields.items()
         if getattr(asked, name) not in (field.default, getattr(taken, name, None))
     ]
-    return (f"not used, as the start brings its own: {', '.join(lost)}",) if lost else ()
+    return (f"ignored, because the starting weights have their own settings: {', '.join(lost)}",) if lost else ()

@@ -1,4 +1,4 @@
-"""A recipe that was prepared is trained: its network, its papers, where it all comes from."""
+"""Run a prepared recipe: build its network, write its files, and record its provenance."""
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -26,25 +26,25 @@ _TRAINED = ("history.csv", "last.safetensors", "best.safetensors", "state.safete
 
 
 def run(prepared: Prepared, out: Path, resume: bool = False) -> "Generator[Progress, None, Finished]":
-    """Train; yields what :func:`napari_embryo.train.train` yields and returns its outcome.
+    """Train; yield what :func:`napari_embryo.train.train` yields and return its outcome.
 
-    ``out`` gets ``recipe.yaml``, ``split.csv`` and ``report.csv`` beside the checkpoints and the history.
+    ``out`` gets ``recipe.yaml``, ``split.csv`` and ``report.csv`` in addition to the checkpoints and the history.
 
     Parameters
     ----------
     prepared
-        From :func:`prepare`.
+        Result of :func:`prepare`.
     out
-        Folder of this training; made if it is not there.
+        Folder of this training run; created if needed.
     resume
-        Go on with the training in ``out``; begins anew where it was cut off before it had saved anything.
+        Resume the run in ``out``; starts over if it was interrupted before it had saved anything.
 
     Raises
     ------
     ValueError
-        When ``out`` holds a training and ``resume`` is not asked for, or holds one of another recipe or other pictures.
+        If ``out`` holds a run and ``resume`` is false, or a run with another recipe or other samples.
     FileNotFoundError
-        When there is no training to go on with.
+        If there is no run to resume.
     """
     from napari_embryo import train
 
@@ -64,7 +64,7 @@ def run(prepared: Prepared, out: Path, resume: bool = False) -> "Generator[Progr
 def _kept_up(
     steps: "Generator[Progress, None, Finished]", recipe: Recipe, out: Path
 ) -> "Generator[Progress, None, Finished]":
-    """With the recipe written again, of which some settings may change, once it was found to be of this training."""
+    """Resume, and rewrite the recipe, some settings of which may change, once it is known to belong to this run."""
     with closing(steps):
         try:
             first = next(steps)
@@ -80,24 +80,24 @@ _NOTHING_TO_RESUME = Note("warning", "nothing was saved to resume from: this tra
 
 
 def _is_hardly_begun(out: Path) -> bool:
-    """Whether a training was cut off before it could save anything."""
+    """Whether a run was interrupted before it could save anything."""
     return (out / "recipe.yaml").is_file() and not any((out / name).exists() for name in _TRAINED)
 
 
 def check_is_new(out: Path) -> None:
-    """Whether a training can begin in a folder.
+    """Check that a run can start in a folder.
 
     Raises
     ------
     ValueError
-        When it holds a training, or is no folder.
+        If it already holds a run, or is not a folder.
     """
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out}: a file stands there; name a folder")
+        raise ValueError(f"{out}: a file of that name exists; name a folder")
     held = [name for name in _TRAINED if (out / name).exists()]
     if held:
         raise ValueError(
-            f"{out}: holds a training already ({', '.join(held)}); go on with it by --resume, or name another folder"
+            f"{out}: already holds a training run ({', '.join(held)}); resume it with --resume, or name another folder"
         )
 
 
@@ -113,23 +113,23 @@ def _write_papers(prepared: Prepared, out: Path) -> None:
 
 
 def _usual_ratio(prepared: Prepared) -> float | None:
-    """Median fragmentation ratio of the training pictures, where any is known."""
+    """Median fragmentation ratio of the training images, if any is known."""
     told = [prepared.found.contents[sample].ratio for sample in prepared.split.train]
     ratios = [ratio for ratio in told if ratio is not None]
     return median(ratios) if ratios else None
 
 
 def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[Network, dict[str, str]]":
-    """The network that training begins with, and where it comes from: ``weights`` and, of a file, its ``sha256``.
+    """The initial network and its provenance: ``weights`` and, for a file, its ``sha256``.
 
-    Where it draws with a shape code that was named, ``shape_code`` and ``shape_code_sha256``, too.
+    For a network with a named shape code also ``shape_code`` and ``shape_code_sha256``.
 
     Parameters
     ----------
     recipe
-        With the network that its start brings.
+        The recipe with the network of its starting weights.
     ratio
-        Where a new regression head starts: it collapses when it starts far from what it learns.
+        Initial answer of a new regression head (docs/decisions.md, "Start of the regression head").
     """
     import torch
 
@@ -156,7 +156,7 @@ def _with_weights(recipe: Recipe, ratio: float | None) -> "tuple[Network, dict[s
 
 
 def _grown(start: "Checkpoint", wanted: NetworkSettings, ratio: float | None) -> "Network":
-    """A larger network with the weights of the start; the start itself where its family cannot grow."""
+    """A larger network with the starting weights, or the starting network itself if its family cannot grow."""
     from napari_embryo import models
 
     adopt = models.NETWORKS[wanted.family].adopt
@@ -188,11 +188,11 @@ def _load_backbone(model: "nn.Module", path: Path) -> None:
     try:
         encoder.load(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error}); needed is {GET_BACKBONE}") from error
+        raise ValueError(f"{path}: incomplete or invalid safetensors file ({error}); use {GET_BACKBONE}") from error
 
 
 def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
-    """What the checkpoint says of its training. Folders by name only, embryos by digest: both may name people."""
+    """Provenance for the checkpoint. Folders by name only and embryos by digest, since both may identify people."""
     from napari_embryo.data import digests
 
     recipe = prepared.recipe
@@ -215,7 +215,7 @@ def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _inherited(embryos: Mapping[str, list[str]], kept: Mapping[str, str]) -> dict[str, list[str]]:
-    """With the embryos that only the start knows: what it learned from was learned from by these weights, too."""
+    """Add the embryos known only to the starting weights: these weights have learned from them, too."""
     own = {each for side in embryos.values() for each in side}
     lacking = {each: part for each, part in kept.items() if each not in own}
     return {part: sorted([*side, *(e for e, p in lacking.items() if p == part)]) for part, side in embryos.items()}

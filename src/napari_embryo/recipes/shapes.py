@@ -1,4 +1,4 @@
-"""The shape code that a detector of silhouettes draws with: learned before, by a recipe of its own."""
+"""The shape code of a detector of silhouettes, trained beforehand with a separate recipe."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,34 +19,35 @@ TRAIN_ONE = (
 
 
 def needs_shape_code(recipe: Recipe) -> bool:
-    """Whether the network draws with a shape code."""
+    """Whether the network uses a shape code."""
     return recipe.model.shape_code is not None
 
 
 def shape_code_path(recipe: Recipe) -> Path | None:
-    """The file that the shape code comes from; None where there is none, or the start brings it.
+    """File of the shape code; None if there is none, or the starting weights contain it.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file, or none is named and none ships; says how to train one.
+        If there is no such file, or none is named and none is bundled; the message says how to train one.
     """
     if not needs_shape_code(recipe) or (not recipe.shape_code and recipe.start not in (RANDOM, IMAGENET)):
         return None
     try:
         return library.find(recipe.shape_code or library.BUNDLED, recipe.model.family)
     except FileNotFoundError as error:
-        lacking = str(error) if recipe.shape_code else "no shape code is named, and none ships with this version"
+        lacking = str(error) if recipe.shape_code else "no shape code is named, and this version has no bundled one"
         raise FileNotFoundError(f"shape_code: {lacking}; {TRAIN_ONE}") from error
 
 
 def with_shape_code(recipe: Recipe, notes: tuple[str, ...]) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with the settings that its shape code brings, and what is to be said of it.
+    """The recipe with the settings of its shape code, and a note about it.
 
     Raises
     ------
     ValueError
-        When the file is no shape code, or one of other sizes than the start's, whose head could not use it.
+        If the file is not a shape code, or its sizes differ from those of the starting weights, whose head could not
+        use it.
     FileNotFoundError
         As for :func:`shape_code_path`.
     """
@@ -56,15 +57,16 @@ def with_shape_code(recipe: Recipe, notes: tuple[str, ...]) -> tuple[Recipe, tup
     shape, asked = _settings_of(path), recipe.model.shape_code
     if shape != asked and recipe.start not in (RANDOM, IMAGENET):
         raise ValueError(
-            f"shape_code: {path.name} has {shape}, the start {asked}; leave shape_code empty, or start from imagenet"
+            f"shape_code: {path.name} has {shape}, but the starting weights need {asked}; leave shape_code empty, or "
+            "start from imagenet"
         )
     model = recipe.model.with_shape_code(shape)
-    said = f"draws with the shape code of {path.name}: {shape}"
+    said = f"uses the shape code of {path.name}: {shape}"
     return recipe.model_copy(update={"model": model}), (*notes, said)
 
 
 def _settings_of(path: Path) -> NetworkSettings:
-    """Those of a shape code, or of the one that a network draws with."""
+    """Settings of a shape code, or of the one within a network."""
     model, _ = network_of(path)
     shape = model if FAMILIES[model.family].is_shape_code else model.shape_code
     if shape is None:
@@ -73,12 +75,12 @@ def _settings_of(path: Path) -> NetworkSettings:
 
 
 def network_of(path: Path) -> tuple[NetworkSettings, Preprocessing]:
-    """What a checkpoint says of its network and preprocessing; without torch if the file is as it should be.
+    """Settings of a checkpoint's network and preprocessing, without torch if the file is valid.
 
     Raises
     ------
     CheckpointError
-        When it is not; says what is wrong.
+        If it is not; the message says what is wrong.
     """
     if (said := library.described(path)) is not None:
         return said
@@ -89,12 +91,12 @@ def network_of(path: Path) -> tuple[NetworkSettings, Preprocessing]:
 
 
 def load_shape_code(model: "Network", recipe: Recipe) -> dict[str, str]:
-    """Put the weights into the network; what they are is told like the start: ``shape_code`` and its ``sha256``.
+    """Load the weights into the network and return their provenance: ``shape_code`` and its ``sha256``.
 
     Raises
     ------
     CheckpointError
-        When the file is not whole.
+        If the file is incomplete.
     """
     path = shape_code_path(recipe)
     if path is None:

@@ -1,7 +1,7 @@
-"""The papers' tables, run again: the same protocol on the data at hand, beside the published numbers.
+"""Reproduce the papers' tables: the same protocol on the data at hand, beside the published numbers.
 
-A finished network is not trained again, and one that was cut off goes on, so that the same command leads to the table
-whatever happens on the way.
+A finished network is not trained again and an interrupted one is resumed, so the same command leads to the table
+even after interruptions.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ TABLES: dict[str, PaperTable] = {
 }
 
 FAST_NOTE = (
-    "Drawn embryos, few and small, and a short training: it tells that everything runs, not how good the networks are."
+    "A few small drawn embryos and a short training: this shows that everything runs, not how good the networks are."
 )
 
 draw_embryos = draw_blastocysts
@@ -38,41 +38,41 @@ def protocol(
     seeds: int = 1,
     epochs: int | None = None,
 ) -> tuple[Job, ...]:
-    """What a table compares, in the order in which it is trained.
+    """The jobs of a table, in the order in which they are trained.
 
     Parameters
     ----------
     table
-        One of :data:`TABLES`.
+        Name of the table, one of :data:`TABLES`.
     folders
-        Of annotated pictures.
+        Folders of annotated images.
     out
-        Gets a folder per network.
+        Output folder; gets one folder per network.
     fast
-        On a few small drawn embryos instead, and a few epochs: whether it all runs.
+        Use a few small drawn embryos and a few epochs instead, to check that everything runs.
     device
-        To train on.
+        Device to train on.
     seeds
-        Every network so many times, each from other random numbers, on the same split.
+        Train every network this many times with different random numbers, on the same split.
     epochs
-        A shorter schedule than the paper's: at most so many of each network.
+        Upper limit of the epochs of each network, for a shorter schedule than the paper's.
 
     Raises
     ------
     ValueError
-        When there is no such table, no folder, or several seeds came for a table that tells no spread.
+        If there is no such table, no folder was given, or several seeds were given for a table without a spread.
     """
     if table not in TABLES:
-        raise ValueError(f"table {table!r} came; there is {', '.join(TABLES)}")
+        raise ValueError(f"there is no table {table!r}; choose one of {', '.join(TABLES)}")
     if fast and folders:
         raise ValueError("--fast draws its own embryos; give either --fast or --data")
     paper = TABLES[table]
     if not fast and not folders:
-        raise ValueError(f"no folder of {paper.needed} came; name one with --data, or try --fast")
+        raise ValueError(f"no folder of {paper.needed} was given; name one with --data, or try --fast")
     if seeds > 1 and not paper.has_spread:
         told = ", ".join(name for name, each in TABLES.items() if each.has_spread)
         raise ValueError(
-            f"{seeds} seeds came; {table} has no column for their spread, as have {told}; leave --seeds out"
+            f"{seeds} seeds were given, but {table} has no column for their spread (only {told} do); omit --seeds"
         )
     drawn = [str(paper.draw(out / "embryos"))] if fast else folders
     found = [str(Path(folder).absolute()) for folder in drawn]
@@ -84,7 +84,7 @@ def protocol(
 
 
 def _changed(job: Job, seed: int, epochs: int | None) -> Job:
-    """By another seed, and shorter."""
+    """The job with another seed and fewer epochs."""
     name = f"{job.name}, seed {seed}" if seed else job.name
     own = job.recipe.training.epochs
     most = own if epochs is None or not job.can_be_shorter else min(own, epochs)

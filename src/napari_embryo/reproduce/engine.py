@@ -1,4 +1,4 @@
-"""What every table needs: its jobs one after the other, none of them twice, going on where it stopped."""
+"""Run the jobs of a table one after the other, skipping finished ones and resuming interrupted ones."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,26 +21,26 @@ _RECIPE, _SCORES, _STATE = "recipe.yaml", "scores.csv", "state.safetensors"
 
 @dataclass(frozen=True)
 class Job:
-    """One network, or what is compared with networks.
+    """One network, or a method that networks are compared with.
 
     Parameters
     ----------
     network
-        As the table calls it.
+        Name in the table.
     name
-        As the progress calls it.
+        Name in progress messages.
     recipe
-        How it is trained.
+        How to train it.
     out
-        Its folder.
+        Output folder.
     work
-        Trains and judges it: yields progress in epochs of this job, returns one row per picture.
+        Trains and evaluates it: yields progress in epochs of this job and returns one row per image.
     said
-        The rows in a few words.
+        Summarizes the rows in a few words.
     can_be_shorter
-        Whether a schedule that is asked to be short may cut its epochs.
+        Whether a request for a shorter schedule may reduce its epochs.
     pretrained
-        What changes in its recipe where its encoder begins with ImageNet's weights.
+        Changes to its recipe when the encoder starts from ImageNet weights.
     """
 
     network: str
@@ -55,24 +55,24 @@ class Job:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A paper's table.
+    """A table of a paper.
 
     Parameters
     ----------
     needed
-        What the folders have to hold, in words.
+        Description of what the folders must contain.
     draw
-        Makes such a folder out of drawn embryos, for a fast run.
+        Creates such a folder of drawn embryos, for a fast run.
     jobs
-        (folders, out, fast, device) -> what is compared, in an order in which each finds what it starts from.
+        (folders, out, fast, device) -> the jobs, ordered so that each finds the weights it starts from.
     table
-        Rows of all jobs -> the table as text.
+        Turns the rows of all jobs into the table as text.
     notes
-        What has to be known to read it.
+        Explanations below the table.
     without_backbone
-        And where no ImageNet weights were given.
+        Additional note if no ImageNet weights were given.
     has_spread
-        Whether the table tells the spread over several seeds.
+        Whether the table shows the spread over several seeds.
     """
 
     needed: str
@@ -85,17 +85,17 @@ class PaperTable:
 
 
 def from_imagenet(jobs: Sequence[Job], backbone: Path, encoder: str) -> tuple[Job, ...]:
-    """With the encoder of every network that has one from ImageNet weights; what starts from another job stays so.
+    """Start every encoder from ImageNet weights; jobs that start from another job are unchanged.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file.
+        If there is no such file.
     """
     changed = [replace(job, recipe=_with_imagenet(job, backbone, encoder)) for job in jobs]
     for job in changed:
         if job.recipe.start == recipes.IMAGENET:
-            recipes.check_backbone(job.recipe)  # now, not after hours of the others
+            recipes.check_backbone(job.recipe)  # fail now, not after hours of other jobs
     return tuple(changed)
 
 
@@ -109,17 +109,17 @@ def _with_imagenet(job: Job, backbone: Path, encoder: str) -> Recipe:
 
 
 def run(jobs: Sequence[Job]) -> "Generator[Progress, None, pd.DataFrame]":
-    """Train and score every job; stop iterating to stop, call again to go on.
+    """Train and score every job; stop iterating to stop, call again to continue.
 
     Yields
     ------
     Progress
-        ``done`` and ``total`` count epochs of all jobs; ``item`` is the scores of one that was finished.
+        ``done`` and ``total`` count epochs of all jobs; ``item`` holds the scores of a finished job.
 
     Returns
     -------
     pandas.DataFrame
-        The rows of all jobs, with the column ``network``.
+        The rows of all jobs, with an additional column ``network``.
     """
     import pandas as pd
 
@@ -136,19 +136,20 @@ def run(jobs: Sequence[Job]) -> "Generator[Progress, None, pd.DataFrame]":
 
 
 def _finished_scores(job: Job) -> "pd.DataFrame | None":
-    """Of a job that was finished before, by this same recipe."""
+    """Scores of a job that has already been finished with this same recipe."""
     import pandas as pd
 
     if (job.out / _RECIPE).is_file() and _lasting(recipes.read(job.out / _RECIPE)) != _lasting(job.recipe):
         raise ValueError(
-            f"{job.out}: holds a network of other settings or other data; name another folder with --out, or remove it"
+            f"{job.out}: holds a network with other settings or data; name another folder with --out, or remove this "
+            "one"
         )
     path = job.out / _SCORES
     return pd.read_csv(path, dtype={"image": str, "embryo": str, "source": str}) if path.is_file() else None
 
 
 def _lasting(recipe: Recipe) -> dict[str, Any]:
-    """What has to be the same; where it is computed may change."""
+    """Settings that must be unchanged; the device may differ."""
     return recipe.model_dump(mode="json", exclude={"training": {"device", "workers"}})
 
 
@@ -164,14 +165,14 @@ def _worked(job: Job, before: int, total: int) -> "Generator[Progress, None, pd.
         working.close()
     scores.insert(0, "network", job.network)
     io.write_csv_atomic(job.out / _SCORES, scores.to_dict("records"))
-    (job.out / _STATE).unlink(missing_ok=True)  # the largest file, and of no use any more
+    (job.out / _STATE).unlink(missing_ok=True)  # the largest file, and no longer needed
     return scores
 
 
 def trained(
     job: Job, score: "Callable[[recipes.Prepared, Checkpoint, Device], pd.DataFrame]"
 ) -> "Generator[Progress, None, pd.DataFrame]":
-    """Train, or go on with it; judge the last weights on the test part, which chose nothing."""
+    """Train or resume; evaluate the last weights on the test part, which was not used to choose anything."""
     from napari_embryo.models import checkpoint
 
     prepared = recipes.prepare(job.recipe)
@@ -188,5 +189,5 @@ def trained(
 
 
 def span(low: float, high: float, form: str = ".3f") -> str:
-    """An interval as text; empty where one embryo tells none."""
+    """An interval as text; empty if it is not defined, as for a single embryo."""
     return "" if low != low else f"{format(low, form)}-{format(high, form)}"

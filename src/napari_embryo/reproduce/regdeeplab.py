@@ -1,4 +1,4 @@
-"""Table II of the RegDeepLab paper: its experiments A to E, and what a ratio is worth without them."""
+"""Table II of the RegDeepLab paper: experiments A to E, and simpler ways to obtain a ratio."""
 
 from collections.abc import Generator, Mapping, Sequence
 from importlib.util import find_spec
@@ -32,9 +32,9 @@ NETWORKS = {
     "Inception-v3": "regdeeplab-inception",
 }
 FIRST = "A"
-"""What D and D' start from."""
+"""The experiment that D and D' start from."""
 _OF_RATIOS = "regdeeplab-inception"
-"""A recipe that learns ratios alone, and no start of which needs a file."""
+"""A recipe that learns ratios alone and needs no file to start from."""
 Row = dict[str, Any]
 TEXTURES = {"LBP + MLP": handcrafted.lbp_features, "GLCM + MLP": handcrafted.glcm_features}
 MEDIAN = "constant median"
@@ -44,13 +44,13 @@ WHAT = {
     "A": "masks",
     "B": "ratio",
     "C": "masks and ratio, injected",
-    "D": "ratio upon A, which stays",
-    "D'": "ratio and last layer of A",
-    "E": "masks and ratio, apart",
+    "D": "ratio on top of frozen A",
+    "D'": "ratio and the last layer of A",
+    "E": "masks and ratio, not injected",
     "Inception-v3": "ratio",
     "LBP + MLP": "textures of the embryo",
     "GLCM + MLP": "textures of the embryo",
-    MEDIAN: "the training median, always",
+    MEDIAN: "always the training median",
 }
 
 PUBLISHED: dict[str, tuple[float | None, float | None]] = {
@@ -61,21 +61,22 @@ PUBLISHED: dict[str, tuple[float | None, float | None]] = {
     "D": (0.729, 0.049),
     "E": (0.678, 0.053),
 }
-"""Dice and MAE, as printed in the paper: Table II, and its section IV for DeepLabV3+."""
+"""Dice and MAE as printed in the paper: Table II, and section IV for DeepLabV3+."""
 
 NOTES = (
-    "published: as printed in the RegDeepLab paper, on pictures of its own, not reproduced; without intervals, so that",
-    "its Dice of 0.723 and 0.729 may well be the same. Ours: the last weights, on embryos kept aside.",
-    "Dice: of the fragments, mean over pictures with a 95 % bootstrap interval over embryos, both empty being 1;",
-    "non-empty: over pictures with fragments; pooled: over all their pixels. The paper does not say which it prints.",
-    "MAE: of the regressed ratio; mask: of the ratio of the mask's own areas, which the paper leaves out (N/A for A);",
-    "median: of always answering the training pictures' median; most ratios are small, so an MAE alone says little.",
-    "grades, kappa (quadratic), bias (mean difference): of the regressed ratio, of the mask's where there is no other.",
-    "The ratio is the fragments' share of the embryo (cells and fragments). The paper names no basis; of the whole",
-    "picture, ratios and errors would be about half as large. Its grades' edges overlap: 10 % is B here, 50 % is C.",
-    "D: the paper's table says L_reg only, with A's Dice: all of A stays, to the bit. Its text frees the last layer",
-    "and injects into it, which cannot leave the masks as they are: D'. Output stride 16, as named; without strides",
-    "that the text removes, it would be 8. The textures are given the true outline of the embryo, networks are not.",
+    "published: as printed in the RegDeepLab paper, on its own images, not reproduced. It gives no intervals, so its",
+    "Dice scores of 0.723 and 0.729 may not differ. Ours: the last weights, on held-out embryos. Dice: of the",
+    "fragments, mean over images (1 if both masks are empty) with a 95 % bootstrap interval over embryos; non-empty:",
+    "over images with fragments; pooled: over all their pixels. The paper does not say which one it prints. MAE: of",
+    "the regressed ratio; mask: of the ratio of the mask's areas, which the paper omits (N/A for A); median: of",
+    "always answering the median of the training images; most ratios are small, so MAE alone says little. grades,",
+    "kappa (quadratic), bias (mean difference): of the regressed ratio, or of the mask's if there is no other. The",
+    "ratio is the fragments' share of the embryo (cells and fragments). The paper names no basis; relative to the",
+    "whole image, ratios and errors would be about half as large. Its grades overlap at the edges: 10 % is B here, 50",
+    "% is C. D: the paper's table says L_reg only, with the Dice of A, so all of A is frozen. Its text unfreezes the",
+    "last layer and injects into it, which cannot leave the masks unchanged: D'. Output stride 16, as stated; with",
+    "the strides removed as the text says it would be 8. Texture methods are given the true outline of the embryo,",
+    "networks are not.",
 )
 
 FAST_PICTURES = 24
@@ -87,12 +88,12 @@ _FAST_TEXTURES = 160
 
 
 def draw(folder: Path) -> Path:
-    """A few small embryos, from none to many fragments."""
+    """Draw a few small embryos with none to many fragments."""
     return drawing.draw_cleavages(folder, FAST_PICTURES, FAST_SHAPE, 0, ("microscope",), FAST_SHARES)
 
 
 def jobs(folders: Sequence[str], out: Path, fast: bool, device: Device) -> tuple[Job, ...]:
-    """The networks, each after the one it starts from, and the textures where scikit-learn is there."""
+    """The networks, each after the one it starts from, and texture methods if scikit-learn is installed."""
     common = {"data.folders": list(folders), "training.device": device}
     networks = [
         Job(network, network, _recipe(name, common, out, fast), out / name, _train, _said)
@@ -109,7 +110,7 @@ def jobs(folders: Sequence[str], out: Path, fast: bool, device: Device) -> tuple
 def _recipe(name: str, common: Mapping[str, Any], out: Path, fast: bool) -> Recipe:
     recipe = recipes.read(name)
     first = NETWORKS[FIRST]
-    # ImageNet's weights are a file that has to be named: see from_imagenet.
+    # ImageNet weights are a file that the user has to name: see from_imagenet.
     start = str((out / first / LAST).absolute()) if recipe.start == first else recipes.RANDOM
     few = {**_FAST, **_square(_FAST_SIZES[recipe.model.family])} if fast else {}
     return recipes.changed(recipe, {**common, "start": start, **few}, name)
@@ -120,7 +121,7 @@ def _square(side: int) -> dict[str, Any]:
 
 
 def _of_textures(name: str, common: Mapping[str, Any], fast: bool) -> Recipe:
-    """The same pictures, at A's size."""
+    """The same images at the input size of experiment A."""
     side = _FAST_TEXTURES if fast else recipes.read(NETWORKS[FIRST]).preprocessing.height
     changes = {**common, "name": _folder(name), "start": recipes.RANDOM, **_square(side), "training.epochs": 1}
     return recipes.changed(recipes.read(_OF_RATIOS), changes)
@@ -148,22 +149,22 @@ _OF_MASKS = ("dice", "intersection", "found", "truth", "from_mask", "grade_from_
 
 
 def _draws(recipe: Recipe) -> bool:
-    """Whether its masks mean anything: they were learned, here or before."""
+    """Whether its masks are meaningful: learned here or in the network it started from."""
     learned = recipe.training
     return learned.parts == "regression" or learned.loss_weights.get("dice", 1.0) > 0
 
 
 def _usual(prepared: recipes.Prepared) -> float:
-    """Median ratio of the training pictures; NaN where none is known."""
+    """Median ratio of the training images; NaN if none is known."""
     told = (prepared.found.contents[sample].ratio for sample in prepared.split.train)
     ratios = [ratio for ratio in told if ratio is not None]
     return median(ratios) if ratios else nan
 
 
 def score(samples: "Sequence[Sample]", loaded: "Checkpoint", device: Device = "auto") -> "pd.DataFrame":
-    """One row per picture: that of :func:`napari_embryo.evaluate.score_ratios`, and Dice and pixels of the fragments.
+    """One row per image: that of :func:`napari_embryo.evaluate.score_ratios`, plus Dice and pixels of the fragments.
 
-    The whole picture is looked at once, as it is in training.
+    The whole image is seen once, as in training, without a closer look.
     """
     import pandas as pd
 
@@ -197,14 +198,14 @@ def _found(outputs: dict[str, Any], plan: Any, family: str) -> Parts:
 
 
 def _told(ratio: float, hw: tuple[int, int]) -> Parts:
-    """A ratio without masks."""
+    """Result that has a ratio but no masks."""
     import numpy as np
 
     return Parts((), np.zeros((0, *hw), bool), np.zeros((0, *hw), np.float32), {"ratio_regressed": ratio})
 
 
 def _rows(sample: "Sample", truth: "Truth", found: Parts) -> list[Row]:
-    """One, or none where neither fragments nor a ratio nor a grade are known."""
+    """One row, or none if neither fragments nor ratio nor grade are known."""
     from napari_embryo.data import Sample
 
     kept = Sample.of(
@@ -229,7 +230,7 @@ def _rows(sample: "Sample", truth: "Truth", found: Parts) -> list[Row]:
 
 
 def _regress_textures(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
-    """A perceptron on numbers that describe the embryo's texture, the embryo being outlined as drawn."""
+    """Train a perceptron on texture features within the annotated outline of the embryo."""
     import numpy as np
     import pandas as pd
 
@@ -238,7 +239,7 @@ def _regress_textures(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
     features: dict[Sample, npt.NDArray[np.float64] | None] = {}
     for sample in (*learned, *judged):
         features[sample] = _texture(sample, job)
-        yield Progress(0, 1, f"{len(features)} of {len(learned) + len(judged)} pictures")
+        yield Progress(0, 1, f"{len(features)} of {len(learned) + len(judged)} images")
     ratios = {sample: prepared.found.contents[sample].ratio for sample in learned}
     taught = [
         (kept, ratio) for each, ratio in ratios.items() if (kept := features[each]) is not None and ratio is not None
@@ -256,11 +257,11 @@ def _regress_textures(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
 
 
 _FEWEST = 2
-"""Training pictures with an outline and a ratio; with fewer, nothing is answered."""
+"""Training images with an outline and a ratio; with fewer, no prediction is made."""
 
 
 def _texture(sample: "Sample", job: Job) -> "npt.NDArray[np.float64] | None":
-    """Of the embryo as a network would see it, so that pictures of other sizes compare; None where it is not drawn."""
+    """Features of the embryo at network scale, comparable across image sizes; None if it is not annotated."""
     from napari_embryo import geometry
 
     truth, seen = sample.read(), job.recipe.preprocessing
@@ -272,7 +273,7 @@ def _texture(sample: "Sample", job: Job) -> "npt.NDArray[np.float64] | None":
     try:
         return TEXTURES[job.network](gray, plan.mask_to_net(truth.masks[embryo]))
     except ValueError:
-        return None  # too small an embryo to have a texture
+        return None  # the embryo is too small to have a texture
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ def _said(scores: "pd.DataFrame") -> str:
 
 
 def table(scores: "pd.DataFrame") -> "pd.DataFrame":
-    """Ours, and as published; text, empty where there is nothing."""
+    """Our numbers beside the published ones as text; empty where there is none."""
     import pandas as pd
 
     by_name = {str(name): rows for name, rows in scores.groupby("network", sort=False)}
@@ -387,5 +388,5 @@ TABLE = PaperTable(
     jobs,
     table,
     NOTES,
-    "The encoders began with random weights; the paper's began with ImageNet's, which --backbone FILE names.",
+    "The encoders started from random weights; the paper's started from ImageNet weights (--backbone FILE).",
 )

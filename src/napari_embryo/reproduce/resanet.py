@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NETWORKS = {"U-Net": "resanet-table1-unet", "ResA-Net": "resanet-table1-resanet"}
 CLASSES = ("ZP", "TE", "ICM")
-"""In the order of the paper's table."""
+"""Classes in the order of the paper's table."""
 
 Cells = Mapping[str, tuple[float, float | None]]
 PUBLISHED: dict[str, Cells] = {
@@ -28,13 +28,13 @@ PUBLISHED: dict[str, Cells] = {
     "FSBS-Net": {"ZP": (85.80, 92.29), "TE": (80.17, 88.90), "ICM": (85.55, 92.0), "mean": (83.84, None)},
     "ResA-Net": {"ZP": (86.87, 92.72), "TE": (81.10, 88.88), "ICM": (83.09, 90.09), "mean": (83.68, None)},
 }
-"""IoU and F1 in percent, as printed in the paper's Table 1."""
+"""IoU and F1 in percent as printed in the paper's Table 1."""
 
 NOTES = (
     "All in percent. published: as printed in the ResA-Net paper's Table 1, not reproduced.",
-    "IoU, F1: mean over the test pictures at their own size, with a 95 % bootstrap interval over embryos;",
-    "pooled: over all their pixels; net: at the network's size. The paper does not say which of them it prints:",
-    "its U-Net fits pooled numbers (F1 = 2 IoU / (1 + IoU) for each class), its ResA-Net does not.",
+    "IoU, F1: mean over the test images at their own size, with a 95 % bootstrap interval over embryos;",
+    "pooled: over all their pixels; net: at the network's size. The paper does not say which of these it prints:",
+    "its U-Net rows agree with pooled numbers (F1 = 2 IoU / (1 + IoU) for each class), its ResA-Net rows do not.",
 )
 
 FAST_PICTURES = 12
@@ -50,12 +50,12 @@ _FAST: dict[str, Any] = {
 
 
 def draw(folder: Path) -> Path:
-    """A few small blastocysts."""
+    """Draw a few small blastocysts."""
     return drawing.draw_blastocysts(folder, FAST_PICTURES, FAST_SHAPE)
 
 
 def jobs(folders: Sequence[str], out: Path, fast: bool, device: Device) -> tuple[Job, ...]:
-    """Six networks."""
+    """The six networks of the table."""
     return tuple(
         Job(
             network,
@@ -94,7 +94,7 @@ def _said(scores: "pd.DataFrame") -> str:
 def score(samples: "Sequence[Sample]", loaded: "Checkpoint", device: Device = "auto") -> "pd.DataFrame":
     """Rows of :func:`napari_embryo.evaluate.score` at the pictures' own size and at the network's.
 
-    The whole picture is looked at once, unlike in use, where a small embryo gets a second look.
+    The whole image is seen once; in regular use a small embryo gets a second, closer look.
     """
     import pandas as pd
 
@@ -136,7 +136,7 @@ def _score_one(sample: "Sample", model: Any, loaded: "Checkpoint", place: Any) -
 
 
 def table(scores: "pd.DataFrame") -> "pd.DataFrame":
-    """The paper's table in percent: ours, and as published; text, empty where there is nothing."""
+    """The paper's table in percent, ours beside the published numbers, as text; empty where there is none."""
     import pandas as pd
 
     summaries = {size: _by_network(part) for size, part in scores.groupby("size")}
@@ -149,7 +149,7 @@ def table(scores: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _by_network(scores: "pd.DataFrame") -> dict[tuple[str, str], dict[str, float]]:
-    """Percent by network and class, with the mean of the classes where all of them are there."""
+    """Percent by network and class, with the mean over the classes if all are present."""
     per_class = evaluate.summary(scores, ("network", "class"))
     kept: dict[tuple[str, str], dict[str, float]] = {}
     for network, part in per_class.groupby("network"):

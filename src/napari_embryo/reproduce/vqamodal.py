@@ -1,4 +1,4 @@
-"""The three tables of the VQ shape-code paper: Mask R-CNN's own mask head against codes, and what each part adds."""
+"""The three tables of the VQ shape-code paper: codes against Mask R-CNN's mask head, ASN, and an ablation."""
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -21,7 +21,7 @@ SHAPE_CODE = "shape code"
 FCN, VQ, ASN_FCN, ASN_VQ = "Mask R-CNN, FCN", "Mask R-CNN, VQ", "ASN, FCN", "ASN, VQ"
 CODES, REFINED = "codes alone", "+ refinement"
 FULL = "+ occlusion map"
-"""What the ablation calls the whole network."""
+"""Name of the whole network in the ablation."""
 
 _FULL_RECIPE, _ASN_RECIPE = "vqamodal-from-imagenet", "vqamodal-asn"
 _FCN_HEAD = {"model.head": "fcn", "model.refine": False}
@@ -35,23 +35,24 @@ RECIPES: dict[str, tuple[str, Mapping[str, Any]]] = {
     REFINED: (_FULL_RECIPE, {"model.occlusion": "none"}),
     FULL: (_FULL_RECIPE, {}),
 }
-"""What is compared: a recipe, and what differs from it."""
+"""The networks compared: a recipe and the changes to it."""
 _SAME = {FULL: VQ}
-"""Called otherwise in another table, so that tables with one folder share it."""
+"""Same network under another name, so that tables that use one output folder share it."""
 
 EMBRYOS: Mapping[str, float] = {FCN: 66.5, VQ: 68.2}
 KINS: Mapping[str, float] = {FCN: 29.3, VQ: 30.3, ASN_FCN: 31.1, ASN_VQ: 31.5}
 ABLATION: Mapping[str, float] = {CODES: 28.1, REFINED: 29.8, FULL: 30.3}
-"""Mask mAP in percent, as printed: tables 1 (embryos), 2 and 3 (both KINS)."""
+"""Mask mAP in percent as printed in tables 1 (embryos), 2 and 3 (both KINS)."""
 
 NOTES = (
     "All in percent. published: as printed in the VQ shape-code paper{on}, not reproduced.",
-    "mAP: COCO's, of complete masks, mean over IoU .50:.05:.95, on pictures kept aside, with a 95 % bootstrap interval",
-    "over embryos; of several seeds the mean, and their standard deviation. best IoU: of every true cell with the one",
-    "found (score 0.5 or more) that fits best; counts: pictures with as many cells found as there are. reconstruction:",
-    "IoU of silhouettes kept aside, in shaken boxes, with what their codes are drawn back as. Each network learns from",
-    "the same pictures as long as the others, by the last weights; the shape code learned from the same cells before.",
-    "All categories are learned as one, so that KINS' numbers are not the paper's mean over seven.",
+    "mAP: COCO mask AP of complete outlines, mean over IoU .50:.05:.95, on held-out images, with a 95 % bootstrap",
+    "interval over embryos; for several seeds their mean and standard deviation. best IoU: of every true cell with",
+    "the best-fitting found one (score of at least 0.5); counts: images with the right number of cells.",
+    "reconstruction: IoU of held-out silhouettes in jittered boxes with what their codes are decoded to. All networks",
+    "learn from the same images for the same number of epochs, and the last weights are used; the shape code was",
+    "trained on the same cells. All categories are learned as one, so numbers on KINS are not the paper's mean over",
+    "seven categories.",
 )
 
 FAST_PICTURES = 12
@@ -80,17 +81,17 @@ _AS_KINS_IS: dict[str, Any] = {
     "augmentation.crop": 0,
     "training.epochs": 12,
 }
-"""Streets: wide, opaque, crowded and upright. So many epochs the paper gives for its embryos."""
+"""Street scenes are wide, opaque, crowded and upright. 12 epochs is what the paper gives for its embryos."""
 _KINS_SHAPES: dict[str, Any] = {"augmentation.rotation": 0, "training.epochs": 4}
 
 
 def draw(folder: Path) -> Path:
-    """A few small embryos of overlapping cells."""
+    """Draw a few small embryos of overlapping cells."""
     return drawing.draw_cleavages(folder, FAST_PICTURES, FAST_SHAPE)
 
 
 def _jobs_of(networks: Sequence[str]) -> "Callable[[Sequence[str], Path, bool, Device], tuple[Job, ...]]":
-    """A table's jobs: the shape code, and the networks that draw with it or without."""
+    """The jobs of a table: the shape code, and the networks with and without it."""
 
     def jobs(folders: Sequence[str], out: Path, fast: bool, device: Device) -> tuple[Job, ...]:
         is_kins = any(coco.fits_kins(Path(folder), ()) for folder in folders)
@@ -106,7 +107,7 @@ def _jobs_of(networks: Sequence[str]) -> "Callable[[Sequence[str], Path, bool, D
 
 
 def _as_distributed(folders: Sequence[str]) -> dict[str, Any]:
-    """KINS' own parts, where its files lie together: its test part judges."""
+    """The official split of KINS if its files are in one folder: its test part is used for evaluation."""
     files = [path for folder in folders for path in coco.json_files(Path(folder))]
     learned = [path for path in files if part_of(path.stem) == "train"]
     judging = [path for path in files if part_of(path.stem) in ("test", "validation")]
@@ -128,7 +129,7 @@ def _job(name: str, out: Path, changes: Mapping[str, Any]) -> Job:
         return Job(network, name, recipe, folder, _train_shapes, _shapes_said, can_be_shorter=False)
     model: Any = recipe.model
     learned = {"shape_code": str((out / _folder(SHAPE_CODE) / LAST).absolute())} if model.head == "vq" else {}
-    # random statistics mean nothing, ImageNet's are kept
+    # statistics of random weights mean nothing; those of ImageNet are kept
     recipe = recipes.changed(recipe, {**learned, "training.frozen_batch_norm": False})
     return Job(network, name, recipe, folder, _train, _said, pretrained={"training.frozen_batch_norm": True})
 
@@ -145,7 +146,7 @@ def _train(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
 
 
 def _score_network(prepared: recipes.Prepared, loaded: "Checkpoint", device: Device) -> "pd.DataFrame":
-    """One row per picture, and what is told of all of them, repeated: as ``evaluate`` looks at them."""
+    """One row per image, with the summary over all images repeated in each, as computed by ``evaluate``."""
     from napari_embryo import evaluate
     from napari_embryo.predict import Predictor
 
@@ -173,7 +174,7 @@ def _train_shapes(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
 
 
 def _score_shapes(prepared: recipes.Prepared, loaded: "Checkpoint", device: Device) -> "pd.DataFrame":
-    """One row per silhouette: IoU in a shaken box with what it is drawn back as; and how many codes that takes."""
+    """One row per silhouette: IoU of its reconstruction in a jittered box, and the codes in use."""
     from napari_embryo.train.silhouette_dataset import draw_back
 
     cells, share, perplexity = draw_back(loaded.model, prepared.split.validation)
@@ -189,7 +190,7 @@ def _shapes_said(scores: "pd.DataFrame") -> str:
 
 
 def _table_of(published: Mapping[str, float]) -> "Callable[[pd.DataFrame], pd.DataFrame]":
-    """Ours, and as published; text, empty where there is nothing."""
+    """Our numbers beside the published ones as text; empty where there is none."""
 
     def table(scores: "pd.DataFrame") -> "pd.DataFrame":
         import pandas as pd
@@ -242,13 +243,14 @@ def _paper_table(published: Mapping[str, float], on: str) -> PaperTable:
         _jobs_of(tuple(published)),
         _table_of(published),
         (NOTES[0].format(on=on), *NOTES[1:]),
-        "The encoders began with random weights; ImageNet's, as usual for Mask R-CNN, are named with --backbone FILE.",
+        "The encoders started from random weights; ImageNet weights, usual for Mask R-CNN, are given with --backbone "
+        "FILE.",
         has_spread=True,
     )
 
 
 TABLES = {
-    "vqamodal-table1": _paper_table(EMBRYOS, "'s table 1, on embryos of its own"),
+    "vqamodal-table1": _paper_table(EMBRYOS, "'s table 1, on its own embryos"),
     "vqamodal-table2": _paper_table(KINS, "'s table 2, on KINS"),
     "vqamodal-table3": _paper_table(ABLATION, "'s table 3, on KINS"),
 }

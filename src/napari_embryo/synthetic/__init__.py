@@ -1,6 +1,6 @@
-"""Embryos drawn from a seed, with exact truth: sample data, demonstrations, tests, and pictures a network never saw.
+"""Embryos drawn from a seed with exact ground truth, for sample data, demonstrations, tests and training.
 
-The same seed gives the same picture. Nothing here reads files or knows a network.
+The same seed gives the same image. Nothing here reads files or uses a network.
 """
 
 from napari_embryo.synthetic.blastocyst import draw_blastocyst

@@ -1,8 +1,8 @@
 """Blastocysts: zona pellucida, a scalloped trophectoderm, a cavity with cells out of focus, an inner cell mass.
 
-First the anatomy (curves and masks: the truth), then the painting, which looks only at the anatomy. The proportions
-were measured on real human blastocysts: inner diameter, thickness of the zona, share of each part, strength of its
-texture.
+First the anatomy (curves and masks: the ground truth), then the painting, which depends only on the anatomy. The
+proportions were measured on real human blastocysts: inner diameter, thickness of the zona, share of each part, strength
+of its texture.
 """
 
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ from napari_embryo.synthetic.scene import Scene, add_scale_bar, choose_scene
 from napari_embryo.synthetic.zona import Zona, draw_zona, paint_inner_edge, paint_surroundings, paint_zona
 
 RADIUS_OF_FRAME: dict[Style, tuple[float, float]] = {"microscope": (0.35, 0.42), "incubator": (0.22, 0.30)}
-"""Radius of the zona's inner edge over the shorter side of the picture."""
+"""Radius of the zona's inner edge relative to the shorter side of the image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Anatomy(Zona):
-    """A blastocyst's parts: thickness of the trophectoderm at each pixel's angle, whose cell that is, the ICM."""
+    """A blastocyst's parts: thickness of the trophectoderm at each pixel's angle, its cell there, and the ICM."""
 
     te_thickness: Picture
     te_cell: npt.NDArray[np.intp]
@@ -77,9 +77,9 @@ def draw_blastocyst(
     shape
         (height, width) in pixels, 64 or more each.
     style
-        ``microscope``: it fills the frame; ``incubator``: it lies in its well.
+        ``microscope``: the embryo fills the frame; ``incubator``: it lies in its well.
     scale_bar
-        Burn a 25 um bar into the picture, as many microscopes do.
+        Burn a 25 um scale bar into the image, as many microscopes do.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def draw_blastocyst(
 
 
 def draw_anatomy(rng: np.random.Generator, zona: Zona, thickness: float = 1.0) -> Anatomy:
-    """Curves and masks of a blastocyst that fills this shell; ``thickness`` above 1 makes a younger trophectoderm."""
+    """Curves and masks of a blastocyst that fills this shell; ``thickness`` above 1 gives a younger trophectoderm."""
     count, height = int(rng.integers(8, 17)), thickness * rng.uniform(0.11, 0.19)
     te_thickness, te_cell = _scallops(rng, zona.angle, zona.radius, count, height)
     return Anatomy(**vars(zona), te_thickness=te_thickness, te_cell=te_cell, icm=_inner_cell_mass(rng, zona))
@@ -107,7 +107,7 @@ def draw_anatomy(rng: np.random.Generator, zona: Zona, thickness: float = 1.0) -
 def _scallops(
     rng: np.random.Generator, angle: Picture, radius: float, count: int, height: float
 ) -> tuple[Picture, npt.NDArray[np.intp]]:
-    """Thickness at each angle of a layer of ``count`` lens-shaped cells, about ``height`` high, and which it is."""
+    """A layer of ``count`` lens-shaped cells about ``height`` high: its thickness and the cell at each angle."""
     edges = np.concatenate([[0.0], np.cumsum(rng.gamma(7.0, size=count))])
     edges /= edges[-1]
     turn = (np.arange(ANGLES) / ANGLES + rng.uniform(0, 1)) % 1
@@ -122,7 +122,7 @@ def _scallops(
 
 
 def _joined(at_walls: Floats, across: Floats, cell: npt.NDArray[np.intp]) -> Floats:
-    """Values given at the walls between cells, going over smoothly from one wall to the next."""
+    """Values given at the walls between cells, interpolated from one wall to the next."""
     return at_walls[cell] * (1 - across) + np.roll(at_walls, -1)[cell] * across
 
 
@@ -147,7 +147,7 @@ def _bulging_cell(rng: np.random.Generator, shape: tuple[int, int], middle: Poin
 
 
 def paint(rng: np.random.Generator, anatomy: Anatomy, scene: Scene) -> Picture:
-    """Light through the embryo and what surrounds it, in grays."""
+    """Gray values of the embryo and its surroundings."""
     surroundings = paint_surroundings(rng, scene, anatomy)
     embryo = paint_zona(rng, anatomy) + _cavity(rng, anatomy, scene) + _trophectoderm(rng, anatomy, scene)
     cover = blur(anatomy.icm, 1.2 * anatomy.unit)
@@ -168,7 +168,7 @@ def _cavity(rng: np.random.Generator, a: Anatomy, scene: Scene) -> Picture:
 
 
 def _far_cells(rng: np.random.Generator, a: Anatomy, spacing: float, softness: float, scene: Scene) -> Picture:
-    """Dark bodies in a bright net, embossed where the light is."""
+    """Dark bodies in a bright net, embossed along the light."""
     points = scatter(rng, a.inside, a.radius * spacing)
     wall, cell = mosaic(points, a.hollow, warp_field(rng, a.shape, 14 * a.unit, 8 * a.unit))
     body = rng.normal(-18, 13, len(points))[cell] * step(wall - 9 * a.unit, 6 * a.unit)
@@ -178,7 +178,7 @@ def _far_cells(rng: np.random.Generator, a: Anatomy, spacing: float, softness: f
 
 
 def _cells_behind(rng: np.random.Generator, a: Anatomy) -> Picture:
-    """The next rows of trophectoderm cells, more and more out of focus, behind the one that is sharp."""
+    """Further rows of trophectoderm cells behind the sharp one, increasingly out of focus."""
     return _row_behind(rng, a, 0.05, rng.uniform(0.7, 1.6)) + _row_behind(rng, a, 0.16, rng.uniform(2, 4))
 
 
@@ -246,7 +246,7 @@ def _cavity_line(rng: np.random.Generator, a: Anatomy, to_cavity: Picture) -> Pi
 
 
 def _icm_body(rng: np.random.Generator, a: Anatomy, scene: Scene) -> Picture:
-    """Packed small cells, one over the other: mottled, granular, here and there the arc of a cell."""
+    """Densely packed small cells on top of each other: mottled, granular, with occasional arcs of cells."""
     mottled = _cytoplasm(rng, a.shape, a.unit, rng.uniform(0.6, 1.0))
     bumps = smooth_noise(rng, a.shape, 2.5 * a.unit) + 1.5 * smooth_noise(rng, a.shape, 7 * a.unit)
     lit = 18 * min(scene.embossing, 1.5) * relief(bumps * 3 * a.unit, scene.light)

@@ -44,7 +44,7 @@ def filling(share: float) -> float:
 def draw_cells(rng: np.random.Generator, zona: Zona, count: int, filling: float, drift: float = 0.0) -> list[Blob]:
     """Cells that together fill their part of the zona, the highest last.
 
-    ``drift`` moves each a little around its place: the same cells at another time.
+    ``drift`` moves each cell a little around its place, giving the same cells at another time.
     """
     sizes = np.exp(rng.normal(0, UNEVENNESS, count).clip(-0.3, 0.3))
     radii = sizes * filling * zona.radius / count**SHRINKING
@@ -56,7 +56,7 @@ def draw_cells(rng: np.random.Generator, zona: Zona, count: int, filling: float,
 
 
 def _lean(rng: np.random.Generator, filling: float) -> npt.NDArray[np.float64]:
-    """Which way cells give room to fragments, as a share of the zona's radius in every step of pushing."""
+    """How far cells make room for fragments in every step of pushing, as a share of the zona's radius."""
     toward = rng.uniform(0, tau)
     return 0.04 * (1 - filling / FILLING) * np.array([0, sin(toward), cos(toward)])
 
@@ -109,7 +109,7 @@ def paint_cell(rng: np.random.Generator, cell: Blob, stuff: Cytoplasm, unit: flo
 
 
 def _add_inside(rng: np.random.Generator, inner: Picture, cell: Blob, unit: float) -> None:
-    """What lies in a cell and is no fragment: a nucleus in some, small vesicles, a crowd of dark organelles."""
+    """Contents of a cell that are not fragments: a nucleus in some, small vesicles, many dark organelles."""
     seats = np.argwhere(cell.edge > 0.45 * cell.radius)
     if len(seats) == 0:
         return

@@ -1,4 +1,4 @@
-"""What cells and fragments have in common: a rounded outline in a window of the frame, lit from one side."""
+"""Blobs, common to cells and fragments: a rounded outline in a window of the frame, lit from one side."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from napari_embryo.synthetic.zona import Zona
 Window = tuple[slice, slice]
 
 SHADOW = 10.0
-"""How far beyond its outline a blob changes the picture, in units of fine detail."""
+"""How far beyond its outline a blob affects the image, in units of fine detail."""
 
 
 MOST_EMBOSSED = 1.6
-"""Cells are flatter than their surroundings: beyond this their relief does not grow."""
+"""Relief does not grow beyond this height, since cells are flattened."""
 
 
 @dataclass(frozen=True, eq=False)
 class Blob:
     """One cell or fragment.
 
-    ``window`` is the part of the frame where it changes anything; ``edge`` is the distance to its outline there,
-    positive inside. ``softness`` tells how far out of focus it lies, in units of fine detail.
+    ``window`` is the part of the frame it affects; ``edge`` is the distance to its outline there, positive inside.
+    ``softness`` is how far out of focus it lies, in units of fine detail.
     """
 
     window: Window
@@ -35,14 +35,14 @@ class Blob:
 
     @property
     def mask(self) -> Mask:
-        """Where it lies within its window."""
+        """Its mask within its window."""
         return self.edge > 0
 
 
 def rounded(
     shape: tuple[int, int], at: Point, radius: float, outline: Curve, unit: float, softness: float, room: Picture | None
 ) -> Blob:
-    """A blob whose outline lies ``outline(angle)`` from a point, and nowhere beyond where ``room`` is positive."""
+    """A blob whose outline lies ``outline(angle)`` from a point, clipped to where ``room`` is positive."""
     window = _window(shape, at, 1.5 * radius + SHADOW * unit)
     rows, columns = window
     local = at[0] - rows.start, at[1] - columns.start
@@ -52,19 +52,19 @@ def rounded(
 
 
 def _window(shape: tuple[int, int], at: Point, reach: float) -> Window:
-    """At least 2 by 2 pixels, so that there is a slope."""
+    """Extend to at least 2 by 2 pixels, so that there is a slope."""
     low = [min(max(0, int(p - reach)), side - 2) for p, side in zip(at, shape, strict=True)]
     high = [max(start + 2, min(side, int(p + reach) + 2)) for p, start, side in zip(at, low, shape, strict=True)]
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
 def silhouette(blob: Blob, shape: tuple[int, int]) -> Mask:
-    """The blob in the whole frame."""
+    """The blob's mask in the whole frame."""
     return union([blob], shape)
 
 
 def union(blobs: Iterable[Blob], shape: tuple[int, int]) -> Mask:
-    """Where at least one of the blobs lies in the frame."""
+    """Union of the blobs in the frame."""
     covered = np.zeros(shape, np.bool_)
     for blob in blobs:
         covered[blob.window] |= blob.mask
@@ -73,7 +73,7 @@ def union(blobs: Iterable[Blob], shape: tuple[int, int]) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class Cytoplasm:
-    """One large piece of granular stuff of which every blob gets a piece; noise of its own for each would be slow."""
+    """One large granular texture from which every blob gets a piece; separate noise for each would be slow."""
 
     gray: Picture
 
@@ -83,7 +83,7 @@ class Cytoplasm:
 
 
 def prepare_cytoplasm(rng: np.random.Generator, zona: Zona, scene: Scene) -> Cytoplasm:
-    """Granular at several scales, embossed as the light shows it; large enough for whatever lies in this zona."""
+    """Granular at several scales, embossed along the light; large enough for any blob in this zona."""
     unit = zona.unit
     longest = min(int(3 * zona.radius + 3 * SHADOW * unit), max(zona.shape))
     size = longest + 24, longest + 24
@@ -95,7 +95,7 @@ def prepare_cytoplasm(rng: np.random.Generator, zona: Zona, scene: Scene) -> Cyt
 
 
 def dome(blob: Blob) -> Picture:
-    """Height of a ball over the plane, flattened at the top."""
+    """Height of a ball above the plane, flattened at the top."""
     inward = np.clip(blob.edge / blob.radius, 0, 1)
     return np.asarray(blob.radius * np.sqrt(inward * (2 - inward)), np.float32)
 
@@ -106,7 +106,7 @@ def shade(blob: Blob, scene: Scene) -> Picture:
 
 
 def rim(blob: Blob, light: float, unit: float) -> Picture:
-    """Dark, broad away from the light; bright inside it toward the light; a halo beyond; finer on a small blob."""
+    """Rim: dark and broad away from the light, bright inside toward the light, with a halo; finer on small blobs."""
     away = 0.5 - 0.5 * np.clip(relief(blob.edge, light), -1, 1)
     unit = unit * min(1.0, max(0.4, blob.radius / (20 * unit)))
     thin = -(14 + 34 * away) * line(blob.edge - 0.5 * unit, 1.5 * unit)

@@ -1,4 +1,4 @@
-"""What microscopes burn into their pictures: the well, the time, a scale bar. A network must not learn from it."""
+"""Text that microscopes burn into images: well, time, scale bar. A network must not learn from it."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from napari_embryo.synthetic.embryo import Style
 Pixels = npt.NDArray[np.uint8]
 
 WRITTEN = 0.3
-"""Share of the pictures that carry text."""
+"""Share of the images with burnt-in text."""
 
 BAR_UM = 25
 
 
 def burn_in(rng: np.random.Generator, image: Pixels, um_per_pixel: float, style: Style) -> Pixels:
-    """The picture, in some cases with text in its corners, dark on a pale box or plain."""
+    """The image, sometimes with text in its corners, on a pale box or directly."""
     if rng.random() >= WRITTEN:
         return image
     size = max(8, round(min(image.shape) * rng.uniform(0.025, 0.04)))
@@ -27,7 +27,7 @@ def burn_in(rng: np.random.Generator, image: Pixels, um_per_pixel: float, style:
 
 
 def _ink(rng: np.random.Generator) -> tuple[int, int | None]:
-    """Gray of the letters and of the box behind them, if there is one."""
+    """Gray values of the letters and of the box behind them, if any."""
     return [(0, 255), (255, 0), (255, None), (230, None)][rng.choice(4, p=[0.5, 0.15, 0.2, 0.15])]
 
 
@@ -37,7 +37,7 @@ def _about_the_well(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def _write_in_corners(image: Pixels, texts: Sequence[str], size: int, ink: int, paper: int | None) -> Pixels:
-    """The first text in the lower left corner, the second in the lower right one."""
+    """Write the first text in the lower left corner and the second in the lower right."""
     from PIL import Image, ImageDraw, ImageFont
 
     canvas, font = Image.fromarray(image), ImageFont.load_default(size)
@@ -52,7 +52,7 @@ def _write_in_corners(image: Pixels, texts: Sequence[str], size: int, ink: int, 
 
 
 def _write_scale_bar(rng: np.random.Generator, image: Pixels, length: int, size: int, ink: int) -> Pixels:
-    """A bar of a known length in a lower corner, its length above it."""
+    """Draw a scale bar in a lower corner, with its length above it."""
     from PIL import Image, ImageDraw, ImageFont
 
     canvas = Image.fromarray(image)

@@ -1,7 +1,7 @@
-"""Cleavage-stage embryos: 2 to 8 round, translucent cells that overlap, with fragments between and upon them.
+"""Cleavage-stage embryos: 2 to 8 round, translucent cells that overlap, with fragments between and on top of them.
 
-First the anatomy (cells and fragments: the truth), then the painting. Brightness, contrast, sharpness, the place in the
-well, the cells' sizes and the share of fragments vary as they do in annotated human embryos.
+First the anatomy (cells and fragments: the ground truth), then the painting. Brightness, contrast, sharpness, the
+position in the well, cell sizes and the share of fragments vary as in annotated human embryos.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from napari_embryo.synthetic.scene import Scene, choose_scene
 from napari_embryo.synthetic.zona import Zona, draw_zona, paint_inner_edge, paint_surroundings, paint_zona
 
 RADIUS_OF_FRAME: dict[Style, tuple[float, float]] = {"microscope": (0.30, 0.42), "incubator": (0.19, 0.24)}
-"""Radius of the zona's inner edge over the shorter side of the picture."""
+"""Radius of the zona's inner edge relative to the shorter side of the image."""
 
 MOST_CELLS = 16
 MOST_FRAGMENTED = 0.6
 
 UNFRAGMENTED, SEVERE = 0.12, 0.15
-"""Share of the embryos without any fragment, and of those with 15 % or more by intent."""
+"""Share of embryos without fragments, and of those with a target of 15 % or more."""
 
 CLEAR_OF_THE_WALL = 0.9
-"""How near to the well's wall an embryo comes, over its inner radius: a few lie partly upon it."""
+"""How close an embryo may come to the wall of the well, relative to its inner radius: a few partly overlap it."""
 
 
 def draw_cleavage(
@@ -48,14 +48,14 @@ def draw_cleavage(
     seed
         The same arguments give the same embryo.
     n_cells
-        1 to 16; drawn from 2 to 8 where not given.
+        1 to 16; by default drawn at random from 2 to 8.
     fragmentation
-        Share of the embryo's area that is fragments, 0 to 0.6; about met (``fragmentation_ratio`` of the result is
-        exact). Where not given: none in one embryo of eight, most often below 0.15, at times up to 0.6.
+        Target share of the embryo's area covered by fragments, 0 to 0.6, met approximately (``fragmentation_ratio`` of
+        the result is exact). By default random: none in one of eight embryos, mostly below 0.15, at times up to 0.6.
     shape
         (height, width) in pixels, 64 or more each.
     style
-        ``incubator``: in its well; ``microscope``: it fills the frame. Some pictures carry burnt-in text.
+        ``incubator``: in its well; ``microscope``: it fills the frame. Some images have burnt-in text.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def _check_within(name: str, value: float, low: float, high: float) -> None:
 
 
 def vary(rng: np.random.Generator, scene: Scene) -> Scene:
-    """The scene as other instruments show it: darker, flatter, softer or harsher, the well off the middle."""
+    """Vary the scene like other instruments: darker, flatter, softer or harsher, with the well off center."""
     side = min(scene.shape)
     contrast = 1.6 * scene.contrast * float(np.exp(rng.normal(0, 0.22)))
     exposure = float(np.exp(rng.uniform(np.log(0.45), np.log(1.3))))
@@ -122,16 +122,16 @@ def truth(
     seed: int,
     hours: float | None = None,
 ) -> SyntheticEmbryo:
-    """The picture with everything that was drawn into it."""
+    """The image with its ground truth."""
     silhouettes = np.stack([silhouette(cell, zona.shape) for cell in cells])
     masks = {"ZP": zona.zona, "embryo": silhouettes.any(axis=0) | fragments.mask}
     return SyntheticEmbryo(image, masks, pixel_size_um, seed, silhouettes, fragments.mask, hours)
 
 
 def paint(rng: np.random.Generator, zona: Zona, cells: Sequence[Blob], fragments: Fragments, scene: Scene) -> Picture:
-    """Light through the embryo and what surrounds it, in grays."""
+    """Gray values of the embryo and its surroundings."""
     surroundings = paint_surroundings(rng, scene, zona)
-    # before the cells, so that in a time-lapse they stay in place while cells divide
+    # drawn before the cells, so that in a time-lapse they stay in place while cells divide
     embryo, clumps = _shell(rng, zona, scene), draw_clumps(rng, zona)
     stuff, opaque = prepare_cytoplasm(rng, zona, scene), rng.uniform(0.3, 0.7)
     for cell in cells:
@@ -144,7 +144,7 @@ def paint(rng: np.random.Generator, zona: Zona, cells: Sequence[Blob], fragments
 
 
 def _shell(rng: np.random.Generator, zona: Zona, scene: Scene) -> Picture:
-    """The zona, the fluid in it and what clings to it, in an otherwise empty frame."""
+    """The zona with its fluid and attached debris, in an otherwise empty frame."""
     drawn, window = np.zeros(zona.shape, np.float32), zona.surroundings
     near = zona.seen_in(window)
     drawn[window] = rng.uniform(0.5, 1.0) * paint_zona(rng, near) + paint_granules(rng, near) + paint_fluid(rng, near)
@@ -153,6 +153,6 @@ def _shell(rng: np.random.Generator, zona: Zona, scene: Scene) -> Picture:
 
 
 def _lay(picture: Picture, blob: Blob, drawn: Picture, opaque: float, unit: float) -> None:
-    """Put a blob upon what was drawn before, which shows through."""
+    """Draw a translucent blob over what was drawn before."""
     picture[blob.window] *= 1 - opaque * step(blob.edge, unit)
     picture[blob.window] += drawn

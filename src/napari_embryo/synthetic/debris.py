@@ -1,4 +1,4 @@
-"""What lies outside the zona and is no fragment, however much it looks like one: clumps of cumulus cells, granules."""
+"""Objects outside the zona that resemble fragments but are none: clumps of cumulus cells, granules."""
 
 from math import cos, sin, tau
 
@@ -12,7 +12,7 @@ from napari_embryo.synthetic.zona import Zona
 
 
 def draw_clumps(rng: np.random.Generator, zona: Zona) -> list[Blob]:
-    """Heaps of small cells against the zona's outer edge or a little away from it."""
+    """Clumps of small cells at the outer edge of the zona or close to it."""
     heaps = [_heap(rng, zona) for _ in range(rng.poisson(1.3))]
     return [one for heap in heaps for one in heap]
 
@@ -32,7 +32,7 @@ def _heap(rng: np.random.Generator, zona: Zona) -> list[Blob]:
 
 
 def paint_granules(rng: np.random.Generator, zona: Zona) -> Picture:
-    """Grains that cling to the zona's outer edge and lie under its inner one, more on one side."""
+    """Grains at the outer edge of the zona and under its inner edge, more on one side."""
     beyond = -zona.depth - zona.zona_thickness
     clinging = rng.choice([0.0, 0.004, 0.02]) * np.exp(-np.abs(beyond) / (7 * zona.unit)) * (beyond > -4 * zona.unit)
     below = rng.choice([0.0, 0.003, 0.012]) * np.exp(-np.abs(zona.depth - 4 * zona.unit) / (3 * zona.unit))
@@ -41,7 +41,7 @@ def paint_granules(rng: np.random.Generator, zona: Zona) -> Picture:
 
 
 def paint_fluid(rng: np.random.Generator, zona: Zona) -> Picture:
-    """The fluid around the cells: clouded, in some embryos full of fine grit."""
+    """The fluid around the cells: cloudy, and full of fine grains in some embryos."""
     clouds = rng.uniform(1, 4) * smooth_noise(rng, zona.shape, 6 * zona.unit) - rng.uniform(0, 8)
     grit = rng.choice([0.5, 2.0, 4.5]) * smooth_noise(rng, zona.shape, 1.8 * zona.unit)
     return np.asarray(step(zona.depth, 2 * zona.unit) * (clouds + grit), np.float32)

@@ -1,4 +1,4 @@
-"""What a drawing hands back: pixels and the exact truth behind them."""
+"""The result of a drawing: pixels and the exact ground truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,30 +17,30 @@ Style = Literal["microscope", "incubator"]
 STYLES: tuple[Style, ...] = ("microscope", "incubator")
 
 FIELD_UM: Mapping[Style, float] = MappingProxyType({"microscope": 190.0, "incubator": 275.0})
-"""Width in micrometers of the shorter side of a picture."""
+"""Length in micrometers of the shorter side of an image."""
 
 
 @dataclass(frozen=True, eq=False)
 class SyntheticEmbryo:
-    """A drawn embryo and its truth; every mask is exact, drawn from the same curves as the pixels.
+    """A drawn embryo and its ground truth; every mask is exact, drawn from the same curves as the pixels.
 
     Parameters
     ----------
     image
         (H, W) uint8.
     masks
-        Name -> (H, W) bool. ``ZP`` always; a blastocyst also has ``ICM`` and ``TE``. They are disjoint (the masks of
-        human experts overlap by a few pixels, these do not).
+        Name -> (H, W) bool. Always ``ZP``; a blastocyst also has ``ICM`` and ``TE``. They are disjoint, unlike masks of
+        human experts, which overlap by a few pixels.
     pixel_size_um
         Height and width of a pixel in micrometers.
     seed
-        What it was drawn from.
+        Random seed of the drawing.
     cells
-        (N, H, W) bool, the complete silhouette of each blastomere, also where another cell hides it.
+        (N, H, W) bool, the complete silhouette of each blastomere, including parts hidden by other cells.
     fragments
         (H, W) bool, anucleate fragments; some lie on cells.
     hours
-        Hours after insemination, where it belongs to a time-lapse.
+        Hours after insemination, if it belongs to a time-lapse.
     """
 
     image: npt.NDArray[np.uint8]
@@ -53,24 +53,24 @@ class SyntheticEmbryo:
 
     @property
     def fragmentation_ratio(self) -> float:
-        """Area of the fragments over the area of cells and fragments together; 0 where there is neither."""
+        """Area of the fragments over the area of cells and fragments together; 0 if there is neither."""
         embryo = self.fragments.sum() if len(self.cells) == 0 else (self.cells.any(axis=0) | self.fragments).sum()
         return float(self.fragments.sum() / embryo) if embryo else 0.0
 
     def stack(self, classes: tuple[str, ...]) -> Mask:
-        """The named masks as one (C, H, W) bool array; a name that was not drawn gives an empty mask."""
+        """The named masks as a (C, H, W) bool array; a name that was not drawn gives an empty mask."""
         empty = np.zeros(self.image.shape, bool)
         return np.stack([self.masks.get(name, empty) for name in classes])
 
 
 def pixel_size(style: Style, shape: tuple[int, int]) -> tuple[float, float]:
-    """Height and width of a pixel in micrometers in a picture of this style and (height, width)."""
+    """Height and width of a pixel in micrometers for an image of this style and (height, width)."""
     side = FIELD_UM[style] / min(shape)
     return side, side
 
 
 def check_request(style: str, shape: tuple[int, int]) -> None:
-    """Refuse what cannot be drawn, saying what can."""
+    """Check that such an image can be drawn."""
     if style not in STYLES:
         raise ValueError(f"style {style!r} is not known; use one of {', '.join(STYLES)}")
     if len(shape) != 2 or min(shape) < 64:

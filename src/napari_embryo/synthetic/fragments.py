@@ -1,6 +1,6 @@
-"""Fragments: clusters of drops without a nucleus, in the gaps between cells, under the zona and upon cells.
+"""Fragments: clusters of drops without a nucleus, in the gaps between cells, under the zona and on top of cells.
 
-Annotators draw one outline around a dense cluster; so does the mask, in which small gaps within a cluster are closed.
+Annotators draw one outline around a dense cluster. The mask does the same: small gaps within a cluster are closed.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from napari_embryo.synthetic.zona import Zona
 
 MOST_FRAGMENTS = 700
 GROUND = 0.6
-"""How much a dense cluster hides of what lies below it."""
+"""Opacity of a dense cluster."""
 
 GAP = 0.055
-"""How wide a gap within a cluster is closed, over the zona's inner radius."""
+"""Width up to which a gap within a cluster is closed, relative to the zona's inner radius."""
 
 MOST_OPEN = 20
-"""Area of a hole within a cluster that is no longer filled, in squares of the gap."""
+"""Area from which a hole within a cluster is not filled, in squares of the gap width."""
 
 LEAST_BLUR = 0.25
-"""Pixels of softness below which nothing is seen of it."""
+"""Softness in pixels below which blurring has no visible effect."""
 
 SMALLEST, LARGEST = 0.035, 0.28
-"""Radius of a fragment over the zona's inner radius."""
+"""Radius of a fragment relative to the zona's inner radius."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fragments:
-    """The drops, the lowest first, and the region (H, W) an annotator would outline."""
+    """The drops, lowest first, and the region (H, W) that an annotator would outline."""
 
     drops: tuple[Blob, ...]
     mask: Mask
@@ -42,7 +42,7 @@ class Fragments:
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
-    """Where the drops of one cluster fall: ``chances`` grow along the pixels ``seats`` (N, 2)."""
+    """Where drops of one cluster may be placed: pixels ``seats`` (N, 2) with cumulative ``chances``."""
 
     seats: npt.NDArray[np.intp]
     chances: npt.NDArray[np.float64]
@@ -55,7 +55,7 @@ class Cluster:
 
 
 def draw_fragments(rng: np.random.Generator, zona: Zona, cells: list[Blob], share: float) -> Fragments:
-    """Clusters of drops, until their region makes up ``share`` of the embryo's area."""
+    """Add clusters of drops until their region covers ``share`` of the embryo's area."""
     body = union(cells, zona.shape)
     clusters = _clusters(rng, zona, body, share)
     drops, bare, region = list[Blob](), np.zeros(zona.shape, np.bool_), np.zeros(zona.shape, np.bool_)
@@ -69,7 +69,7 @@ def draw_fragments(rng: np.random.Generator, zona: Zona, cells: list[Blob], shar
 
 
 def _clusters(rng: np.random.Generator, zona: Zona, body: Mask, share: float) -> list[Cluster]:
-    """A few heaps, most often in the gaps between the cells."""
+    """A few clusters, mostly in the gaps between the cells."""
     seats = np.argwhere(zona.depth > 0.04 * zona.radius)
     upon_cells = rng.choice([0.01, 0.06, 0.3])
     open_to = np.where(body, upon_cells, 1.0)[tuple(seats.T)]
@@ -87,7 +87,7 @@ def _cluster(
     width: float,
     size: float,
 ) -> Cluster:
-    """A heap around ``heart``, about ``width`` wide and longer in one direction; some drops stray."""
+    """A cluster around ``heart``, about ``width`` wide and elongated in one direction, with some stray drops."""
     turn, long = rng.uniform(0, tau), rng.uniform(1, 2.5)
     dy, dx = (seats - heart).T / width
     along, across = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
@@ -119,13 +119,13 @@ def drop(
     softness: float,
     room: Picture | None = None,
 ) -> Blob:
-    """A rounded drop, a little out of shape."""
+    """A slightly irregular round drop."""
     uneven = wobble(rng, 0.08, (2, 3))
     return rounded(shape, at, radius, lambda a: np.asarray(radius * (1 + uneven(a)), np.float32), unit, softness, room)
 
 
 def _closed(mask: Mask, gap: float) -> Mask:
-    """A mask with the gaps and holes filled that are narrower than a few ``gap`` pixels."""
+    """The mask with gaps and holes closed that are narrower than a few ``gap`` pixels."""
     from scipy.ndimage import label
 
     closed = mask | (blur(mask, max(gap, 0.6)) > 0.5)
@@ -135,7 +135,7 @@ def _closed(mask: Mask, gap: float) -> Mask:
 
 
 def paint_drop(rng: np.random.Generator, one: Blob, stuff: Cytoplasm, unit: float, scene: Scene) -> Picture:
-    """Granular where it is large, glassy where it is small, brighter or darker than what is below."""
+    """Paint a drop: granular if large, glassy if small, brighter or darker than what is below."""
     grain = min(one.radius / (14 * unit), 1.0) * stuff.piece(rng, size_of(one.edge))
     body = step(one.edge, unit) * (grain + 12 * shade(one, scene) + rng.normal(2 - 0.6 * scene.absorption, 7))
     drawn = body + rng.uniform(0.4, 0.9) * rim(one, scene.light, unit)
@@ -145,7 +145,7 @@ def paint_drop(rng: np.random.Generator, one: Blob, stuff: Cytoplasm, unit: floa
 def paint_ground(
     rng: np.random.Generator, picture: Picture, fragments: Fragments, stuff: Cytoplasm, unit: float
 ) -> None:
-    """Fill the gaps of dense clusters with drops smaller than can be told apart."""
+    """Fill the gaps of dense clusters with drops too small to be distinguished."""
     if not fragments.drops:
         return
     window = _box(fragments.mask)

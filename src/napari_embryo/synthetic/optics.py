@@ -1,6 +1,7 @@
-"""Parts every drawing is composed of: smooth noise, closed curves, soft lines, relief, and the camera.
+"""Building blocks of every drawing: smooth noise, closed curves, soft lines, relief, and the camera.
 
-Grays are differences from the empty background until ``camera`` turns them into eight bits. Lengths are pixels.
+Gray values are differences from the empty background until ``camera`` converts them to eight bits. Lengths are in
+pixels.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float)
 
 
 def _enlarge(values: Picture, step: int) -> Picture:
-    """Linear interpolation between values ``step`` pixels apart; the last row and column are only neighbors."""
+    """Interpolate linearly between values ``step`` pixels apart; the last row and column serve only as neighbors."""
     for axis in range(2 if step > 1 else 0):
         at, between = np.divmod(np.arange((values.shape[axis] - 1) * step), step)
         weight = (between / np.float32(step)).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
@@ -44,21 +45,21 @@ def _enlarge(values: Picture, step: int) -> Picture:
 
 
 def warp_field(rng: np.random.Generator, shape: tuple[int, int], sigma: float, pixels: float) -> Picture:
-    """(2, H, W): how far a smooth distortion moves every pixel."""
+    """(2, H, W): displacement of every pixel by a smooth distortion."""
     return np.stack([smooth_noise(rng, shape, sigma) for _ in range(2)]) * np.float32(pixels)
 
 
 ANGLES = 4096
-"""Into how many directions a circle is divided where a function of the angle is tabulated."""
+"""Number of directions in tables of functions of the angle."""
 
 
 def tabulated(angle: Picture) -> npt.NDArray[np.intp]:
-    """The entry of a table of ``ANGLES`` directions for each angle."""
+    """Index of each angle in a table of ``ANGLES`` directions."""
     return np.asarray(np.floor(angle % tau * (ANGLES / tau)), np.intp) % ANGLES
 
 
 def wobble(rng: np.random.Generator, amplitude: float, harmonics: tuple[int, ...]) -> Curve:
-    """A smooth periodic function of the angle, about ``amplitude`` high, mean 0."""
+    """A smooth periodic function of the angle with an amplitude of about ``amplitude`` and mean 0."""
     waves = [(n, rng.normal(0, amplitude / np.sqrt(len(harmonics))), rng.uniform(0, tau)) for n in harmonics]
 
     def curve(angle: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -68,7 +69,7 @@ def wobble(rng: np.random.Generator, amplitude: float, harmonics: tuple[int, ...
 
 
 def polar(shape: tuple[int, int], center: Point) -> tuple[Picture, Picture]:
-    """Distance from the center and angle (0 right, pi/2 down) of every pixel."""
+    """Distance from the center and angle (0 is right, pi/2 is down) of every pixel."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     y, x = (rows - center[0]).astype(np.float32), (columns - center[1]).astype(np.float32)
     return np.hypot(y, x), np.arctan2(y, x)
@@ -99,9 +100,9 @@ def step(distance: Floats, width: float) -> Picture:
 
 
 def mosaic(points: npt.NDArray[np.float64], where: Mask, warp: Picture) -> tuple[Picture, npt.NDArray[np.intp]]:
-    """Cells around points (y, x), their walls bent by ``warp`` (2, H, W) pixels.
+    """Divide the plane into cells around points (y, x), their walls bent by ``warp`` (2, H, W) pixels.
 
-    Returns the distance to the nearest wall inside ``where`` (0 elsewhere), and whose cell a pixel is (-1 elsewhere).
+    Returns the distance to the nearest wall inside ``where`` (0 elsewhere) and the cell of each pixel (-1 elsewhere).
     """
     from scipy.spatial import KDTree
 
@@ -113,40 +114,40 @@ def mosaic(points: npt.NDArray[np.float64], where: Mask, warp: Picture) -> tuple
 
 
 def scatter(rng: np.random.Generator, where: Mask, spacing: float) -> npt.NDArray[np.float64]:
-    """Points (y, x) inside a mask, about ``spacing`` apart: a jittered grid."""
+    """Points (y, x) of a jittered grid inside a mask, about ``spacing`` apart."""
     ys, xs = (np.arange(-spacing, side + spacing, spacing) for side in where.shape)
     grid = np.stack(np.meshgrid(ys, xs, indexing="ij"), -1).reshape(-1, 2)
     return grid + rng.uniform(-0.45, 0.45, grid.shape) * spacing
 
 
 def grains(rng: np.random.Generator, density: Floats, size: float) -> Picture:
-    """Dark granules with a pale halo, ``density`` of them per pixel; each about 1 high."""
+    """Dark granules with a pale halo, ``density`` per pixel, each about 1 high."""
     dots = (rng.random(density.shape, dtype=np.float32) < density) * rng.uniform(0.4, 1.0, density.shape)
     core, halo = blur(dots, size), blur(dots, 2 * size)
     return np.asarray(-7.0 * size**2 * core + 10.0 * size**2 * halo, np.float32)
 
 
 def relief(height: Floats, direction: float) -> Picture:
-    """What Hoffman contrast shows of a height: its slope along one direction."""
+    """A height map as Hoffman contrast shows it: its slope along one direction."""
     dy, dx = np.gradient(height)
     return np.asarray(np.cos(direction) * dx + np.sin(direction) * dy, np.float32)
 
 
 def vesicle(shape: tuple[int, int], center: Point, radius: float) -> tuple[Picture, Picture]:
-    """A small bright drop with a dark rim: (difference in gray, cover 0..1)."""
+    """A small bright drop with a dark rim: (difference in gray, opacity 0..1)."""
     distance = radius - polar(shape, center)[0]
     return 0.7 * step(distance - 0.25 * radius, 0.3 * radius) - line(distance, 0.9), step(distance, 0.8)
 
 
 def around(picture: Picture, at: Point, reach: float) -> tuple[Picture, Point]:
-    """A view of the part of a picture within ``reach`` of a point, and where in it the point lies."""
+    """A view of the part of an image within ``reach`` of a point, and the point's position in it."""
     low = [max(0, int(p - reach)) for p in at]
     high = [max(start, min(side, int(p + reach) + 2)) for p, start, side in zip(at, low, picture.shape, strict=True)]
     return picture[low[0] : high[0], low[1] : high[1]], (at[0] - low[0], at[1] - low[1])
 
 
 def add_vesicle(picture: Picture, center: Point, radius: float, contrast: float) -> None:
-    """Draw a drop into a picture, covering what is below."""
+    """Draw a drop into an image, covering what is below."""
     part, at = around(picture, center, radius + 4)
     gray, cover = vesicle(size_of(part), at, radius)
     part *= 1 - 0.5 * cover
@@ -156,7 +157,7 @@ def add_vesicle(picture: Picture, center: Point, radius: float, contrast: float)
 def camera(
     rng: np.random.Generator, picture: Picture, softness: float, noise: float, sharpening: float
 ) -> npt.NDArray[np.uint8]:
-    """Blur of the lens, grain of the sensor, the sharpening frame grabbers do, eight bits."""
+    """Apply lens blur, sensor noise and the sharpening of frame grabbers, and convert to eight bits."""
     seen = blur(picture, softness)
     seen = seen + noise * smooth_noise(rng, size_of(seen), 0.6)
     seen = seen + sharpening * (seen - blur(seen, 1.5))

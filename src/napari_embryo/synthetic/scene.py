@@ -1,4 +1,4 @@
-"""Where an embryo lies and how it is lit and seen: an open dish under a microscope, or the well of an incubator."""
+"""The setting of an embryo and its illumination: an open dish under a microscope, or the well of an incubator."""
 
 from dataclasses import dataclass
 from math import cos, pi, sin, tau
@@ -22,10 +22,10 @@ from napari_embryo.synthetic.optics import (
 
 @dataclass(frozen=True)
 class Scene:
-    """One way of looking. Grays are 0..255; ``light`` is the direction of the relief, in radians.
+    """Imaging conditions. Gray values are 0..255; ``light`` is the direction of the relief in radians.
 
-    ``exposure`` scales all grays; ``absorption`` is how much darker a cell is than the background; with
-    ``rim_follows_light`` the well's wall is brightest where cells are dark, as seen in incubators.
+    ``exposure`` scales all gray values; ``absorption`` is how much darker a cell is than the background; with
+    ``rim_follows_light`` the wall of the well is brightest where cells are dark, as in incubators.
     """
 
     shape: tuple[int, int]
@@ -45,7 +45,7 @@ class Scene:
 
 
 def choose_scene(rng: np.random.Generator, shape: tuple[int, int], style: Style) -> Scene:
-    """Light and camera, drawn from what the real pictures of this style show."""
+    """Random light and camera settings, as found in real images of this style."""
     middle, side = np.array(shape) / 2, min(shape)
     shift = rng.uniform(-0.06, 0.06, 2) * side
     incubator = style == "incubator"
@@ -65,7 +65,7 @@ def choose_scene(rng: np.random.Generator, shape: tuple[int, int], style: Style)
 
 
 def place(rng: np.random.Generator, scene: Scene, radius: float) -> Point:
-    """The center of an embryo of this outer radius: near the middle of the frame, or anywhere in the well."""
+    """Random center of an embryo of this outer radius: near the middle of the frame, or anywhere in the well."""
     if scene.style == "microscope":
         y, x = np.array(scene.shape) / 2 + rng.normal(0, 0.012, 2) * min(scene.shape)
         return float(y), float(x)
@@ -90,7 +90,7 @@ def _background(rng: np.random.Generator, scene: Scene) -> Picture:
 
 
 def _add_well(rng: np.random.Generator, picture: Picture, scene: Scene) -> None:
-    """The wall of an incubator's well: an overexposed rim, brighter on one side; beyond it dark plastic, turned."""
+    """The wall of an incubator's well: an overexposed rim, brighter on one side, surrounded by dark, lathed plastic."""
     distance, angle = polar(scene.shape, scene.well_center)
     beyond = distance - scene.well_radius * (1 + wobble(rng, 0.006, (2, 3))(angle))
     width = scene.well_radius
@@ -113,7 +113,7 @@ def _plastic(rng: np.random.Generator, scene: Scene, beyond: Picture, angle: Pic
 
 
 def _add_bottom_dust(rng: np.random.Generator, picture: Picture, scene: Scene) -> None:
-    """Dust under the well's floor, smeared sideways."""
+    """Dust below the bottom of the well, smeared sideways."""
     long = 0.045 * scene.well_radius
     for _ in range(rng.poisson(5)):
         y, x = place(rng, scene, 0.05 * scene.well_radius)
@@ -123,7 +123,7 @@ def _add_bottom_dust(rng: np.random.Generator, picture: Picture, scene: Scene) -
 
 
 def add_debris(rng: np.random.Generator, picture: Picture, outside: Picture, unit: float, contrast: float) -> None:
-    """Specks, drops, and things far out of focus, where ``outside`` (distance from the zona) is positive."""
+    """Specks, drops and strongly defocused objects where ``outside`` (distance from the zona) is positive."""
     near = (outside > 2 * unit) * np.exp(-np.maximum(outside, 0) / (10 * unit))
     picture += contrast * 30 * grains(rng, 0.003 * near, 1.1 * unit)
     free = np.argwhere(outside > 6 * unit)
@@ -142,12 +142,12 @@ def _add_speck(rng: np.random.Generator, picture: Picture, at: Point, unit: floa
 
 
 def _add_drop(rng: np.random.Generator, picture: Picture, at: Point, unit: float, contrast: float) -> None:
-    """A refracting drop: bright within a dark ring."""
+    """A refracting drop: bright inside a dark ring."""
     add_vesicle(picture, at, rng.uniform(1.5, 6) * unit, contrast * rng.uniform(15, 55))
 
 
 def _add_blurred_blob(rng: np.random.Generator, picture: Picture, at: Point, unit: float, contrast: float) -> None:
-    """A thing far out of focus: a soft shadow in a faint ring."""
+    """A strongly defocused object: a soft shadow in a faint ring."""
     radius = rng.uniform(5, 16) * unit
     part, at = around(picture, at, 2.5 * radius)
     distance = polar(size_of(part), at)[0] - radius
@@ -155,7 +155,7 @@ def _add_blurred_blob(rng: np.random.Generator, picture: Picture, at: Point, uni
 
 
 def add_scale_bar(picture: Picture, um_per_pixel: float, length_um: float = 25.0) -> None:
-    """A pale bar of a known length in the lower right corner."""
+    """Draw a pale scale bar in the lower right corner."""
     length = round(length_um / um_per_pixel)
     height, width = picture.shape
     bar = slice(height - 8, height - 6), slice(max(width - 12 - length, 0), width - 12)

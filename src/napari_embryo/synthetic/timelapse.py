@@ -1,4 +1,4 @@
-"""Time-lapses: the same embryo dividing and growing into a blastocyst, one list of frames per well."""
+"""Time-lapses of embryos that divide and grow into a blastocyst, one list of frames per well."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,31 +13,31 @@ from napari_embryo.synthetic.zona import Zona, draw_zona
 
 FIRST_HOUR, LAST_HOUR = 26.0, 116.0
 STAGES = ((37.0, 2), (49.0, 4), (66.0, 8), (94.0, 16))
-"""Until which hour after insemination an embryo has how many cells; a blastocyst from then on."""
+"""Hour after insemination until which an embryo has how many cells; afterwards it is a blastocyst."""
 
 GROWTH_PER_HOUR = 0.012
-"""Growth of a blastocyst's radius, as a share of the radius at its first hour."""
+"""Hourly growth of a blastocyst's radius relative to the radius at its first hour."""
 
 
 def draw_timelapse(
     seed: int, wells: int = 2, frames: int = 12, shape: tuple[int, int] = (200, 200)
 ) -> list[list[SyntheticEmbryo]]:
-    """Embryos of several wells, from two cells to the expanding blastocyst.
+    """Embryos in several wells, from the two-cell stage to the expanding blastocyst.
 
     Parameters
     ----------
     seed
         The same arguments give the same embryos.
     wells, frames
-        How many embryos, and pictures of each at equal intervals of time.
+        Number of embryos, and of frames of each at equal time intervals.
     shape
         (height, width) in pixels, 64 or more each.
 
     Returns
     -------
     list of list of SyntheticEmbryo
-        ``result[well][frame]``, each with its ``hours``. Until about 94 h a frame has ``cells`` and ``fragments``, then
-        the masks of a blastocyst. The well and the embryo's place in it stay the same.
+        ``result[well][frame]``, each with its ``hours``. Until about 94 h a frame has ``cells`` and ``fragments``,
+        afterwards the masks of a blastocyst. The well and the embryo's position in it do not change.
     """
     check_request("incubator", shape)
     if wells < 1 or frames < 1:

@@ -1,4 +1,4 @@
-"""The zona pellucida, the shell around embryos of every stage: its curves, and how it looks."""
+"""The zona pellucida, the shell around embryos of every stage: its geometry and appearance."""
 
 from dataclasses import dataclass
 from math import tau
@@ -22,10 +22,10 @@ from napari_embryo.synthetic.scene import Scene, add_debris, paint_field, place
 
 @dataclass(frozen=True, eq=False)
 class Zona:
-    """Where an embryo lies.
+    """The shell around an embryo.
 
-    ``radius`` is the mean radius of the shell's inner edge; ``depth`` and ``angle`` (H, W) give each pixel's depth
-    below that edge (negative outside) and its direction from the center; ``zona_thickness`` (H, W) follows the angle.
+    ``radius`` is the mean radius of the shell's inner edge; ``depth`` and ``angle`` (H, W) are each pixel's depth below
+    that edge (negative outside) and direction from the center; ``zona_thickness`` (H, W) depends on the angle.
     """
 
     shape: tuple[int, int]
@@ -37,7 +37,7 @@ class Zona:
 
     @property
     def unit(self) -> float:
-        """Size of a fine detail in pixels: 1 in a microscope picture 390 pixels high; never too small to be seen."""
+        """Size of a fine detail in pixels: 1 in a microscope image 390 pixels high, with a visible minimum."""
         return max(self.radius / 155, 0.4)
 
     @property
@@ -46,13 +46,13 @@ class Zona:
 
     @property
     def surroundings(self) -> tuple[slice, slice]:
-        """The part of the frame where the shell changes anything."""
+        """The part of the frame that the shell affects."""
         near = self.depth > -self.zona_thickness - 30 * self.unit
         rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
         return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
     def seen_in(self, window: tuple[slice, slice]) -> "Zona":
-        """The same shell in a part of the frame."""
+        """The same shell relative to a window of the frame."""
         corner = window[0].start, window[1].start
         parts = self.angle[window], self.depth[window], self.zona_thickness[window]
         center = self.center[0] - corner[0], self.center[1] - corner[1]
@@ -70,10 +70,10 @@ def draw_zona(
     growth: float = 1.0,
     clear: float = 1.15,
 ) -> Zona:
-    """A slightly oval, uneven shell; ``of_frame``: its inner radius over the shorter side, from and to.
+    """A slightly oval, uneven shell; ``of_frame`` is the range of its inner radius relative to the shorter side.
 
-    ``growth`` widens the same shell and thins it, as the embryo does that expands in it. ``clear`` times its radius
-    lies within the well.
+    ``growth`` widens and thins the same shell, as an expanding embryo does. ``clear`` times its radius stays within the
+    well.
     """
     at_first = rng.uniform(*of_frame) * min(scene.shape)
     center = _in_frame(place(rng, scene, clear * at_first), scene.shape, 1.1 * at_first)
@@ -84,7 +84,7 @@ def draw_zona(
 
 
 def _in_frame(at: Point, shape: tuple[int, int], margin: float) -> Point:
-    """The nearest point ``margin`` away from the frame's border; the middle where there is none."""
+    """The nearest point at least ``margin`` away from the frame's border; the middle if there is none."""
     y, x = (
         min(max(p, margin), side - margin) if side > 2 * margin else side / 2 for p, side in zip(at, shape, strict=True)
     )
@@ -103,7 +103,7 @@ def _thickness(rng: np.random.Generator, angle: Picture, radius: float) -> Pictu
 
 
 def paint_zona(rng: np.random.Generator, a: Zona) -> Picture:
-    """Glassy, of the background's gray, more and more granular toward a ragged outer edge."""
+    """Paint the zona: glassy, of the background's gray, increasingly granular toward a ragged outer edge."""
     outer = a.depth + a.zona_thickness
     ragged = outer + 2.5 * a.unit * smooth_noise(rng, a.shape, 3 * a.unit)
     body = step(ragged, 3 * a.unit) * step(-a.depth, 1.5 * a.unit)
@@ -117,7 +117,7 @@ def paint_zona(rng: np.random.Generator, a: Zona) -> Picture:
 
 
 def paint_inner_edge(rng: np.random.Generator, a: Zona, scene: Scene, strength: float = 1.0) -> Picture:
-    """The sharp dark edge between zona and cells, stronger away from the light, with a bright line beside it."""
+    """Paint the sharp dark edge between zona and cells, stronger away from the light, with a bright line beside it."""
     lit = np.cos(a.angle - scene.light)
     uneven = 1 + wobble(rng, 0.25, (1, 2, 3, 5, 8))(a.angle) - 0.35 * scene.embossing * lit
     dark = -rng.uniform(70, 105) * line(a.depth, rng.uniform(1.2, 1.9) * a.unit)
@@ -127,7 +127,7 @@ def paint_inner_edge(rng: np.random.Generator, a: Zona, scene: Scene, strength: 
 
 
 def paint_surroundings(rng: np.random.Generator, scene: Scene, a: Zona) -> Picture:
-    """Dish or well, with dirt that stays clear of the embryo."""
+    """Paint the dish or well, with dirt that stays clear of the embryo."""
     picture = paint_field(rng, scene)
     add_debris(rng, picture, -a.depth - a.zona_thickness, a.unit, scene.contrast)
     return picture

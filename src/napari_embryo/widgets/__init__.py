@@ -1,1 +1,1 @@
-"""Dock widgets; the only place that knows napari, magicgui and Qt."""
+"""Dock widgets; the only place that uses napari, magicgui and Qt."""

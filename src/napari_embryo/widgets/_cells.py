@@ -1,4 +1,4 @@
-"""Single cells as layers: complete silhouettes that overlap, each a layer of its own. No window."""
+"""Single cells as layers: complete, overlapping silhouettes, one layer each. Needs no window."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,9 +19,9 @@ from napari_embryo.results import Index
 from napari_embryo.widgets._layers import Source, embryo_of_labels, origin, put_rows, rows_of
 
 OVERLAP = "overlap count"
-"""Kind of result: how many cells cover each pixel."""
+"""Kind of result: number of cells that cover each pixel."""
 TRACKS = "cell tracks"
-"""Kind of result: where the cells went and how they divided."""
+"""Kind of result: tracks and divisions of the cells."""
 BOXES = "cell boxes"
 """Kind of result: the smallest box around each cell, with its score."""
 
@@ -32,7 +32,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Overlap:
-    """How many cells cover each pixel: as they were found, and once they are layers, as these are drawn now."""
+    """Number of cells that cover each pixel: as found, or as currently drawn once they are layers."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -40,13 +40,13 @@ class Overlap:
         self.layers: Callable[[], Sequence[Labels]] | None = None
 
     def data(self) -> Any:
-        """An array of one picture, or a lazy one of many."""
+        """An array for one plane, or a lazy one for many."""
         if len(self.shape) == 2:
             return self.plane(())
         return LazyPlanes(self.plane, self.shape[:-2], self.shape[-2:], np.dtype(np.uint8)).as_dask()
 
     def plane(self, index: Index) -> npt.NDArray[np.uint8]:
-        """(H, W) of one picture."""
+        """(H, W) of one plane."""
         if self.layers is None:
             frame = self.frames.get(index)
             return np.zeros(self.shape[-2:], np.uint8) if frame is None else frame.count()
@@ -55,7 +55,7 @@ class Overlap:
 
 
 def count_layer(source: Source, overlap: Overlap, about: Mapping[str, Any], run: str) -> LayerData:
-    """An Image layer of how many cells cover each pixel; the range is fixed, so that pictures can be compared."""
+    """An Image layer of the number of cells that cover each pixel, in a fixed range, so that planes are comparable."""
     keywords = {
         **source.placed,
         "name": f"{source.image.name} {OVERLAP}",
@@ -73,7 +73,7 @@ def count_layer(source: Source, overlap: Overlap, about: Mapping[str, Any], run:
 
 
 def cell_layer(source: Source, cell: Cell, score: float, about: Mapping[str, Any], run: str) -> LayerData:
-    """A Labels layer of one cell for the brush: an outline, since cells lie on each other."""
+    """A Labels layer of one cell for the brush, shown as an outline, since cells overlap."""
     metadata = {
         **origin(source, about),
         RESULT: CELLS,
@@ -95,7 +95,7 @@ def cell_layer(source: Source, cell: Cell, score: float, about: Mapping[str, Any
 
 
 def boxes_layer(source: Source, cells: ImageCells, about: Mapping[str, Any], run: str) -> LayerData | None:
-    """A Shapes layer of each cell's box with its score, hidden at first; None where there is no cell."""
+    """A Shapes layer of each cell's box with its score, hidden at first; None if there are no cells."""
     each = [(cell.number, *box) for cell in cells.cells for box in cell.boxes]
     if not each:
         return None
@@ -117,7 +117,7 @@ def boxes_layer(source: Source, cells: ImageCells, about: Mapping[str, Any], run
 
 
 def tracks_layer(source: Source, cells: ImageCells, about: Mapping[str, Any], run: str) -> LayerData | None:
-    """A Tracks layer with the mothers of the cells; None where nothing was followed through time."""
+    """A Tracks layer with the mothers of the cells; None if nothing was tracked through time."""
     data, graph = (
         cells.paths()
         if cells.followed and len(cells.frames) > 1 and "T" in source.image.axes
@@ -157,7 +157,7 @@ def cells_of(layers: Iterable[Layer], run: str) -> list[Labels]:
 
 
 def names_of(layers: Iterable[Labels]) -> list[str]:
-    """What cells are called: by their number, or by their layer where a cell before has that, as duplicates have."""
+    """Names of cells: by their number, or by their layer if an earlier cell has the same number (a duplicate)."""
     names: list[str] = []
     for layer in layers:
         name = f"cell {layer.metadata[CELL]}"
@@ -166,32 +166,32 @@ def names_of(layers: Iterable[Labels]) -> list[str]:
 
 
 def drawn(layers: Iterable[Labels], index: Index) -> Iterator[Bools]:
-    """(H, W) of each cell in one picture."""
+    """(H, W) of each cell in one plane."""
     for layer in layers:
         yield np.asarray(layer.data[index]) == layer.metadata[CELL]
 
 
 def others_said(layers: Sequence[Labels], planes: Iterable[npt.NDArray[Any]]) -> str:
-    """Where something is painted in cells' layers that is not the cell; empty where nothing is.
+    """Describe what is painted in the layers of cells but is not the cell; empty if nothing is.
 
     Parameters
     ----------
     layers
-        Of cells.
+        Layers of cells.
     planes
-        (H, W) labels of each in one picture.
+        (H, W) labels of each in one plane.
     """
     said = []
     for layer, name, plane in zip(layers, names_of(layers), planes, strict=True):
         number = layer.metadata[CELL]
         if others := int(((plane != 0) & (plane != number)).sum()):
             pixels = counted(others, "pixel")
-            said.append(f"{name} has {pixels} of other labels, not counted: paint with label {number}")
+            said.append(f"{name} has {pixels} of other labels, which do not count: paint with label {number}")
     return "; ".join(said)
 
 
 def measure_cells_again(layers: Sequence[Labels], index: Index) -> None:
-    """Put what the cells of one picture measure now into their layers' metadata; a cell that has gone loses its row."""
+    """Store the current measurements of the cells of one plane in their layers; a removed cell loses its row."""
     embryo = embryo_of_labels(layers[0])
     masks = np.stack(list(drawn(layers, index)))
     names = cell_names(len(layers))
@@ -204,5 +204,5 @@ def measure_cells_again(layers: Sequence[Labels], index: Index) -> None:
 
 
 def _score_at(layer: Labels, index: Index) -> float:
-    """How sure the network was of the cell here; where it saw none, of the cell as a whole."""
+    """Score of the cell in this plane; if it was not found here, that of the cell as a whole."""
     return float(next((row["score"] for row in rows_of(layer, index)), layer.metadata["score"]))

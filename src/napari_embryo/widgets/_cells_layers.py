@@ -1,4 +1,4 @@
-"""What a run brings that finds single cells: a layer for each, the overlap count, and the tracks of a film."""
+"""Layers of a run that finds single cells: one for each cell, the overlap count, and the tracks of a time-lapse."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,16 +26,16 @@ from napari_embryo.widgets._parts_layers import Found, Started, redraw
 from napari_embryo.widgets._worker import add_layer, show
 
 CORRECT = "Correct each in its own layer with napari's brush."
-NOTHING = "No cell was found: the network saw none that it was sure enough of."
+NOTHING = "No cell was found with sufficient confidence."
 OUTLINE = 2
-"""Pixels; fillings would hide the cells below."""
+"""Width of outlines in pixels; fills would hide the cells below."""
 
 
 @dataclass(eq=False)
 class CellResults:
-    """The layers of one run: maps and overlap count as the pictures come, the cells when all of them are there.
+    """The layers of one run: maps and overlap count appear plane by plane, the cells when all planes are done.
 
-    A cell of a film is known only when the frames after it are: it may have been missed for a while.
+    Cells of a time-lapse are known only at the end, since they may be missed in some frames.
     """
 
     viewer: Viewer
@@ -55,11 +55,11 @@ class CellResults:
 
     @property
     def frames(self) -> list[CellFrame]:
-        """The pictures that are done."""
+        """The finished planes."""
         return list(self.overlap.frames.values())
 
     def take(self, item: object) -> None:
-        """What a step of the segmentation brought."""
+        """Add the result of a step of the segmentation."""
         match item:
             case Started():
                 self._started = item
@@ -88,11 +88,11 @@ class CellResults:
 
     def _about(self) -> Mapping[str, Any]:
         if self._started is None:
-            raise ValueError("a picture came before the network was loaded")
+            raise ValueError("a result arrived before the network was loaded")
         return self._started.about
 
     def _add(self, frame: CellFrame) -> Image:
-        """Maps, and the overlap count above them."""
+        """Add maps, and the overlap count above them."""
         about = self._about()
         for number, found in enumerate(frame.maps):
             layer = map_layer(self.source, self._stacks[found.name], found, about, visible=number == 0)
@@ -102,7 +102,7 @@ class CellResults:
         return count
 
     def _add_cells(self, cells: ImageCells) -> None:
-        """The first cell comes last, so that it lies on top and is ready for the brush."""
+        """Add the cells, the first one last, so that it is on top and ready for the brush."""
         self.cells, about = cells, self._about()
         for more in (boxes_layer, tracks_layer):
             if (layer := more(self.source, cells, about, self.run)) is not None:
@@ -126,21 +126,21 @@ class CellResults:
     # --- how it went
 
     def outcome(self, device: str) -> str:
-        """How it went, in a line; what could not be done is shown."""
+        """Summarize the run in a line, and show failures."""
         total = self.done + len(self.missed)
         frames = "" if total == 1 else f"{self.done} of {total} frames. "
         return f"Done on {device}. {frames}{self.said()}"
 
     def said(self) -> str:
-        """What was found, without how the run ended.
+        """Summarize what was found, without how the run ended.
 
         Raises
         ------
         ValueError
-            When not one picture could be done; with the reason.
+            If no plane could be processed; the message is the reason.
         """
         if not self.done:
-            raise ValueError(self.missed[0].reason if self.missed else "there was nothing to do")
+            raise ValueError(self.missed[0].reason if self.missed else "there was nothing to process")
         if self.missed:
             show_warning(missed_text(self.missed, self.done + len(self.missed)))
         if self.cells is not None and self.cells.note:
@@ -159,4 +159,4 @@ class CellResults:
         if self.cells is None or not self.cells.followed or len(self.cells.frames) < 2:
             return ""
         divisions = self.cells.divisions
-        return " followed" + (f", {counted(divisions, 'division')}" if "T" in self.source.image.axes else "")
+        return " tracked" + (f", {counted(divisions, 'division')}" if "T" in self.source.image.axes else "")

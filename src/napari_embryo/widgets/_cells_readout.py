@@ -1,4 +1,4 @@
-"""How many cells there are, their areas and scores, in a line that follows the slider and the brush."""
+"""Number, areas and scores of cells, in a line that follows the slider and the brush."""
 
 from typing import Any
 
@@ -28,14 +28,14 @@ from napari_embryo.widgets._readout import FollowingLine
 
 
 class CellsLine(FollowingLine):
-    """The cells of the frame that is looked at, in the run whose layer was chosen last.
+    """The cells of the current frame, in the run whose layer was selected last.
 
-    What was painted is measured again, and the overlap count follows.
+    Painted cells are measured again, and the overlap count is updated.
 
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer whose layers are shown.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -44,7 +44,7 @@ class CellsLine(FollowingLine):
         self.line = line
         self._run = ""
         self._layers: list[Labels] = []
-        # What every frame that was looked at was measured on.
+        # The labels on which each visited frame was measured.
         self._known: dict[Index, tuple[int, ...]] = {}
         viewer.layers.events.inserted.connect(self._follow_inserted)
         viewer.layers.events.removed.connect(self._follow_list)
@@ -70,7 +70,7 @@ class CellsLine(FollowingLine):
             self._follow_list()
 
     def _follow_list(self, _: Any = None) -> None:
-        """Cells come one after the other, and may go; those that went cover nothing."""
+        """Handle added and removed cells; removed ones cover nothing."""
         if not self._alive:
             return
         layers = cells_of(self._viewer.layers, self._run) if self._run else []
@@ -85,7 +85,7 @@ class CellsLine(FollowingLine):
                 (event.connect if on else event.disconnect)(self._soon)
 
     def _look(self) -> None:
-        """Measure the frame that is looked at, where it has changed."""
+        """Measure the current frame if it has changed."""
         layers = [layer for layer in self._layers if layer.data.shape == self._layers[0].data.shape]
         if not layers:
             self._show("")
@@ -100,7 +100,7 @@ class CellsLine(FollowingLine):
         self._show(f"{cells} {others}." if others else cells)
 
     def _has_changed(self, layers: list[Labels], index: Index) -> bool:
-        """Since it was last looked at; at first, whether a cell is as large as when it was measured."""
+        """Whether a frame has changed since its last visit; at first, whether areas differ from the measurements."""
         masks = list(drawn(layers, index))
         now, before = tuple(map(checksum, masks)), self._known.get(index)
         self._known[index] = now
@@ -126,7 +126,7 @@ def _counts(layer: Layer, run: str) -> bool:
 
 
 def _dress(layer: Layer) -> None:
-    """Outline and label of a cell from a file or of a duplicate: neither is kept by napari."""
+    """Restore outline and label of a cell from a file or of a duplicate, which napari does not keep."""
     if is_cell(layer) and not layer.contour:
         layer.contour, layer.selected_label = OUTLINE, layer.metadata[CELL]
 
@@ -140,5 +140,5 @@ def _said(named: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _score_said(row: dict[str, Any]) -> str:
-    """A file need not tell how sure the network was."""
+    """The score, which a file may lack."""
     return "" if np.isnan(row["score"]) else f" (score {row['score']:.2f})"

@@ -1,4 +1,4 @@
-"""Curves of a training run: losses above, scores below, in the window's colors."""
+"""Curves of a training run: losses on top, scores below, in the window's colors."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from qtpy.QtWidgets import QToolTip
 from napari_embryo.render import color_of
 
 REDRAWN_EVERY = 1.0
-"""Seconds between two drawings while only steps come; an epoch is drawn at once."""
+"""Seconds between redraws for steps; an epoch is drawn at once."""
 
 DRAWN = 2000
-"""Steps that are drawn; of more, some are left out."""
+"""Largest number of steps drawn; beyond that, some are left out."""
 
 FONT = 8
 _OTHERS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
@@ -28,7 +28,7 @@ _OTHERS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00")
 
 @dataclass(frozen=True)
 class Point:
-    """One epoch: its losses summed, its scores by name, whether it is the best so far."""
+    """One epoch: sum of losses, scores by name, and whether it is the best so far."""
 
     epoch: int
     train: float
@@ -39,23 +39,23 @@ class Point:
 
 @dataclass
 class History:
-    """What has been told of a run."""
+    """The events of a run so far."""
 
     epochs: list[Point] = field(default_factory=list)
     steps: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def best(self) -> Point | None:
-        """The last epoch that was called the best."""
+        """The best epoch so far."""
         return next((point for point in reversed(self.epochs) if point.best), None)
 
     @property
     def last(self) -> float:
-        """How far it has come, in epochs; 1 at least."""
+        """Progress in epochs; at least 1."""
         return max([1.0, *(place for place, _ in self.steps[-1:]), *(point.epoch for point in self.epochs[-1:])])
 
     def nearest(self, epoch: float) -> Point | None:
-        """The epoch nearest to a place on the axis."""
+        """The epoch nearest to a position on the axis."""
         return min(self.epochs, key=lambda point: abs(point.epoch - epoch), default=None)
 
 
@@ -71,12 +71,12 @@ def scores_said(point: Point) -> Sequence[str]:
 
 
 class Curves(FigureCanvasQTAgg):
-    """Live curves; the mouse resting on them tells an epoch's numbers.
+    """Live curves; hovering shows the numbers of an epoch.
 
     Parameters
     ----------
     colors
-        Of the window: ``background``, ``text`` and ``secondary``.
+        Colors of the window: ``background``, ``text`` and ``secondary``.
     """
 
     def __init__(self, colors: Mapping[str, str]) -> None:
@@ -88,12 +88,12 @@ class Curves(FigureCanvasQTAgg):
         self.redraw()
 
     def clear(self) -> None:
-        """A new run begins."""
+        """Start a new run."""
         self.history = History()
         self.redraw()
 
     def add_step(self, epoch: float, loss: float) -> None:
-        """A step's loss; ``epoch`` is where it lies between two epochs."""
+        """Add the loss of a step; ``epoch`` is its fractional position."""
         self.history.steps.append((epoch, loss))
         if time.monotonic() - self._drawn > REDRAWN_EVERY:
             self.redraw()
@@ -103,7 +103,7 @@ class Curves(FigureCanvasQTAgg):
         self.redraw()
 
     def set_colors(self, colors: Mapping[str, str]) -> None:
-        """Follow the window's theme."""
+        """Adopt the window's theme."""
         self._colors = dict(colors)
         self.redraw()
 
@@ -163,7 +163,7 @@ def _is_named(line: Line2D) -> bool:
 
 
 def _color(name: str, place: int) -> str:
-    """A class keeps the color of its masks."""
+    """Use the color of a class's masks for its curve."""
     red, green, blue = color_of(name.rpartition(" ")[2])
     known = (red, green, blue) != color_of("")
     return f"#{red:02x}{green:02x}{blue:02x}" if known else _OTHERS[place % len(_OTHERS)]

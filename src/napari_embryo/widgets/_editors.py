@@ -1,4 +1,4 @@
-"""Fields that need more than a setting's annotation says: devices, weights, folders, numbers, layers."""
+"""Custom form fields: devices, weights, folders, numbers, layers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,10 +30,10 @@ from napari_embryo.settings import Device
 from napari_embryo.widgets._form import NoteLabel, guard_wheel, tooltip
 
 DEVICES: dict[Device, str] = {
-    "auto": "the fastest there is",
+    "auto": "the fastest available",
     "cuda": "NVIDIA graphics card",
     "mps": "Apple graphics processor",
-    "cpu": "processor: slower, always there",
+    "cpu": "processor: slower, always available",
 }
 
 WEIGHTS_FILES = "Weights of napari-embryo (*.safetensors)"
@@ -41,19 +41,19 @@ BUNDLED: Mapping[str, str] = MappingProxyType({"bundled": "bundled"})
 
 
 class DeviceEditor:
-    """Devices and what each is here.
+    """The devices, with a description of each on this computer.
 
-    Finding out imports torch, which takes seconds: it is done when the user first reaches for the list.
+    The description needs torch, which takes seconds to import, so it is loaded when the user first opens the list.
 
     Parameters
     ----------
     look
-        Starts finding out; called once.
+        Starts loading the descriptions; called once.
 
     Attributes
     ----------
     line
-        Says why the chosen device cannot be used; a form puts it below.
+        Says why the chosen device cannot be used; placed below in the form.
     """
 
     def __init__(self, look: Callable[[], None]) -> None:
@@ -76,7 +76,7 @@ class DeviceEditor:
         self.box.setCurrentIndex(self.box.findData(name))
 
     def describe(self, devices: Mapping[str, str | None]) -> None:
-        """Say what each device is; a reason where it cannot be used."""
+        """Show the description of each device, or the reason why it cannot be used."""
         self._unusable = {name: reason for name, reason in devices.items() if reason is not None}
         best = next(name for name, reason in devices.items() if reason is None)
         for place, name in enumerate(get_args(Device)):
@@ -93,7 +93,7 @@ class DeviceEditor:
 
 
 class _OnReach(QObject):
-    """Calls once, when a widget is clicked or a key pressed in it."""
+    """Calls a function once, at the first click or key press in a widget."""
 
     def __init__(self, widget: QWidget, call: Callable[[], None]) -> None:
         super().__init__(widget)
@@ -109,14 +109,14 @@ class _OnReach(QObject):
 
 
 class ModelBox(QComboBox):
-    """Named choices, then the models of the user's library, then files; it reads the library again when it opens.
+    """A list of named choices, models of the user's library, and files; reloads the library when opened.
 
     Parameters
     ----------
     first
-        Value -> what is shown, for the choices that are always there.
+        Value -> text, for the choices that are always available.
     families
-        Whose models of the library are listed; all of them where none is named.
+        Families whose models in the library are listed; all by default.
     """
 
     def __init__(self, first: Mapping[str, str], families: Sequence[str] = ()) -> None:
@@ -125,19 +125,19 @@ class ModelBox(QComboBox):
         self.refresh()
 
     def offer(self, first: Mapping[str, str], families: Sequence[str]) -> None:
-        """Other choices; the first of them where the one that is set has gone. Files of other families go, too."""
+        """Replace the choices; select the first if the current one is gone. Files of other families are removed."""
         self._first, self._families = dict(first), tuple(families)
         fitting = ("", *families)
         self._files = {path: name for path, name in self._files.items() if library.family_of(Path(path)) in fitting}
         self.refresh()
 
     def add_file(self, path: str) -> None:
-        """A file beside those of the library."""
+        """Add a file to the models of the library."""
         self._files[path] = Path(path).name
         self.refresh()
 
     def refresh(self) -> None:
-        """List what there is now; what is chosen stays."""
+        """Reload the list and keep the selection."""
         chosen = self.currentData()
         self.blockSignals(True)
         self.clear()
@@ -163,21 +163,21 @@ class ModelBox(QComboBox):
 
 
 def refresh_models() -> None:
-    """Every list of models in the program shows what the library holds now."""
+    """Reload every list of models from the library."""
     for widget in QApplication.allWidgets():
         if isinstance(widget, ModelBox):
             widget.refresh()
 
 
 class WeightsEditor:
-    """The bundled weights, a model of the user's library, or a file that the user chooses.
+    """The bundled weights, a model of the user's library, or a file chosen by the user.
 
     Parameters
     ----------
     first
-        Value -> what is shown, for the choices that are always there.
+        Value -> text, for the choices that are always available.
     families
-        Whose models of the library are listed; all of them where none is named.
+        Families whose models in the library are listed; all by default.
     """
 
     def __init__(self, first: Mapping[str, str] = BUNDLED, families: Sequence[str] = ()) -> None:
@@ -212,7 +212,7 @@ def _beside(parent: QWidget, wide: QWidget, *others: QWidget) -> None:
 
 
 def narrow(box: QComboBox) -> None:
-    """Long entries do not widen the panel."""
+    """Keep long entries from widening the panel."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(8)
 
@@ -253,7 +253,7 @@ class PathEditor:
 
 
 class FolderList:
-    """Folders, one a line."""
+    """Folders, one per line."""
 
     def __init__(self) -> None:
         self.native, self.list = QWidget(), QListWidget()
@@ -283,11 +283,11 @@ class FolderList:
             QListWidgetItem(folder, self.list).setToolTip(tooltip(folder))
 
     def add(self, folder: str) -> None:
-        """One more, unless it is there already."""
+        """Add a folder, unless it is already listed."""
         self.value = (*self.value, folder)
 
     def _choose(self) -> None:
-        if chosen := QFileDialog.getExistingDirectory(self.native, "Choose a folder of annotated pictures"):
+        if chosen := QFileDialog.getExistingDirectory(self.native, "Choose a folder of annotated images"):
             self.add(chosen)
 
     def _remove(self) -> None:
@@ -296,7 +296,7 @@ class FolderList:
 
 
 class NumberEditor:
-    """A number as it is written, such as 3e-5: it is neither rounded nor kept to steps."""
+    """A number as typed, such as 3e-5, without rounding or fixed steps."""
 
     def __init__(self) -> None:
         self.native = QLineEdit()
@@ -311,7 +311,7 @@ class NumberEditor:
 
 
 def number_editors(model: type[BaseModel]) -> dict[str, NumberEditor]:
-    """An editor for every field of a settings class that is a real number."""
+    """An editor for every real-valued field of a settings class."""
     return {name: NumberEditor() for name, field in model.model_fields.items() if field.annotation is float}
 
 
@@ -333,7 +333,7 @@ class TableEditor:
 
 
 class NamesEditor:
-    """Names, with commas between them."""
+    """Names separated by commas."""
 
     def __init__(self) -> None:
         self.native = QLineEdit()
@@ -349,12 +349,12 @@ class NamesEditor:
 
 
 class LayerChoice:
-    """A layer of one kind; it stays chosen when it is renamed, and result images are not offered.
+    """A layer of one kind; it stays selected when renamed, and result images are not offered.
 
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer whose layers are offered.
     kind
         Image or Labels.
     """
@@ -375,7 +375,7 @@ class LayerChoice:
         self.widget.value = layer
 
     def refresh(self) -> None:
-        """Follow the layer list; magicgui finds a choice by its name, and would lose a renamed one."""
+        """Follow the layer list; magicgui finds a choice by name and would lose a renamed one."""
         kept = self.widget.value
         self.widget.reset_choices()
         if any(layer is kept for _, layer in self._layers()):

@@ -1,4 +1,4 @@
-"""Settings <-> form: what a settings class says of each field becomes its editor."""
+"""Forms for settings: the definition of each field determines its editor."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import floor, log10
@@ -27,7 +27,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 class Editor(Protocol):
-    """What every field of a form offers; magicgui's widgets do."""
+    """Interface of a form field, as in magicgui's widgets."""
 
     @property
     def native(self) -> Any:
@@ -35,21 +35,21 @@ class Editor(Protocol):
 
     @property
     def value(self) -> Any:
-        """What stands in it."""
+        """The current value."""
 
     @value.setter
     def value(self, value: Any) -> None: ...
 
 
 class CheckList:
-    """Names with a tick box each; the value is the ticked ones, in the list's order.
+    """Names with a check box each; the value is the checked ones in the order of the list.
 
     Parameters
     ----------
     names
-        Name -> what it is, shown when the mouse rests on it.
+        Name -> description, shown as a tooltip.
     rows
-        How many are seen without scrolling.
+        Number of names visible without scrolling.
     """
 
     def __init__(self, names: Mapping[str, str], rows: int = 5) -> None:
@@ -59,7 +59,7 @@ class CheckList:
         self.native.setFixedHeight(rows * max(18, self.native.sizeHintForRow(0)) + 2 * self.native.frameWidth())
 
     def offer(self, names: Mapping[str, str]) -> None:
-        """Other names, none of them ticked."""
+        """Replace the names, with none checked."""
         self.native.clear()
         for name, meaning in names.items():
             item = QListWidgetItem(name, self.native)
@@ -78,7 +78,7 @@ class CheckList:
         unknown = set(names) - {item.text() for item in items}
         if unknown:
             known = ", ".join(item.text() for item in items)
-            raise ValueError(f"{', '.join(sorted(unknown))} came; the list has {known}")
+            raise ValueError(f"{', '.join(sorted(unknown))} was given, but the list has {known}")
         for item in items:
             item.setCheckState(Qt.CheckState.Checked if item.text() in names else Qt.CheckState.Unchecked)
 
@@ -95,16 +95,16 @@ class SettingsForm(QWidget, Generic[S]):
     model
         The class; every field needs a default.
     advanced
-        Fields that stand in a part which is folded away.
+        Fields in a collapsed section.
     editors
-        For fields that need more than their annotation says.
+        Editors for fields whose annotation is not sufficient.
     labels
-        For fields whose name does not say enough.
+        Labels for fields whose name is not clear enough.
 
     Attributes
     ----------
     rows
-        The fields that are always seen; a widget may put its own above them.
+        The fields that are always visible; a widget may put its own above them.
     """
 
     def __init__(
@@ -121,12 +121,12 @@ class SettingsForm(QWidget, Generic[S]):
         self.set_value(model())
 
     def value(self) -> S:
-        """The settings that stand in the form.
+        """The settings in the form.
 
         Raises
         ------
         ValueError
-            Naming the field, what stands in it and what is needed.
+            If a field is invalid; the message names it, its value and what is needed.
         """
         try:
             return self._model(**{name: editor.value for name, editor in self.editors.items()})
@@ -174,12 +174,12 @@ def _make_editors(model: type[BaseModel], given: Mapping[str, Editor]) -> dict[s
 
 
 def make_editor(model: type[BaseModel], name: str, schema: Mapping[str, Any]) -> Editor:
-    """The editor that a field's annotation and bounds ask for.
+    """The editor for a field's annotation and bounds.
 
     Raises
     ------
     ValueError
-        For an annotation that magicgui has no widget for.
+        If magicgui has no widget for the annotation.
     """
     annotation = model.model_fields[name].annotation
     options = _number_options(schema) if annotation in (int, float) else {}
@@ -193,7 +193,7 @@ def make_editor(model: type[BaseModel], name: str, schema: Mapping[str, Any]) ->
 
 
 def _number_options(schema: Mapping[str, Any]) -> dict[str, float]:
-    """Bounds and step of a number; an open bound is left by one step."""
+    """Bounds and step of a number; an open bound is moved by one step."""
     step = 1 if schema["type"] == "integer" else step_of(float(schema["default"]))
     low = schema.get("minimum", schema.get("exclusiveMinimum", -1e9 - step) + step)
     high = schema.get("maximum", schema.get("exclusiveMaximum", 1e9 + step) - step)
@@ -202,7 +202,7 @@ def _number_options(schema: Mapping[str, Any]) -> dict[str, float]:
 
 
 def step_of(default: float) -> float:
-    """A tenth of the default's decimal place: 0.01 for 0.5, 0.0001 for 0.001."""
+    """A tenth of the decimal place of the default: 0.01 for 0.5, 0.0001 for 0.001."""
     return float(10.0 ** (floor(log10(abs(default))) - 1)) if default else 0.01
 
 
@@ -216,7 +216,7 @@ def _problems(error: ValidationError) -> Iterable[str]:
 
 
 def form_layout(parent: QWidget) -> QFormLayout:
-    """Rows of label and field; the fields are as wide as the panel lets them."""
+    """Rows of label and field; fields expand to the width of the panel."""
     rows = QFormLayout(parent)
     rows.setContentsMargins(0, 0, 0, 0)
     rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -224,7 +224,7 @@ def form_layout(parent: QWidget) -> QFormLayout:
 
 
 class Scrolled(QScrollArea):
-    """``content`` in an area that scrolls downwards where the screen is low, and is never narrower than it."""
+    """``content`` in an area that scrolls vertically on low screens and is never narrower than its content."""
 
     def __init__(self, content: QWidget) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ class Scrolled(QScrollArea):
 
 
 class NoteLabel(QLabel):
-    """A text that breaks where the panel ends; Qt's form rows would cut its last line off."""
+    """A text wrapped to the width of the panel; Qt's form rows would cut off its last line."""
 
     def __init__(self, text: str = "") -> None:
         super().__init__(text)
@@ -259,12 +259,12 @@ class NoteLabel(QLabel):
 
 
 def tooltip(text: str) -> str:
-    """Qt breaks only rich text into lines."""
+    """Convert to rich text, since Qt wraps only that."""
     return f"<qt>{text}</qt>" if text else ""
 
 
 class _WheelGuard(QObject):
-    """Scrolling through a form must not change the fields that pass under the mouse."""
+    """Keep scrolling through a form from changing the fields under the mouse."""
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         if event is None or event.type() != QEvent.Type.Wheel or not isinstance(watched, QWidget) or watched.hasFocus():
@@ -274,7 +274,7 @@ class _WheelGuard(QObject):
 
 
 def guard_wheel(widget: QWidget) -> None:
-    """The mouse wheel changes ``widget`` only after it was clicked."""
+    """Let the mouse wheel change ``widget`` only after it was clicked."""
     if isinstance(widget, QListWidget):
         return
     widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)

@@ -1,4 +1,4 @@
-"""What a run of the Segment widget brings, as layers that appear with the first picture and fill up."""
+"""Results of a run of the Segment widget, as layers that appear with the first plane and fill up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from napari_embryo.widgets._worker import add_layer, show
 
 @dataclass(frozen=True)
 class Started:
-    """What is known once the network is loaded."""
+    """Information available once the network is loaded."""
 
     about: Mapping[str, Any]
     classes: tuple[str, ...]
@@ -38,7 +38,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Found:
-    """What one step brought, and what the user should know of it."""
+    """Result of one step, and messages for the user."""
 
     item: PlaneResult | CellFrame | Failure
     notes: tuple[Note, ...]
@@ -46,7 +46,7 @@ class Found:
 
 @dataclass(eq=False)
 class Results:
-    """The layers of one run: they appear with the first picture and fill up with the others."""
+    """The layers of one run, which appear with the first plane and fill up with the others."""
 
     viewer: Viewer
     source: Source
@@ -62,7 +62,7 @@ class Results:
         self._stack = LabelStack(self.source.image.shape)
 
     def take(self, item: object) -> None:
-        """What a step of :func:`segment` brought."""
+        """Add the result of a step of :func:`segment`."""
         if isinstance(item, Started):
             self._started = item
         elif isinstance(item, Found):
@@ -96,9 +96,9 @@ class Results:
         put_rows(self.labels, frame.index, frame.rows)
 
     def _add(self, frame: PlaneResult) -> Labels:
-        """Maps first, so that the labels lie on top and are ready for the brush."""
+        """Add the maps first, so that the labels are on top and ready for the brush."""
         if self._started is None:
-            raise ValueError("a picture came before the network was loaded")
+            raise ValueError("a result arrived before the network was loaded")
         about, classes = self._started.about, self._started.classes
         for number, found in enumerate(frame.maps):
             layer = map_layer(self.source, self._stacks[found.name], found, about, visible=number == 0)
@@ -109,10 +109,10 @@ class Results:
         return labels
 
     def outcome(self, device: str) -> str:
-        """How it went, in a line; what could not be done is shown."""
+        """Summarize the run in a line, and show failures."""
         total = self.done + len(self.missed)
         if not self.done:
-            raise ValueError(self.missed[0].reason if self.missed else "there was nothing to do")
+            raise ValueError(self.missed[0].reason if self.missed else "there was nothing to process")
         if self.missed:
             show_warning(missed_text(self.missed, total))
         self._warn()
@@ -120,18 +120,18 @@ class Results:
         return f"Done on {device}. {frames}Correct the labels with napari's brush."
 
     def _range(self) -> str:
-        """From the least to the most fragmented frame, where ratios were told."""
+        """Range of fragmentation over the frames, if ratios were estimated."""
         said = "" if self.labels is None else measure.range_said(self.labels.metadata[ROWS])
         return f"{said} " if said else ""
 
     def _warn(self) -> None:
-        """Where mask and regression disagree, the user looks for himself."""
+        """Warn where mask and regression disagree, so that the user checks."""
         if self.labels is not None and (apart := measure.far_apart_said(self.labels.metadata[ROWS])):
             show_warning(f"{self.source.image.name}: {apart}")
 
 
 def redraw(viewer: Viewer, source: Source, layers: Sequence[Layer], index: Index) -> None:
-    """Draw a frame again where it is looked at; the other frames are drawn when the slider comes to them."""
+    """Redraw a frame if it is shown; the others are drawn when the slider reaches them."""
     if index_at(layers[-1], viewer.dims.point, source.image) == index or viewer.dims.ndisplay == 3:
         for layer in layers:
             layer.refresh(extent=False)

@@ -1,4 +1,4 @@
-"""What the labels that are looked at measure, in a line that follows the slider and the brush."""
+"""Measurements of the current labels, in a line that follows the slider and the brush."""
 
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -18,19 +18,19 @@ from napari_embryo.widgets._form import NoteLabel
 from napari_embryo.widgets._layers import embryo_of_labels, index_at, is_measurable, measure_again, rows_of
 from napari_embryo.widgets._readout import FollowingLine
 
-FAR_APART = "Mask and regression are {} grades apart: look at the picture before you use either."
+FAR_APART = "Mask and regression are {} grades apart: check the image before you use either."
 
 
 class MeasuredLine(FollowingLine):
-    """Ratio and grade, or areas, of the frame that is looked at, in the labels chosen last.
+    """Ratio and grade, or areas, of the current frame, in the labels selected last.
 
-    Labels that were corrected are measured again and the rows in their layer's metadata follow, one frame at a time,
-    so that the window stays alive.
+    Corrected labels are measured again and the rows in their layer's metadata are updated, one frame at a time, so that
+    the window stays responsive.
 
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer whose layers are shown.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -40,9 +40,9 @@ class MeasuredLine(FollowingLine):
         warning.setStyleSheet("font-weight: bold")
         self._layer: Labels | None = None
         self._due: set[Index] = set()
-        # Of every frame the checksum of the labels that its rows were measured on.
+        # For every frame, the checksum of the labels on which its rows were measured.
         self._known: WeakKeyDictionary[Labels, dict[Index, int]] = WeakKeyDictionary()
-        # Those from a file without rows: each frame is measured when it is first looked at.
+        # Labels from a file without rows: each frame is measured when it is first shown.
         self._unmeasured: WeakSet[Labels] = WeakSet()
         viewer.layers.events.removed.connect(self._follow_removed)
         self._show([])
@@ -57,7 +57,7 @@ class MeasuredLine(FollowingLine):
             self._follow(layer)
 
     def _leave(self) -> None:
-        """Single cells have a line of their own."""
+        """Single cells have a separate line."""
         if self._layer is not None:
             for event in self._events(self._layer):
                 event.disconnect(self._soon)
@@ -79,7 +79,7 @@ class MeasuredLine(FollowingLine):
 
     @staticmethod
     def _events(layer: Labels) -> tuple[Any, ...]:
-        """A stroke of the brush; whatever else draws it anew, such as undoing."""
+        """Handle a brush stroke or any other change, such as undo."""
         return layer.events.paint, layer.events.set_data
 
     def _follow_removed(self, event: Any) -> None:
@@ -89,18 +89,18 @@ class MeasuredLine(FollowingLine):
             self._show([])
 
     def trust(self, layer: Labels, index: Index, labels: npt.NDArray[Any]) -> None:
-        """The rows of a frame were measured on these labels; what was painted beside them counts as a correction."""
+        """Record the labels on which the rows of a frame were measured; anything else counts as a correction."""
         self._known.setdefault(layer, {})[index] = checksum(labels)
         self._soon()
 
     def _all_changed(self, _: Any = None) -> None:
-        """Other labels were put into the layer."""
+        """Handle replaced data of the layer."""
         if self._layer is not None and self._alive:
             self._due = {index for index in np.ndindex(self._layer.data.shape[:-2]) if rows_of(self._layer, index)}
             self._soon()
 
     def _look(self) -> None:
-        """Measure the frame that is looked at, or one of those that are due, where it has changed."""
+        """Measure the current frame, or one that is due, if it has changed."""
         layer = self._layer
         if layer is None:
             return
@@ -129,5 +129,5 @@ class MeasuredLine(FollowingLine):
 
 
 def checksum(labels: npt.NDArray[Any]) -> int:
-    """Of labels, to notice that they have changed."""
+    """Checksum of labels, to detect changes."""
     return crc32(np.asarray(labels, np.uint8).tobytes())

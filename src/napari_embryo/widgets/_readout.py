@@ -1,4 +1,4 @@
-"""A line below the form that follows the viewer: its slider, its layers, the brush."""
+"""A line below the form that follows the viewer's slider, layers and brush."""
 
 from abc import abstractmethod
 from typing import Any
@@ -11,18 +11,18 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_embryo.widgets._form import NoteLabel
 
 SOON_MS = 150
-"""A stroke of the brush and a moved slider come as many events."""
+"""Delay in milliseconds, since a brush stroke or slider movement causes many events."""
 
 
 class FollowingLine(QWidget):
-    """Notes that are looked over again soon after something has happened, once for many events.
+    """Notes that are updated shortly after a change, once for many events.
 
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer whose layers are shown.
     notes
-        One below the other.
+        Labels, one below the other.
     """
 
     def __init__(self, viewer: Viewer, *notes: NoteLabel) -> None:
@@ -41,7 +41,7 @@ class FollowingLine(QWidget):
 
     @property
     def _alive(self) -> bool:
-        """Python may keep this object for longer than Qt does, and napari goes on calling it."""
+        """Disconnect, since Python may keep this object longer than Qt does and napari would still call it."""
         return bool(isalive(self))  # type: ignore[no-untyped-call]
 
     def _soon(self, _: Any = None) -> None:
@@ -50,8 +50,8 @@ class FollowingLine(QWidget):
 
     @abstractmethod
     def _look(self) -> None:
-        """Say what is true now."""
+        """Update the notes."""
 
     @abstractmethod
     def _follow_active(self, _: Any = None) -> None:
-        """Another layer was chosen."""
+        """Handle the selection of another layer."""

@@ -1,4 +1,4 @@
-"""A whole recipe <-> the fields of the Train widget."""
+"""The form for a whole recipe in the Train widget."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,20 +26,20 @@ _FROM_IMAGENET = {"imagenet": "ImageNet encoder", **_ANEW}
 _BUNDLED = {"bundled": "bundled weights"}
 
 USUAL = next(iter(FAMILIES[DEFAULT].recipes.values()))
-"""The recipe that the form begins with: it suits a few pictures and the bundled weights."""
+"""Initial recipe of the form, suitable for a few images and the bundled weights."""
 
 
 def starts_of(family: str) -> dict[str, str]:
-    """What a family can start from besides the models of the library and files; the usual one first."""
+    """Starting weights of a family besides models of the library and files; the usual one comes first."""
     others = _FROM_IMAGENET if FAMILIES[family].has_imagenet_encoder else _ANEW
     return {**_BUNDLED, **others} if FAMILIES[family].ships else dict(others)
 
 
-LABELS = {"parts": "What learns", "folds": "Cross-validation parts", "fold": "Part to validate on"}
+LABELS = {"parts": "What learns", "folds": "Cross-validation folds", "fold": "Fold to validate on"}
 
-OWN_SHAPE_CODE = {"": "that of the start, or else the bundled one"}
+OWN_SHAPE_CODE = {"": "that of the starting weights, or the bundled one"}
 
-BRINGS_ITS_OWN = "Network and input size come with these weights."
+BRINGS_ITS_OWN = "Network and input size are those of these weights."
 
 
 class RecipeForm:
@@ -48,16 +48,16 @@ class RecipeForm:
     Parameters
     ----------
     look_for_devices
-        Starts finding out which devices there are.
+        Starts loading the descriptions of devices.
 
     Attributes
     ----------
     data
-        The form of the data settings; the widget puts it where the pictures are.
+        The form of the data settings, placed by the widget next to the images.
     network
         All the other fields.
     shown_with_augmentation
-        The folded part with the augmentation; the widget may add to it.
+        The collapsed section with the augmentation; the widget may add to it.
     """
 
     def __init__(self, look_for_devices: Callable[[], None]) -> None:
@@ -81,12 +81,12 @@ class RecipeForm:
         self.set_value(self._recipe)
 
     def value(self) -> Recipe:
-        """The recipe that stands in the fields.
+        """The recipe in the fields.
 
         Raises
         ------
         ValueError
-            Naming the field, what stands in it and what is needed.
+            If a field is invalid; the message names it, its value and what is needed.
         """
         parts: dict[str, Any] = {
             name: getattr(self, name).value() for name in ("data", "training", "augmentation", "preprocessing")
@@ -112,7 +112,7 @@ class RecipeForm:
         self._offer_shape_codes()
 
     def _model(self) -> NetworkSettings:
-        """All of a loaded recipe's network, as long as the family stays the same."""
+        """All settings of a loaded recipe's network, as long as the family is unchanged."""
         if self._recipe.model.family == self.family.currentData():
             return self._recipe.model
         return FAMILIES[self.family.currentData()].settings.model_validate({})
@@ -161,7 +161,7 @@ class RecipeForm:
             part.setVisible(self._model().shape_code is not None)
 
     def _train_as(self, usual: Recipe) -> None:
-        """One family's losses and rates are not another's."""
+        """Reset losses and rates, which differ between families."""
         self.training.set_value(usual.training.model_copy(update={"device": self.device.value}))
         self.augmentation.set_value(usual.augmentation)
         self.preprocessing.set_value(usual.preprocessing)
@@ -176,17 +176,17 @@ class RecipeForm:
 
 
 def _problem_said(problem: dict[str, Any]) -> str:
-    """What is wrong with a recipe whose parts are right each."""
+    """What is wrong with a recipe whose parts are valid."""
     if problem["loc"] != ("name",):
         return problems.said(problem)
     return (
-        f"Name of the model: {problem['input']!r} was given; needed are letters, digits, '.', '_' and '-', a letter or "
-        f"digit first, and none of {', '.join(RESERVED_NAMES)}"
+        f"Name of the model: {problem['input']!r} was given; use letters, digits, '.', '_' and '-', starting with a "
+        f"letter or digit, but not {', '.join(RESERVED_NAMES)}"
     )
 
 
 def _form(model: type[BaseModel], basic: tuple[str, ...] = (), editors: dict[str, Editor] | None = None) -> Any:
-    """A form with the fields that are not basic folded away; without basic ones nothing is."""
+    """A form with the advanced fields collapsed; without basic fields, none are."""
     advanced = [name for name in model.model_fields if name not in basic] if basic else []
     return SettingsForm(model, advanced, {**number_editors(model), **(editors or {})}, LABELS)
 

@@ -1,4 +1,4 @@
-"""Layers open in napari become annotated pictures to learn from."""
+"""Turn layers open in napari into annotated images for training."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from napari_embryo.widgets._worker import Job, LeaveAll, Steps, tell
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One picture and what is drawn on it, as they were when they were asked for; of cells a mask each."""
+    """One image plane and its annotation, as they were when requested, with one mask per cell."""
 
     name: str
     image: EmbryoImage
@@ -39,26 +39,26 @@ class Pair:
 
 
 def user_folder(name: str) -> Path:
-    """A folder of ours among the user's own data."""
+    """Default folder among the user's data."""
     return Path(platformdirs.user_data_path("napari-embryo", appauthor=False)) / name
 
 
 def pair_of(image: Image, labels: Labels, point: tuple[float, ...], layers: Iterable[Layer] = ()) -> Pair:
-    """The frame that is looked at, with its labels; with one cell of a run come all cells of the run.
+    """The current frame with its labels; one cell of a run brings all cells of that run.
 
     Parameters
     ----------
     image, labels
-        The layers that were chosen.
+        The selected layers.
     point
-        Where the sliders stand.
+        Position of the sliders.
     layers
-        Among which the other cells are: one alone would say that there is no other.
+        All layers, including those of other cells: a single cell would imply that there are no others.
 
     Raises
     ------
     ValueError
-        When image and labels do not fit each other; says their sizes.
+        If image and labels do not fit; the message gives their sizes.
     """
     embryo = source_of(image).image
     index = index_at(image, point, embryo)
@@ -90,18 +90,18 @@ def _drawn(labels: Labels, embryo: EmbryoImage, index: Index, name: str) -> npt.
     if tuple(pixels.shape) == embryo.shape[-2:]:
         return np.array(pixels)
     raise ValueError(
-        f"{labels.name}: labels of {_size(pixels.shape)} came; the image {name} has {_size(embryo.shape)}; "
+        f"{labels.name}: the labels have {_size(pixels.shape)}, but the image {name} has {_size(embryo.shape)}; "
         "choose the labels that were drawn on it"
     )
 
 
 def _classes_said(pair: Pair) -> str:
-    """What is painted; what is not counts as not drawn, which is not the same as not there."""
+    """Describe what is painted; classes that are not painted count as unknown, not as absent."""
     if pair.labels.ndim > 2:
         return f"{counted(int(pair.labels.any(axis=(1, 2)).sum()), 'cell')} drawn"
     painted = [name for label, name in enumerate(pair.classes, start=1) if (pair.labels == label).any()]
     lacking = [name for name in pair.classes if name not in painted]
-    without = f"; without {', '.join(lacking)}, of which nothing is painted" if lacking else ""
+    without = f"; nothing is painted for {', '.join(lacking)}, which counts as unknown" if lacking else ""
     return f"{', '.join(painted) or 'nothing'} drawn{without}"
 
 
@@ -110,7 +110,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def saving(pair: Pair, folder: Path) -> Steps[Path]:
-    """Write a pair into the folder of samples; returns the file."""
+    """Write a pair to the folder of samples and return the file."""
     yield Progress(0, 1, f"Saving {pair.name} …")
     from napari_embryo import data
 
@@ -120,14 +120,14 @@ def saving(pair: Pair, folder: Path) -> Steps[Path]:
 
 
 class SampleMaker(QWidget):
-    """Choose labels and their image, press Add sample.
+    """Choose labels and their image, and press Add sample.
 
     Parameters
     ----------
     viewer
-        Whose layers.
+        The viewer whose layers are offered.
     on_saved
-        Gets the folder in which a sample was saved.
+        Called with the folder in which a sample was saved.
     """
 
     def __init__(self, viewer: Viewer, on_saved: Callable[[str], None]) -> None:
@@ -139,7 +139,7 @@ class SampleMaker(QWidget):
         self.folder, self.about = PathEditor("Folder for samples"), NoteLabel()
         self.add_button = QPushButton("Add sample")
         self.folder.value = str(user_folder("samples"))
-        self.about.setText("Correct the labels of an image, then add the pair: it is saved and learned from.")
+        self.about.setText("Correct the labels of an image, then add the pair: it is saved and used for training.")
         self._lay_out()
         self.labels.widget.changed.connect(self._follow_labels)
         self.image.widget.changed.connect(self._say_what)
@@ -167,7 +167,7 @@ class SampleMaker(QWidget):
         self.add_button.setEnabled(self.labels.value is not None and not self._jobs)
 
     def _follow_labels(self, _: Any = None) -> None:
-        """Labels of ours name the layer that they were made from."""
+        """Select the image from which labels were computed."""
         labels = self.labels.value
         source = labels.metadata.get("source_layer", {}).get("unique_id") if labels is not None else None
         for layer in self._viewer.layers:
@@ -175,7 +175,7 @@ class SampleMaker(QWidget):
                 self.image.value = layer
 
     def _say_what(self, _: Any = None) -> None:
-        """Of a stack only the frame that is looked at is saved."""
+        """Say on the button that only the current frame of a stack is saved."""
         image = self.image.value
         stack = image is not None and image.ndim > 2
         self.add_button.setText("Add sample (the current frame)" if stack else "Add sample")
@@ -184,7 +184,7 @@ class SampleMaker(QWidget):
         """Save the chosen pair in a worker."""
         labels, image = self.labels.value, self.image.value
         if labels is None or image is None:
-            self._refuse("there is no image with labels; open an image and segment or draw it first")
+            self._refuse("there is no image with labels; open an image and segment or annotate it first")
             return
         try:
             pair = pair_of(image, labels, self._viewer.dims.point, self._viewer.layers)

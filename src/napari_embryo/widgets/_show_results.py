@@ -27,12 +27,13 @@ def show(folder: Path) -> napari.Viewer:
     Raises
     ------
     FileNotFoundError
-        When the folder holds no results.
+        If the folder contains no results.
     """
     found = sorted(path for ending in (LABELS, CELLS) for path in folder.glob(f"*{ending}"))
     if not found:
         raise FileNotFoundError(
-            f"{folder}: no result of napari-embryo ({LABELS} or {CELLS}) in it; segment some images first"
+            f"{folder}: the folder contains no results of napari-embryo ({LABELS} or {CELLS}); segment some images "
+            "first"
         )
     viewer = napari.Viewer(title=f"napari-embryo: {folder.name}")
     for number, path in enumerate(found):
@@ -57,7 +58,7 @@ def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None
 
 
 def _add_cells(viewer: napari.Viewer, path: Path, visible: bool) -> None:
-    """A layer per cell, or per track of a time-lapse: their silhouettes lie over each other."""
+    """A layer per cell, or per track of a time-lapse, since silhouettes overlap."""
     layers, name = io.written_layers(path), path.name.removesuffix(CELLS)
     if not layers:
         raise ValueError(f"{path}: not written by napari-embryo")
@@ -74,14 +75,14 @@ def _add_cells(viewer: napari.Viewer, path: Path, visible: bool) -> None:
 def _add_source(
     viewer: napari.Viewer, source: Path, name: str, shape: tuple[int, ...], placed: dict[str, Any], visible: bool
 ) -> None:
-    """The image itself, where it still lies; of focal planes the sharpest, which `segment` takes unless told else."""
+    """The image itself, if it still exists; for focal planes the sharpest, the default of `segment`."""
     image = _source_image(source, name, shape)
     if image is not None:
         viewer.add_image(image.data, name=name, visible=visible, rgb=False, **placed)
 
 
 def _source_image(source: Path, name: str, shape: tuple[int, ...]) -> EmbryoImage | None:
-    """The image that the labels belong to; None where it is gone or has changed."""
+    """The image that the labels belong to; None if it is gone or has changed."""
     if not source.name:
         return None
     try:
@@ -96,7 +97,7 @@ def _source_image(source: Path, name: str, shape: tuple[int, ...]) -> EmbryoImag
 
 
 def _add_attention(viewer: napari.Viewer, path: Path, name: str, placed: dict[str, Any], visible: bool) -> None:
-    """One layer per map in the module's own range; only the first map of a visible embryo is shown."""
+    """One layer per map in the range of its module; only the first map of a visible embryo is shown."""
     if not path.is_file():
         return
     ome = io.read_ome_tiff(path)
@@ -116,7 +117,7 @@ def _add_attention(viewer: napari.Viewer, path: Path, name: str, placed: dict[st
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Show the folder that is named; anything else is said in a line."""
+    """Show the named folder; errors are printed in a line."""
     if len(arguments) != 1:
         sys.exit(
             "usage: python -m napari_embryo.widgets._show_results FOLDER (the --out of napari-embryo segment or demo)"

@@ -1,4 +1,4 @@
-"""What must be loaded with care into a process that has a window."""
+"""Safe import of torch into a process with a window."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ _LOADED = Path("/proc/self/maps")
 
 
 def prepare_for_torch() -> None:
-    """Call before torch is imported beside an open window.
+    """Prepare the import of torch while a window is open.
 
-    Mesa's OpenGL makes its libLLVM visible to every library loaded later. Triton (from 3.7; it comes with torch on
-    Linux, and torchvision imports it) has an LLVM of its own, would call Mesa's instead, and crash the program. It does
-    not if it is bound to its own symbols first.
+    Mesa's OpenGL exposes its libLLVM to every library loaded later. Triton (from 3.7; part of torch on Linux, and
+    imported by torchvision) has its own LLVM but would call Mesa's instead and crash the program, unless it is bound to
+    its own symbols first.
     """
     if "triton" in sys.modules or not hasattr(os, "RTLD_DEEPBIND") or not _shows_llvm():
         return

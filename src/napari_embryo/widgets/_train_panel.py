@@ -1,4 +1,4 @@
-"""The buttons of a training, and the question before it is closed."""
+"""The buttons of a training run, and the question before closing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,35 +13,35 @@ from napari_embryo.widgets._worker import RunPanel
 
 
 class TrainPanel(RunPanel):
-    """Train, Pause and Stop; stopping is asked of the process, which keeps what it has.
+    """Train, Pause and Stop; the process is asked to stop and keeps its results.
 
     Parameters
     ----------
     on_run
         Called by the Train button.
     on_end
-        Called when a training has ended, however it did.
+        Called when a training run has ended, in whatever way.
     """
 
     def __init__(self, on_run: Callable[[], None], on_end: Callable[[], None]) -> None:
         self._on_end = on_end
-        # The panel is half gone when this is called; the list is not.
+        # The panel may be partly destroyed when this is called; the list is not.
         self._children: list[Child] = []
         super().__init__("Training", on_run)
         self.destroyed.connect(_CloseAll(self._children))
 
     @property
     def child(self) -> Child | None:
-        """The process that trains."""
+        """The training process."""
         return self._children[0] if self._children else None
 
     def follow(self, child: Child) -> None:
-        """The process that this panel's run starts; Pause and Stop go to it."""
+        """The process started by this panel, controlled by Pause and Stop."""
         self._children[:] = [child]
         self._stopping = False
 
     def cancel(self) -> None:
-        """Stop after the step under way; best and last are kept."""
+        """Stop after the current step; best and last are kept."""
         if self.child is None:
             super().cancel()
             return
@@ -49,10 +49,10 @@ class TrainPanel(RunPanel):
         self.child.stop()
         self.cancel_button.setEnabled(False)
         self.pause_button.setEnabled(False)
-        self.status.setText("Stopping after the step that is under way; the best and the last state are kept …")
+        self.status.setText("Stopping after the current step; the best and the last state are kept …")
 
     def set_paused(self, paused: bool) -> None:
-        """What the process says of itself."""
+        """Handle a message of the process."""
         self.pause_button.setText("Resume" if paused else "Pause")
         self.pause_button.setEnabled(self.running and not self._stopping)
 
@@ -68,7 +68,7 @@ class TrainPanel(RunPanel):
         self.pause_button.clicked.connect(lambda _: self._pause_or_resume())
         self.run_button.setText("Train")
         self.cancel_button.setText("Stop")
-        self.cancel_button.setToolTip("After the step under way; the best and the last state are kept.")
+        self.cancel_button.setToolTip("Takes effect after the current step; the best and the last state are kept.")
         self.buttons.insertWidget(1, self.pause_button)
         self.pause_button.setEnabled(False)
 
@@ -99,12 +99,12 @@ class _CloseAll:
 
 
 class CloseGuard(QObject):
-    """Asks before the window closes, or the dock is thrown away, while a training runs.
+    """Asks before the window or the dock is closed while training is running.
 
     Parameters
     ----------
     widget
-        In which the training runs.
+        The widget with the training run.
     panel
         Its buttons.
     put_back
@@ -124,7 +124,7 @@ class CloseGuard(QObject):
         return None if self._seen is None else self._seen()
 
     def ended(self) -> None:
-        """The training has ended; a window that waited for it closes now."""
+        """Close a window that waited for the end of training."""
         if self._closing and self._window is not None:
             self._closing = False
             QTimer.singleShot(0, self._window.close)
@@ -134,11 +134,11 @@ class CloseGuard(QObject):
         asked = QMessageBox(
             QMessageBox.Icon.Question,
             "A training is running",
-            "Stop the training? The best and the last state are kept, and it can be taken up again later.",
+            "Stop the training? The best and the last state are kept, and it can be resumed later.",
             parent=self._window,
         )
         stop = asked.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
-        asked.addButton("Go on training", QMessageBox.ButtonRole.RejectRole)
+        asked.addButton("Continue training", QMessageBox.ButtonRole.RejectRole)
         asked.exec()
         return asked.clickedButton() is stop
 
@@ -166,7 +166,7 @@ class CloseGuard(QObject):
             window.installEventFilter(self)
 
     def _by_the_user(self) -> bool:
-        """A script's ``viewer.close()`` has closed the canvas by now, and cannot be held back."""
+        """Whether a script's ``viewer.close()`` has already closed the canvas, which cannot be prevented."""
         center = self._window.centralWidget() if self._window is not None else None
         parts = center.findChildren(QWidget, options=Qt.FindChildOption.FindDirectChildrenOnly) if center else []
         return any(part.isVisible() for part in parts)
@@ -175,7 +175,7 @@ class CloseGuard(QObject):
         if not self._closing and self.wants_to_stop():
             self._closing = self._panel.running
             self._panel.cancel()
-            if not self._closing:  # it ended while the question stood there
+            if not self._closing:  # training ended while the question was open
                 self._closing = True
                 self.ended()
 

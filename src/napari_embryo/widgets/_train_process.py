@@ -1,4 +1,4 @@
-"""A training run in a process of its own: started, listened to, paused, stopped, never left behind."""
+"""A training run in a separate process: started, monitored, paused, stopped, and always ended."""
 
 import os
 import subprocess
@@ -16,22 +16,22 @@ from napari_embryo.image import Progress
 from napari_embryo.widgets._worker import Steps
 
 GRACE = 120.0
-"""Seconds that a process which was told to end may take for the step under way and for saving."""
+"""Seconds a process may take to finish the current step and save when asked to end."""
 
 LAST_LINES = 12
-"""How much of what a process said before it died is shown."""
+"""How much of the last output of a failed process is shown."""
 
 
 def command(recipe: Path, out: Path, resume: bool = False) -> tuple[str, ...]:
-    """What starts a training run; ``-P``: a file in the current folder must not stand in for a library."""
+    """Command that starts a training run; ``-P`` keeps files in the current folder from shadowing libraries."""
     words = (sys.executable, "-P", "-m", "napari_embryo", "train", str(recipe), "--out", str(out), "--stream")
     return (*words, "--resume") if resume else words
 
 
 class Child:
-    """A process that tells what it does, one JSON object a line, and listens on its standard input.
+    """A process that writes JSON lines and reads commands from its standard input.
 
-    It stops by itself, keeping what it has, when its input is closed: also when this program is killed.
+    It stops by itself and keeps its results when its input is closed, even if this program is killed.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Child:
         self._closed = False
 
     def events(self, words: Sequence[str]) -> Steps[stream.Finished]:
-        """Start it; every event is the item of a :class:`Progress`; returns the last one.
+        """Start it; yield every event as the item of a :class:`Progress` and return the last one.
 
         Parameters
         ----------
@@ -51,9 +51,9 @@ class Child:
         Raises
         ------
         ValueError
-            With the reason that it gave for not going on.
+            If it reported an error; the message is its reason.
         ChildProcessError
-            When it ended without a word; with the last lines of its standard error.
+            If it ended without a report; the message has the last lines of its standard error.
         """
         with TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             process = self._start(words, errors)
@@ -67,18 +67,18 @@ class Child:
                 threading.Thread(target=_see_off, args=(process,), daemon=True).start()
 
     def pause(self) -> None:
-        """After the step under way."""
+        """Pause after the current step."""
         self._say("pause")
 
     def resume(self) -> None:
         self._say("resume")
 
     def stop(self) -> None:
-        """After the step under way; the best and the last state are kept."""
+        """Stop after the current step; the best and the last state are kept."""
         self._say("stop")
 
     def close(self) -> None:
-        """As :meth:`stop`, for when nobody listens any more; ended by force when it takes too long."""
+        """Like :meth:`stop`, when nobody reads events any more; killed if it takes too long."""
         with self._lock:
             process, self._closed = self._process, True
         if process is None or process.stdin is None or process.stdin.closed:
@@ -91,7 +91,7 @@ class Child:
             timer.start()
 
     def _start(self, words: Sequence[str], errors: IO[str]) -> subprocess.Popen[str]:
-        # Arguments as a list: no shell reads them.
+        # Arguments as a list, without a shell.
         process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -115,7 +115,7 @@ class Child:
                 self._unsent = [*self._unsent, word]
                 return
             stdin = self._process.stdin
-            # It may have ended in this very moment.
+            # It may have ended in the meantime.
             if stdin is not None and not stdin.closed:
                 with suppress(OSError):
                     stdin.write(f"{word}\n")
@@ -125,7 +125,7 @@ class Child:
 def _listen(process: "subprocess.Popen[str]") -> Steps[stream.Finished | None]:
     done, total, clock = 0, 0, Clock()
     for line in process.stdout or ():
-        if not line.startswith("{"):  # a library's own words
+        if not line.startswith("{"):  # output of a library
             continue
         event = stream.decode(line)
         if event.event == "error":
@@ -139,13 +139,13 @@ def _listen(process: "subprocess.Popen[str]") -> Steps[stream.Finished | None]:
 
 
 class Clock:
-    """How long the steps that are left will take, from those of late."""
+    """Estimates the remaining time from recent steps."""
 
     def __init__(self) -> None:
         self._last, self._mean = 0.0, 0.0
 
     def tick(self, done: int, total: int) -> str:
-        """A step is done; says nothing before the second one."""
+        """Record a finished step; no estimate before the second one."""
         now, before = time.monotonic(), self._last
         self._last = now
         if not before:
@@ -162,14 +162,14 @@ def lasting(seconds: float) -> str:
 
 
 def _see_off(process: "subprocess.Popen[str]") -> None:
-    """Read on, so that its last words do not hold it up, until it has ended."""
+    """Read until it has ended, so that its last output does not block it."""
     with process:
         for _ in process.stdout or ():
             pass
 
 
 def said(event: stream.Event) -> str:
-    """An event in a few words."""
+    """Summarize an event."""
     match event:
         case stream.Step():
             return f"epoch {event.epoch}, loss {total_loss(event.losses):.3g}"
@@ -178,18 +178,18 @@ def said(event: stream.Event) -> str:
         case stream.Noted():
             return event.note.text
         case stream.Paused():
-            return "paused. Resume goes on; Stop ends and keeps the best and the last state."
+            return "paused. Resume continues; Stop ends training and keeps the best and the last state."
         case stream.Report():
-            return "the pictures are read; loading the network …"
-    return "going on …"
+            return "the images have been read; loading the network …"
+    return "resuming …"
 
 
 def total_loss(losses: Mapping[str, float]) -> float:
-    """The sum that is trained on."""
+    """The sum of losses that is minimized."""
     return losses["total"] if "total" in losses else sum(losses.values())
 
 
 def _died(code: int, errors: IO[str]) -> str:
     errors.seek(0)
     last = "".join(errors.readlines()[-LAST_LINES:]).strip()
-    return f"the training process ended with code {code}. Its last words:\n{last or '(none)'}"
+    return f"the training process ended with code {code}. Last output:\n{last or '(none)'}"

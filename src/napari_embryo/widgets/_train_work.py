@@ -1,4 +1,4 @@
-"""What the Train widget has done in a worker; the only part of it that may import torch."""
+"""Work that the Train widget does in a worker; the only part of it that may import torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from napari_embryo import data
 
 PREVIEWED = 16
-"""Augmented pictures in a preview."""
+"""Number of augmented images in a preview."""
 
 Rgb = npt.NDArray[np.uint8]
 
 
 def check(recipe: Recipe) -> Steps[str]:
-    """The report on the pictures, before anything is learned."""
-    yield Progress(0, 1, "Reading the pictures …")
+    """Report on the images, before training."""
+    yield Progress(0, 1, "Reading the images …")
     return recipes.prepare(recipe).text
 
 
 def preview(recipe: Recipe) -> Steps[Rgb]:
-    """Training pictures as the network meets them, (N, h, w, 3)."""
-    yield Progress(0, 1, "Reading the pictures …")
+    """Training images as the network sees them, (N, h, w, 3)."""
+    yield Progress(0, 1, "Reading the images …")
     prepared = recipes.prepare(recipe)
-    yield Progress(0, 1, "Altering pictures …")
+    yield Progress(0, 1, "Augmenting images …")
     prepare_for_torch()
     from napari_embryo import augment
     from napari_embryo.train import loader
@@ -49,7 +49,7 @@ def preview(recipe: Recipe) -> Steps[Rgb]:
 
 @dataclass(frozen=True, eq=False)
 class Worst:
-    """Validation pictures as stacks of one size: gray (N, H, W), truth and prediction as labels (N, H, W)."""
+    """Validation images as stacks of one size: gray (N, H, W), truth and prediction as labels (N, H, W)."""
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
@@ -60,15 +60,14 @@ class Worst:
 
 
 def predict_worst(recipe: Recipe, names: Sequence[str], weights: Path) -> Steps[Worst]:
-    """What the best network so far makes of some validation pictures; on the processor, beside the training.
+    """Predict validation images with the best network so far, on the processor during training.
 
-    ``names`` are ``source/name`` as an epoch tells them, so that the folders are not split once more: with a picture
-    that came since, the split would be another one.
+    ``names`` are ``source/name`` as reported by an epoch, so that the folders are not split again: with an image added
+    since, the split would differ.
     """
     if not FAMILIES[recipe.model.family].draws:
         raise ValueError(
-            f"a network of the family {recipe.model.family} draws nothing on a picture; its curves show how well it "
-            "does"
+            f"a network of the family {recipe.model.family} draws no masks; its curves show how well it does"
         )
     yield Progress(0, len(names), "Loading the network …")
     prepare_for_torch()
@@ -96,8 +95,8 @@ def _named(recipe: Recipe, classes: Sequence[str], names: Sequence[str]) -> "dic
     found = {f"{s.source}/{s.name}": s for s in data.find_samples(recipe.data, classes).samples}
     if gone := [name for name in names if name not in found]:
         raise ValueError(
-            f"{', '.join(gone)}: in the folders of annotated pictures no more, or not readable any more; put back "
-            "what was there when the training began"
+            f"{', '.join(gone)}: no longer in the folders of annotated images, or no longer readable; restore "
+            "the files that were there when training started"
         )
     return {name: found[name] for name in names}
 
@@ -110,7 +109,7 @@ def labels_of(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
 
 
 def stacked(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """Pictures of any sizes -> (N, H, W), the smaller ones with a margin to the right and below."""
+    """Images of any size -> (N, H, W), smaller ones padded at the right and bottom."""
     height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
     whole = np.zeros((len(pictures), height, width), np.uint8)
     for place, picture in zip(whole, pictures, strict=True):
@@ -119,14 +118,14 @@ def stacked(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
 
 
 def learning(recipe: Recipe, child: Child, out: Path) -> Steps[stream.Finished]:
-    """A new run: hand the recipe to a process of its own and listen."""
-    yield Progress(0, 1, "starting a process of its own …")
+    """Start a new run in a separate process and read its events."""
+    yield Progress(0, 1, "starting a separate process …")
     with TemporaryDirectory(prefix="napari-embryo-") as folder:
         path = recipes.write(Path(folder) / f"{recipe.name}.yaml", recipe)
         return (yield from child.events(command(path, out)))
 
 
 def going_on(child: Child, out: Path) -> Steps[stream.Finished]:
-    """A run that was interrupted, from where it was."""
-    yield Progress(0, 1, "starting a process of its own …")
+    """Resume an interrupted run."""
+    yield Progress(0, 1, "starting a separate process …")
     return (yield from child.events(command(out / "recipe.yaml", out, resume=True)))

@@ -1,4 +1,4 @@
-"""The one door from the window to computing: long work in a worker thread, its results as layers."""
+"""The only way from the window to computing: long work in a worker thread, with results as layers."""
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
@@ -20,28 +20,28 @@ R = TypeVar("R")
 Steps = Generator[Progress, None, R]
 
 READABLE = (ValueError, OSError, MemoryError, ImportError)
-"""Errors whose message says what came, what is needed and what to do; any other is a mistake of the program."""
+"""Errors whose message tells the user what is wrong and what to do; any other error is a bug."""
 
 
 class UnexpectedError(Exception):
-    """A mistake of the program, told to the user together with its traceback."""
+    """A bug in the program, shown to the user with its traceback."""
 
 
 class Job(Generic[R]):
-    """A generator in a worker thread; what is passed here is called on the main thread.
+    """A generator in a worker thread; the callbacks are called on the main thread.
 
     Parameters
     ----------
     work
-        Makes the generator.
+        Creates the generator.
     on_step
-        Gets every :class:`Progress`.
+        Called with every :class:`Progress`.
     on_result
-        Gets what the generator returns; not called after canceling.
+        Called with the return value of the generator; not called after canceling.
     on_error
-        Gets what it raised.
+        Called with the exception raised.
     on_end
-        Called last, however it ended.
+        Called last, in any case.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Job(Generic[R]):
         self._worker.quit()
 
     def leave(self) -> None:
-        """Stop, and tell nobody: the window is going."""
+        """Stop without callbacks, since the window is closing."""
         self._left = True
         self._worker.quit()
 
     def _unless_left(self, call: Callable[..., object]) -> Callable[..., None]:
         def called(*values: Any) -> None:
-            # napari itself asks its workers to quit when the window closes.
+            # napari also asks its workers to quit when the window closes.
             closing = self._worker.abort_requested and not self.canceled
             if not self._left and not closing:
                 call(*values)
@@ -93,7 +93,7 @@ class Job(Generic[R]):
 
 
 def _plainly(steps: Steps[R]) -> Steps[R]:
-    # superqt takes a RuntimeError for a deleted window and then never says that the work ended.
+    # superqt takes a RuntimeError for a deleted window and then never reports the end of the work.
     try:
         return (yield from steps)
     except RuntimeError as error:
@@ -101,12 +101,12 @@ def _plainly(steps: Steps[R]) -> Steps[R]:
 
 
 class RunPanel(QWidget):
-    """Run and Cancel, how far it is, and how it ended.
+    """Run and Cancel buttons, progress, and the result in words.
 
     Parameters
     ----------
     what
-        What runs, as in "Segmentation".
+        Name of the work, such as "Segmentation".
     on_run
         Called by the Run button.
     """
@@ -120,7 +120,7 @@ class RunPanel(QWidget):
         self._returned = False
         self._on_cut_short: Callable[[str], None] | None = None
         self._make(on_run)
-        # The panel is half gone when this is called; the list is not.
+        # The panel may be partly destroyed when this is called; the list is not.
         self._jobs: list[Job[Any]] = []
         self.destroyed.connect(LeaveAll(self._jobs))
 
@@ -156,16 +156,16 @@ class RunPanel(QWidget):
         Parameters
         ----------
         work
-            Makes the generator.
+            Creates the generator.
         on_step
-            Gets every step.
+            Called with every step.
         on_result
-            Gets what the generator returns; says in a line how it went.
+            Called with the return value of the generator; returns a line that summarizes it.
         on_cut_short
-            Called last when it was canceled or failed, with the line that says so; may start what is left to do.
+            Called last if it was canceled or failed, with the line that says so; may start remaining work.
         """
         if self._job is not None:
-            raise ValueError(f"{self._what} is running already; cancel it or wait")
+            raise ValueError(f"{self._what} is already running; cancel it or wait")
         self._on_cut_short, self._returned = on_cut_short, False
         self._job = Job(work, self._stepping(on_step), self._resulting(on_result), self._fail, self._end)
         self._jobs.append(self._job)
@@ -174,14 +174,14 @@ class RunPanel(QWidget):
         self._job.start()
 
     def cancel(self) -> None:
-        """Stop after the current step; what is done stays."""
+        """Stop after the current step; finished results are kept."""
         if self._job is not None:
             self._job.cancel()
             self.cancel_button.setEnabled(False)
-            self.status.setText("Canceling after the step that is under way …")
+            self.status.setText("Canceling after the current step …")
 
     def refuse(self, reason: Exception | str) -> None:
-        """Say why it cannot be started."""
+        """Show why it cannot be started."""
         self.status.setText(str(reason))
         show_error(f"{self._what}: {reason}")
 
@@ -239,20 +239,20 @@ class RunPanel(QWidget):
 
 
 class LeaveAll:
-    """Called when a widget has gone: stops the jobs in a list that outlives it."""
+    """Stop the jobs in a list that outlives its widget; called when the widget is destroyed."""
 
     def __init__(self, jobs: list[Job[Any]]) -> None:
         self._jobs = jobs
 
     def __call__(self, *_: Any) -> None:
         for job in self._jobs:
-            # On exit Qt may have taken the worker already.
+            # On exit Qt may already have deleted the worker.
             with suppress(RuntimeError):
                 job.leave()
 
 
 def tell(error: Exception, what: str) -> str:
-    """Show an error to the user; returns the line shown."""
+    """Show an error to the user and return the line shown."""
     if isinstance(error, READABLE):
         said = f"{what} stopped: {str(error) or type(error).__name__}"
         show_error(said)
@@ -260,7 +260,7 @@ def tell(error: Exception, what: str) -> str:
     cause = error.__cause__ if isinstance(error, UnexpectedError) and error.__cause__ else error
     said = (
         f"{what} stopped by an unexpected {type(cause).__name__}: {cause}. "
-        "Please report it with the traceback that napari shows beside this message."
+        "Please report it with the traceback that napari shows with this message."
     )
     bug = UnexpectedError(said)
     bug.__cause__ = cause
@@ -269,13 +269,13 @@ def tell(error: Exception, what: str) -> str:
 
 
 def add_layer(viewer: Viewer, layer_data: LayerData) -> Layer:
-    """Add a layer; napari gives a taken name a number, so that nothing is replaced."""
+    """Add a layer; napari numbers a name that is taken, so nothing is replaced."""
     layer = Layer.create(*layer_data)
     viewer.add_layer(layer)
     return layer
 
 
 def show(notes: Iterable[Note]) -> None:
-    """Show notes as napari's notifications, each at its own level."""
+    """Show notes as napari notifications, each at its level."""
     for note in notes:
         (show_warning if note.level == "warning" else show_info)(note.text)

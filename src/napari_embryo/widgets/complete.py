@@ -1,4 +1,4 @@
-"""Complete cell: what is painted of a blastomere, rough or cut off, becomes a plausible whole silhouette."""
+"""Complete cell: turn a rough or cut-off painted blastomere into a plausible whole silhouette."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from napari_embryo import measure
 from napari_embryo.families import shape_code_families
 from napari_embryo.image import Progress
+from napari_embryo.io.editable import EditablePlanes
 from napari_embryo.io.layers import NAMESPACE
 from napari_embryo.notes import RESEARCH_USE
 from napari_embryo.results import Index
@@ -21,15 +22,15 @@ from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import RunPanel, Steps
 
-GUESS = "A completed outline is a guess by the shapes of other cells."
+GUESS = "A completed outline is a guess based on the shapes of other cells: check it."
 HELP = (
-    "Paint what you see of one cell, roughly or only its free part, and press Complete. Undo (Ctrl+Z) brings back what "
+    "Paint what you see of one cell, roughly or only its visible part, and press Complete. Undo (Ctrl+Z) restores what "
     "you painted."
 )
 AT_LEAST = 0.5
 """Probability from which a pixel belongs to the cell."""
 SMALLEST = 16
-"""Pixels; less has no shape to go by."""
+"""Smallest number of pixels with a meaningful shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +47,18 @@ class Painted:
         return f"{self.layer.name}, label {self.label}"
 
     def is_as_it_was(self) -> bool:
-        """Whether nobody has painted in it since."""
+        """Whether it has not been painted on since."""
         now = self.layer.data[self.index]
         return now.shape == self.mask.shape and bool(((now == self.label) == self.mask).all())
 
 
 def painted(layer: Labels, viewer: Viewer) -> Painted:
-    """The selected label in the frame that is looked at.
+    """The selected label in the current frame.
 
     Raises
     ------
     ValueError
-        When it cannot be completed; says what to do.
+        If it cannot be completed; the message says what to do.
     """
     _check_layer(layer, viewer)
     leading = layer.data.shape[:-2]
@@ -71,13 +72,13 @@ def painted(layer: Labels, viewer: Viewer) -> Painted:
         here = " in this frame" if index else ""
         raise ValueError(
             f"{layer.name}: {mask.sum()} pixels of label {label} are painted{here}; paint what you see of the cell, "
-            f"{SMALLEST} pixels at least, or select the label that it has"
+            f"at least {SMALLEST} pixels, or select its label"
         )
     return Painted(layer, label, index, mask)
 
 
 def _check_layer(layer: Labels, viewer: Viewer) -> None:
-    if layer.multiscale or not isinstance(layer.data, np.ndarray):
+    if layer.multiscale or not isinstance(layer.data, np.ndarray | EditablePlanes):
         kind = "multiscale" if layer.multiscale else type(layer.data).__name__
         raise ValueError(
             f"{layer.name}: these are {kind} labels; only labels in memory can be completed: duplicate the layer"
@@ -85,14 +86,14 @@ def _check_layer(layer: Labels, viewer: Viewer) -> None:
     if not layer.editable:
         raise ValueError(f"{layer.name}: these labels cannot be painted; unlock the layer or duplicate it")
     if viewer.dims.ndisplay == 3:
-        raise ValueError("the window shows three dimensions; go back to two, so that there is one frame to complete")
+        raise ValueError("the viewer shows three dimensions; switch to two, so that there is one frame to complete")
     ndim, shown = viewer.dims.ndim, tuple(viewer.dims.displayed)
     if shown != (ndim - 2, ndim - 1):
-        raise ValueError("the window shows other axes than the picture's height and width; roll them back")
+        raise ValueError("the viewer shows other axes than height and width; roll them back")
 
 
 def completing(mask: npt.NDArray[np.bool_], weights: str) -> Steps[npt.NDArray[np.bool_]]:
-    """Load the shape code and complete a mask; returns (H, W) bool."""
+    """Load the shape code and complete a mask; return (H, W) bool."""
     yield Progress(0, 1, "Completing the cell …")
     prepare_for_torch()
     from napari_embryo import completion
@@ -101,7 +102,7 @@ def completing(mask: npt.NDArray[np.bool_], weights: str) -> Steps[npt.NDArray[n
 
 
 def put(cell: Painted, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Write a silhouette as one step of napari's history; other labels stay. Returns what the cell is now."""
+    """Write a silhouette as one undoable step, keeping other labels; return the cell's new mask."""
     free = cell.layer.data[cell.index] == 0
     with cell.layer.block_history():
         for change, value in ((cell.mask & ~whole, 0), (whole & free & ~cell.mask, cell.label)):
@@ -112,11 +113,11 @@ def put(cell: Painted, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def changed_said(cell: Painted, now: npt.NDArray[np.bool_]) -> str:
-    """Area before and after, and how much of the cell is what was painted."""
+    """Area before and after, and overlap with what was painted."""
     before, after = int(cell.mask.sum()), int(now.sum())
     share = f"{100 * (after - before) / before:+.0f}\N{NO-BREAK SPACE}%"
     areas = f"{_area_said(cell, before)} → {_area_said(cell, after)} ({share})"
-    return f"{cell.name}: {areas}, IoU {measure.iou(cell.mask, now):.2f} with what was painted. Undo: Ctrl+Z."
+    return f"{cell.name}: {areas}, IoU with what was painted {measure.iou(cell.mask, now):.2f}. Undo: Ctrl+Z."
 
 
 def _area_said(cell: Painted, pixels: int) -> str:
@@ -125,12 +126,12 @@ def _area_said(cell: Painted, pixels: int) -> str:
 
 
 class CompleteWidget(QWidget):
-    """Choose a cell's labels, press Complete.
+    """Choose the labels of a cell and press Complete.
 
     Parameters
     ----------
     napari_viewer
-        Where the labels are.
+        Viewer with the labels.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -139,7 +140,7 @@ class CompleteWidget(QWidget):
         self.labels, self.about = LayerChoice(napari_viewer, Labels), NoteLabel()
         self.weights = WeightsEditor(BUNDLED, shape_code_families())
         self.keep = QCheckBox("Keep every painted pixel")
-        self.keep.setToolTip("Only add to what is painted; else the outline is smoothed everywhere.")
+        self.keep.setToolTip("Only add to what is painted; otherwise the whole outline is smoothed.")
         self.panel = RunPanel("Completing", self.run)
         self.panel.run_button.setText("Complete")
         self._watched: Labels | None = None
@@ -177,19 +178,19 @@ class CompleteWidget(QWidget):
             self.weights.value = weights
 
     def reset_choices(self, _: Any = None) -> None:
-        """Follow the layer list; napari calls it when a layer comes, goes or is renamed."""
+        """Follow the layer list; napari calls it when a layer is added, removed or renamed."""
         self.labels.refresh()
         self._watch()
 
     def _follow_active(self, _: Any = None) -> None:
-        """Who paints a layer wants to complete it."""
+        """Choose a layer when it is painted."""
         active = self._viewer.layers.selection.active if self._alive else None
         if isinstance(active, Labels):
             self.labels.refresh()
             self.labels.value = active
 
     def _watch(self, _: Any = None) -> None:
-        """Say which label will be completed."""
+        """Show which label will be completed."""
         layer = self.labels.value
         if layer is not self._watched:
             if self._watched is not None:
@@ -201,7 +202,7 @@ class CompleteWidget(QWidget):
 
     @property
     def _alive(self) -> bool:
-        """Python may keep this object for longer than Qt does, and napari goes on calling it."""
+        """Disconnect, since Python may keep this object longer than Qt does and napari would still call it."""
         return bool(isalive(self))  # type: ignore[no-untyped-call]
 
     def _describe(self, _: Any = None) -> None:
@@ -232,9 +233,13 @@ class CompleteWidget(QWidget):
 
     def _put(self, cell: Painted, whole: npt.NDArray[np.bool_], keep: bool) -> str:
         if cell.layer not in self._viewer.layers:
-            raise ValueError(f"{cell.name}: the layer has gone; nothing was changed")
+            raise ValueError(f"{cell.name}: the layer was removed; nothing was changed")
         if not cell.is_as_it_was():
-            raise ValueError(f"{cell.name}: it was painted meanwhile, and nothing was changed; press Complete again")
+            raise ValueError(
+                f"{cell.name}: the cell was painted on in the meantime, so nothing was changed; press Complete again"
+            )
         if not whole.any():
-            raise ValueError(f"{cell.name}: the shape code knows no such cell; nothing was changed: paint more of it")
+            raise ValueError(
+                f"{cell.name}: the shape code found no cell of such a shape, so nothing was changed; paint more of it"
+            )
         return changed_said(cell, put(cell, whole | cell.mask if keep else whole))

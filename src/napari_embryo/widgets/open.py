@@ -1,4 +1,4 @@
-"""Open embryo: look at a file or folder, correct what was understood, then read it."""
+"""Open embryo: inspect a file or folder, correct how it is interpreted, then read it."""
 
 import re
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from napari_embryo.widgets._worker import Job, Steps, add_layer, tell
 
 @dataclass(frozen=True)
 class FormText:
-    """What stands in the form; an empty text leaves what the files say."""
+    """The text in the form; empty fields keep what the files say."""
 
     axes: str = ""
     pixel_size_um: str = ""
@@ -46,7 +46,7 @@ def choices_of(text: FormText) -> OpenChoices:
     Raises
     ------
     ValueError
-        Naming the field, what stands in it and what is needed.
+        If a field is invalid; the message names it, its value and what is needed.
     """
     return OpenChoices(
         axes=text.axes or None,
@@ -82,36 +82,36 @@ def _shown(value: float | None) -> str:
 def _pixel_size(text: str) -> tuple[float, float] | None:
     sides = [_positive(part, "µm per pixel") for part in re.split(r"[x×]", text)]
     if len(sides) > 2 or (len(sides) == 2 and None in sides):
-        raise ValueError(f"µm per pixel: {text!r} came; one number is needed, or height x width such as 0.5 x 0.6")
+        raise ValueError(f"µm per pixel: {text!r} was given; enter one number, or height x width such as 0.5 x 0.6")
     return None if sides[0] is None else (sides[0], sides[-1] or sides[0])
 
 
 def _positive(text: str, field: str) -> float | None:
     number = _number(text, field)
     if number is not None and number <= 0:
-        raise ValueError(f"{field}: {text!r} came; a number above 0 is needed, or nothing where it is not known")
+        raise ValueError(f"{field}: {text!r} was given; enter a number above 0, or leave the field empty if unknown")
     return number
 
 
 def _number(text: str, field: str) -> float | None:
-    """A number with a point or, as in much of Europe, a comma."""
+    """A number with a decimal point or, as in much of Europe, a comma."""
     plain = text.strip().replace(",", ".")
     if not plain:
         return None
     if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", plain, flags=re.IGNORECASE):
-        raise ValueError(f"{field}: {text!r} came; a number is needed, or nothing where it is not known")
+        raise ValueError(f"{field}: {text!r} was given; enter a number, or leave the field empty if unknown")
     return float(plain)
 
 
 def known_text(plan: OpenPlan) -> FormText:
-    """What the files of a plan say, shown in gray where the user has entered nothing."""
+    """Values from the files of a plan, shown in gray in empty fields."""
     sizes = {image.pixel_size_um for image in plan.images}
     size = sizes.pop() if len(sizes) == 1 else None
     shown = text_of(OpenChoices(pixel_size_um=size))
     hours = {image.hours[0] for image in plan.images if image.hours}
     return FormText(
         pixel_size_um=shown.pixel_size_um or ("differs" if sizes else "unknown"),
-        hours_per_frame="as the files say" if hours else "unknown",
+        hours_per_frame="as in the files" if hours else "unknown",
         first_hour=f"{hours.pop():g}" if len(hours) == 1 else "unknown",
     )
 
@@ -122,8 +122,8 @@ def look_at(path: Path, grouping: Grouping) -> OpenPlan:
 
 
 def looking(path: Path, grouping: Grouping) -> Steps[OpenPlan | str]:
-    """The plan of a file or folder, or why there is none."""
-    yield Progress(0, 1, "Looking …")
+    """Plan a file or folder, or report why that is impossible."""
+    yield Progress(0, 1, "Inspecting …")
     try:
         return look_at(path, grouping)
     except ImageError as error:
@@ -131,7 +131,7 @@ def looking(path: Path, grouping: Grouping) -> Steps[OpenPlan | str]:
 
 
 def layers_of(plan: OpenPlan) -> Steps[None]:
-    """Open a plan image by image; a step's item is its layers, or the error of an image that cannot be read."""
+    """Open a plan image by image; the item of a step is its layers, or the error of an unreadable image."""
     for done, planned in enumerate(plan.images, start=1):
         item: Any
         try:
@@ -141,18 +141,18 @@ def layers_of(plan: OpenPlan) -> Steps[None]:
         yield Progress(done, len(plan.images), planned.name, item)
 
 
-CHOOSE_AXES = "The file does not say what its pictures are. Choose the axes: T for frames in time, F for focal planes."
+CHOOSE_AXES = "The file does not say what its axes are. Choose them: T for frames in time, F for focal planes."
 
 # --- the window -----------------------------------------------------------------------------------------------------
 
 
 class OpenEmbryo(Container[Any]):
-    """Choose a file or folder, see what it will become, change it, open it.
+    """Choose a file or folder, see how it will be read, correct that, and open it.
 
     Parameters
     ----------
     napari_viewer
-        Where the layers go.
+        Viewer to add the layers to.
     """
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:
@@ -177,7 +177,7 @@ class OpenEmbryo(Container[Any]):
         self.choose_file = PushButton(text="Choose file…")
         self.choose_folder = PushButton(text="Choose folder…")
         self.grouping = ComboBox(
-            label="Files", choices=get_args(Grouping), tooltip="auto: as names say; one stack; each file on its own"
+            label="Files", choices=get_args(Grouping), tooltip="auto: by file names; one stack; or each file separately"
         )
         self.plan_text = TextEdit(label="Plan", value="Choose a file or folder.")
         # A function, since napari resets the choices with every new layer.
@@ -185,16 +185,20 @@ class OpenEmbryo(Container[Any]):
             label="Axes", choices=self._axes_choices, tooltip="As stored: T time, F focal plane, C channel, Y, X"
         )
         self.pixel_size_um = LineEdit(label="µm per pixel", tooltip="One number, or height x width")
-        self.hours_per_frame = LineEdit(label="Hours between frames", tooltip="Between two runs, missing ones counted")
-        self.first_hour = LineEdit(label="Hours at first frame", tooltip="After insemination, where it is known")
-        self.spacing_um = LineEdit(label="µm between planes", tooltip="Distance of two focal planes")
+        self.hours_per_frame = LineEdit(
+            label="Hours between frames", tooltip="Time between two runs, counting missing ones"
+        )
+        self.first_hour = LineEdit(label="Hours at first frame", tooltip="Hours after insemination, if known")
+        self.spacing_um = LineEdit(label="µm between planes", tooltip="Distance between focal planes")
         self.focus = ComboBox(
             label="Focal planes",
             choices=get_args(Focus),
             tooltip="all; best: the sharpest; edf: extended depth of field",
         )
         self.gaps = ComboBox(
-            label="Missing runs", choices=get_args(Gaps), tooltip="leave out: hours keep the gap; empty: a black frame"
+            label="Missing runs",
+            choices=get_args(Gaps),
+            tooltip="leave out: the hours keep the gap; empty: a black frame",
         )
         self.status = Label(value="")
         self.open_button = PushButton(text="Open", enabled=False)
@@ -218,7 +222,7 @@ class OpenEmbryo(Container[Any]):
             field.changed.connect(self._refresh)
 
     def _axes_choices(self, _: object = None) -> tuple[str, ...]:
-        """The user has to choose where a file does not say."""
+        """Whether the user has to choose axes that a file does not state."""
         if self._plan is None:
             return ("",)
         return ("",) * self._plan.are_axes_assumed + self._plan.axes_choices
@@ -265,7 +269,7 @@ class OpenEmbryo(Container[Any]):
         self.path.value = QFileDialog.getExistingDirectory(self.native, "Choose a folder") or self.path.value
 
     def look(self) -> None:
-        """Look at the file or folder in a worker and show the plan."""
+        """Inspect the file or folder in a worker and show the plan."""
         self._plan = None
         self.open_button.enabled = False
         path = self.path.value.strip()
@@ -328,7 +332,7 @@ class OpenEmbryo(Container[Any]):
     # --- opening
 
     def open(self) -> None:
-        """Open the plan in a worker; layers come one after the other."""
+        """Open the plan in a worker; layers are added one by one."""
         plan = self.plan
         if plan is None:
             return
@@ -345,7 +349,7 @@ class OpenEmbryo(Container[Any]):
         self._opening.start()
 
     def cancel(self) -> None:
-        """Stop after the image that is being opened; those opened stay."""
+        """Stop after the image being opened; opened ones are kept."""
         if self._opening is not None:
             self._opening.cancel()
 

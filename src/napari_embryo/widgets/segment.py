@@ -1,4 +1,4 @@
-"""Segment: a blastocyst's parts, a cleavage-stage embryo's fragments or its single cells, and what the network saw."""
+"""Segment: parts of a blastocyst, fragments or single cells of a cleavage-stage embryo, and attention maps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ from napari_embryo.widgets._worker import Job, RunPanel, Steps, tell
 
 PLUGIN = "napari-embryo"
 
-NONE_SHIPS = {"bundled": "none ship: train one, or browse"}
+NONE_SHIPS = {"bundled": "none bundled: train a model, or choose a file"}
 SAME_WEIGHTS = {"": "the same weights"}
 
 
@@ -38,9 +38,9 @@ SAME_WEIGHTS = {"": "the same weights"}
 
 
 def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Index] | None) -> Steps[str]:
-    """Load the network and analyze an image; a step's item is :class:`Started` or :class:`Found`.
+    """Load the network and analyze an image; the item of a step is :class:`Started` or :class:`Found`.
 
-    Returns the device it ended on.
+    Returns the device used at the end.
     """
     total = image.n_planes if indices is None else len(indices)
     yield Progress(0, total, "Loading the network …")
@@ -63,22 +63,22 @@ def segment(image: EmbryoImage, settings: SegmentSettings, indices: Sequence[Ind
 
 
 def arranging(frames: Sequence[CellFrame], image: EmbryoImage) -> Steps[None]:
-    """The cells of the pictures that are done, as the item of the last step: :class:`ImageCells`."""
+    """Track the cells of the finished planes; the item of the last step is :class:`ImageCells`."""
     done = len(frames)
     if done > 1:
-        yield Progress(done, done, "Following the cells …")
+        yield Progress(done, done, "Tracking the cells …")
     cells = follow(frames, image)
-    if cells.cells:  # their pixels are made here, not in the window's thread
+    if cells.cells:  # their pixels are computed here, not in the window's thread
         yield Progress(done, done, "Drawing the cells …", cells)
     else:
         yield Progress(done, done, "No cell was found", cells)
 
 
 def _as_item(item: PlaneResult | Failure) -> PlaneResult | CellFrame | Failure:
-    """What the window keeps of a picture."""
+    """The part of a plane's result that the window keeps."""
     if isinstance(item, Failure):
         return item
-    # Half precision is a thousandth of the display range, and halves what a long time-lapse holds.
+    # Half precision resolves a thousandth of the display range and halves the memory of a long time-lapse.
     maps = tuple(replace(m, grid=m.grid.astype(np.float16)) if item.index else m for m in item.maps)
     return CellFrame.of(item, maps) if isinstance(item.finding, Cells) else replace(item, maps=maps)
 
@@ -96,7 +96,7 @@ def look_for_devices() -> Steps[dict[str, str | None]]:
 
 
 def preferred() -> SegmentSettings:
-    """The settings that the user gave in napari's preferences; the defaults where there are none."""
+    """The settings in napari's preferences, or the defaults."""
     try:
         preferences = get_plugin_settings(PLUGIN).segment
     except KeyError:
@@ -106,7 +106,7 @@ def preferred() -> SegmentSettings:
 
 
 def meanings(family: str) -> dict[str, str]:
-    """What each attention map of a family shows."""
+    """Description of each attention map of a family."""
     return {name: info.meaning for name, info in FAMILIES[family].maps.items()}
 
 
@@ -115,12 +115,12 @@ def _cam_choices(family: str) -> list[tuple[str, str]]:
 
 
 class SegmentWidget(QWidget):
-    """Choose an image layer, press Run, correct the labels.
+    """Choose an image layer, press Run, and correct the labels.
 
     Parameters
     ----------
     napari_viewer
-        Where the images are and the results go.
+        Viewer with the images, to which results are added.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -185,13 +185,13 @@ class SegmentWidget(QWidget):
         self.setMinimumWidth(300)
 
     def use(self, family: str, weights: str) -> None:
-        """Choose weights, and the family that they are of."""
+        """Choose weights, and their family."""
         if family in segmenting_families():
             self.family.value = family
         self.weights.value = weights
 
     def _follow_family(self, family: str) -> None:
-        """Each family has weights, maps and layers of its own."""
+        """Update weights, maps and layers, which differ between families."""
         self.weights.box.offer(BUNDLED if FAMILIES[family].ships else NONE_SHIPS, (family,))
         self.maps.offer(meanings(family))
         self.maps.value = FAMILIES[family].usual_maps
@@ -199,7 +199,7 @@ class SegmentWidget(QWidget):
         self._offer_ratio_weights(family)
 
     def _offer_ratio_weights(self, family: str) -> None:
-        """Only a family that estimates a ratio can use other weights for it."""
+        """Show the weights for the ratio only for a family that estimates one."""
         offered = FAMILIES[family].tells_a_ratio
         if not offered:
             self.ratio_weights.value = ""
@@ -210,12 +210,12 @@ class SegmentWidget(QWidget):
             part.setVisible(offered)
 
     def reset_choices(self, _: Any = None) -> None:
-        """Follow the layer list; napari calls it when a layer comes, goes or is renamed."""
+        """Follow the layer list; napari calls it when a layer is added, removed or renamed."""
         self.image.refresh()
         self._describe()
 
     def _describe(self, _: Any = None) -> None:
-        """Say what the chosen layer is taken for, so that a channel taken for time is noticed."""
+        """Show how the chosen layer is interpreted, so that a channel taken for time is noticed."""
         layer = self.image.value
         if layer is None:
             self.about.setText("Open an image, or a sample: File ▸ Open Sample ▸ napari-embryo.")
@@ -249,7 +249,7 @@ class SegmentWidget(QWidget):
         self.panel.start(work, partial(self._take, results), results.outcome)
 
     def _start_cells(self, work: Callable[[], Steps[str]], results: CellResults) -> None:
-        """Cut short, it keeps the pictures that are done: their cells are followed all the same."""
+        """Track the cells of the finished planes even if the run was interrupted."""
 
         def keep(ended: str) -> None:
             if results.frames and results.cells is None:
@@ -259,7 +259,7 @@ class SegmentWidget(QWidget):
         self.panel.start(work, partial(self._take, results), results.outcome, keep)
 
     def cancel(self) -> None:
-        """Stop after the current batch; finished frames stay."""
+        """Stop after the current batch; finished frames are kept."""
         self.panel.cancel()
 
     def _indices(self, layer: Image, image: EmbryoImage) -> list[Index] | None:

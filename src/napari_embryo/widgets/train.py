@@ -1,4 +1,4 @@
-"""Train: learn from annotated pictures in a process of its own, watch the curves, use the model at once."""
+"""Train: learn from annotated images in a separate process, watch the curves, and use the model at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -42,11 +42,11 @@ from napari_embryo.widgets.complete import CompleteWidget
 from napari_embryo.widgets.segment import SegmentWidget, look_for_devices
 
 DOCK = "Train (napari-embryo)"
-"""What napari calls the dock when it opens it from the menu."""
+"""Name of the dock when napari opens it from the menu."""
 
 
 def free_folder(parent: Path, name: str) -> Path:
-    """``name``, or ``name-2``, ``name-3`` ... where a run of this name is there already."""
+    """``name``, or ``name-2``, ``name-3`` ... if a run of this name exists."""
     number, folder = 1, parent / name
     while folder.exists():
         number += 1
@@ -55,13 +55,13 @@ def free_folder(parent: Path, name: str) -> Path:
 
 
 def theme_colors(theme: str) -> Mapping[str, str]:
-    """The window's colors, for the curves."""
+    """Colors of the window, for the curves."""
     colors = get_theme(theme)
     return {name: getattr(colors, name).as_hex() for name in ("background", "text", "secondary")}
 
 
 def worst_colors(worst: Worst) -> DirectLabelColormap:
-    """Those of the classes, or of cells by their number."""
+    """Colors of classes, or of cells by number."""
     return cell_colors(len(worst.classes)) if worst.are_cells else colormap(worst.classes)
 
 
@@ -95,12 +95,12 @@ def _call(act: Callable[[], None], _: bool) -> None:
 
 
 class TrainWidget(QWidget):
-    """Choose pictures, press Train, watch the curves, use the model.
+    """Choose images, press Train, watch the curves, and use the model.
 
     Parameters
     ----------
     napari_viewer
-        Where pictures are annotated and previews go.
+        Viewer with annotated images, to which previews are added.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -114,12 +114,12 @@ class TrainWidget(QWidget):
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
-        self.about_best = NoteLabel("The curves appear with the first steps.")
+        self.about_best = NoteLabel("Curves appear after the first steps.")
         self.runs = PathEditor("Folder for training runs")
         self.runs.value = str(user_folder("runs"))
         self.check_panel = _side_panel("Check data", "Checking the data", self.check)
         self.preview_panel = _side_panel("Preview augmentation", "The preview", self.preview)
-        self.worst_panel = _side_panel("Show worst", "Showing the worst pictures", self.show_worst)
+        self.worst_panel = _side_panel("Show worst", "Showing the worst images", self.show_worst)
         self.use_button = QPushButton("Use it")
         self.panel = TrainPanel(self.run, self._ended)
         self._lay_out()
@@ -127,7 +127,7 @@ class TrainWidget(QWidget):
         self.reset_choices()
 
     def reset_choices(self, _: Any = None) -> None:
-        """Follow the layer list; napari calls it when a layer comes, goes or is renamed."""
+        """Follow the layer list; napari calls it when a layer is added, removed or renamed."""
         self.samples.refresh()
 
     # --- layout
@@ -135,7 +135,7 @@ class TrainWidget(QWidget):
     def _lay_out(self) -> None:
         self.tabs = QTabWidget()
         for name, parts in (
-            ("Pictures", self._pictures()),
+            ("Images", self._pictures()),
             ("Network", self._network()),
             ("Curves", self._progress()),
         ):
@@ -152,7 +152,7 @@ class TrainWidget(QWidget):
         narrow.setPointSize(max(6, narrow.pointSize() - 2))
         self.report.setFont(narrow)
         self.report.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        self.report.setPlaceholderText("Check data says what is found, what is left out and how it is split.")
+        self.report.setPlaceholderText("Check data reports what is found, what is left out, and how it is split.")
         self.report.setMinimumHeight(130)
         heading = NoteLabel("<b>From layers open in napari</b>")
         return self.form.data, heading, self.samples, self.check_panel, self.report
@@ -160,14 +160,14 @@ class TrainWidget(QWidget):
     def _network(self) -> Sequence[QWidget]:
         self.form.shown_with_augmentation.addWidget(self.preview_panel)
         self.load_button, self.save_button = QPushButton("Load recipe"), QPushButton("Save recipe…")
-        self.resume_button = QPushButton("Go on with a run…")
-        self.resume_button.setToolTip("Choose the folder of a run that was stopped or interrupted.")
+        self.resume_button = QPushButton("Resume a run…")
+        self.resume_button.setToolTip("Choose the folder of a stopped or interrupted run.")
         runs = QWidget()
         form_layout(runs).addRow("Runs are kept in", self.runs.native)
         return self.form.network, runs, _row(self.load_button, self.save_button), self.resume_button
 
     def _progress(self) -> Sequence[QWidget]:
-        self.use_button.setToolTip("Choose the model in the Segment widget that is open.")
+        self.use_button.setToolTip("Select the model in the open Segment widget.")
         self.use_button.setEnabled(False)
         self.worst_panel.run_button.setEnabled(False)
         return self.curves, self.about_best, self.worst_panel, self.use_button
@@ -194,7 +194,7 @@ class TrainWidget(QWidget):
     # --- recipes
 
     def load_recipe(self, path_or_name: str | Path) -> None:
-        """Show a recipe in the form; where it names no folders, those in the form stay."""
+        """Show a recipe in the form; if it names no folders, those in the form are kept."""
         try:
             recipe = recipes.read(path_or_name)
         except (ValueError, OSError) as error:
@@ -205,7 +205,7 @@ class TrainWidget(QWidget):
         self.form.folders.value = recipe.data.folders or folders
 
     def save_recipe(self, path: Path) -> None:
-        """Write what stands in the form as YAML."""
+        """Save the form as YAML."""
         try:
             recipes.write(path, self.form.value())
         except (ValueError, OSError) as error:
@@ -223,7 +223,7 @@ class TrainWidget(QWidget):
     # --- looking at the data
 
     def check(self) -> None:
-        """Show what is found in the folders, in a worker."""
+        """Inspect the folders in a worker and show what is found."""
         self._beside(self.check_panel, check, self._show_report)
 
     def _show_report(self, text: str) -> str:
@@ -231,13 +231,13 @@ class TrainWidget(QWidget):
         return ""
 
     def preview(self) -> None:
-        """Add augmented training pictures as a layer."""
+        """Add augmented training images as a layer."""
         self._beside(self.preview_panel, preview, self._add_preview)
 
     def _add_preview(self, pictures: Rgb) -> str:
         about = {"name": f"{self.form.name.text()} augmented", "rgb": True, "metadata": {RESULT: "augmentation"}}
         self._look_at(add_layer(self._viewer, (pictures, {**about, **self._units()}, "image")))
-        return f"{counted(len(pictures), 'picture')}, one a place of the slider."
+        return f"{counted(len(pictures), 'image')}, one per slider position."
 
     def _beside(self, panel: RunPanel, work: Callable[[Recipe], Steps[Any]], take: Callable[[Any], str]) -> None:
         try:
@@ -250,13 +250,13 @@ class TrainWidget(QWidget):
     def _filled_in(self) -> Recipe:
         recipe = self.form.value()
         if not recipe.data.folders:
-            raise ValueError("there are no pictures yet; add a folder of annotated pictures, or a sample from layers")
+            raise ValueError("there are no images yet; add a folder of annotated images, or a sample from layers")
         return recipe
 
     # --- training
 
     def run(self) -> None:
-        """Train in a process of its own."""
+        """Train in a separate process."""
         try:
             recipe = self._filled_in()
             out = free_folder(Path(self.runs.value), recipe.name)
@@ -267,7 +267,7 @@ class TrainWidget(QWidget):
         self._start(recipe, out, child, partial(learning, recipe, child, out))
 
     def go_on(self, out: Path) -> None:
-        """Take up a run that was stopped or interrupted, from its folder."""
+        """Resume a stopped or interrupted run from its folder."""
         try:
             recipe = recipes.read(out / "recipe.yaml")
         except (ValueError, OSError) as error:
@@ -282,7 +282,7 @@ class TrainWidget(QWidget):
 
     def _start(self, recipe: Recipe, out: Path, child: Child, work: Callable[[], Steps[stream.Finished]]) -> None:
         if self.panel.running:
-            self.panel.refuse("a training is running already; stop it first")
+            self.panel.refuse("training is already running; stop it first")
             return
         self._recipe, self._out, self._worst, self._told = recipe, out, (), set()
         self.use_button.setEnabled(False)
@@ -316,7 +316,7 @@ class TrainWidget(QWidget):
             show([note])
 
     def _place(self, step: stream.Step) -> float:
-        """In epochs: where the last step of epoch 3 is at 3."""
+        """Position in epochs: the last step of epoch 3 is at 3."""
         return step.done * self._recipe.training.epochs / max(1, step.total)
 
     def _show_epoch(self, epoch: stream.Epoch) -> None:
@@ -328,7 +328,7 @@ class TrainWidget(QWidget):
 
     def _best_said(self) -> str:
         best = self.curves.history.best
-        return f"Best epoch {best.epoch}: {', '.join(scores_said(best))}." if best else "No epoch is done yet."
+        return f"Best epoch {best.epoch}: {', '.join(scores_said(best))}." if best else "No epoch is finished yet."
 
     def _finished(self, outcome: stream.Finished) -> str:
         self._model = outcome.added or outcome.best
@@ -340,9 +340,9 @@ class TrainWidget(QWidget):
 
     def _kept(self, outcome: stream.Finished) -> str:
         if outcome.added:
-            return f"{self._best_said()} {outcome.added.stem!r} is in the lists of models now."
+            return f"{self._best_said()} {outcome.added.stem!r} is now in the lists of models."
         if outcome.best:
-            return f"{self._best_said()} The lists of models are as they were; the weights are in {outcome.best}."
+            return f"{self._best_said()} The lists of models are unchanged; the weights are in {outcome.best}."
         return "Nothing was kept."
 
     def _ended(self) -> None:
@@ -356,10 +356,10 @@ class TrainWidget(QWidget):
     # --- after and beside it
 
     def show_worst(self) -> None:
-        """Add the worst validation pictures, what was drawn and what the best network so far finds."""
+        """Add the worst validation images, their annotations, and what the best network so far finds."""
         best = self._out / "best.safetensors"
         if not self._worst or not best.is_file():
-            self.worst_panel.refuse("no epoch is done yet; wait for the first one")
+            self.worst_panel.refuse("no epoch is finished yet; wait for the first one")
             return
         work = partial(predict_worst, self._recipe, self._worst, best)
         self.worst_panel.start(work, lambda _: None, self._add_worst)
@@ -371,23 +371,23 @@ class TrainWidget(QWidget):
         images = add_layer(self._viewer, (worst.images, {**shown, "name": name}, "image"))
         drawn = {**shown, "colormap": colors, "features": render.label_names(worst.classes)}
         found = add_layer(self._viewer, (worst.predicted, {**drawn, "name": f"{name} found", "opacity": 0.4}, "labels"))
-        truth = add_layer(self._viewer, (worst.truth, {**drawn, "name": f"{name} drawn"}, "labels"))
+        truth = add_layer(self._viewer, (worst.truth, {**drawn, "name": f"{name} annotated"}, "labels"))
         truth.contour = 2
         self._look_at(images, found, truth)
-        return f"Outlines: as drawn. Filled: as found. The slider goes through {', '.join(worst.names)}."
+        return f"Outlines: annotated. Filled: found. The slider goes through {', '.join(worst.names)}."
 
     def _units(self) -> dict[str, Any]:
-        """For a stack of pictures: those of the other layers; where they differ, napari uses none and complains."""
+        """Units of the other layers, for a stack of images; napari warns and ignores them if they differ."""
         units = self._viewer.layers.units
         return {} if units is None else {"units": ("pixel", *units)[-3:]}
 
     def _look_at(self, *layers: Layer) -> None:
-        """The first picture of a stack, as large as the canvas allows."""
+        """Show the first image of a stack as large as the canvas allows."""
         self._viewer.dims.set_point(self._viewer.dims.ndim - 3, 0)
         self._viewer.reset_view(layers=layers)
 
     def use_model(self) -> None:
-        """Choose the new model in every open widget that can use it."""
+        """Select the new model in every open widget that can use it."""
         if self._model is None:
             return
         family = FAMILIES[library.family_of(self._model) or self._recipe.model.family]
@@ -406,7 +406,7 @@ class TrainWidget(QWidget):
         for widget in found:
             widget.use(family, str(model))
         elsewhere = f"in {called}'s list of weights; open Plugins ▸ napari-embryo ▸ {called}"
-        return f"chosen in {called}" if found else elsewhere
+        return f"selected in {called}" if found else elsewhere
 
     def _look_for_devices(self) -> None:
         self._looking = Job(

@@ -1,8 +1,8 @@
-"""VQ amodal: every blastomere's complete silhouette, also where other cells cover it.
+"""VQ amodal: the complete silhouette of every blastomere, including parts covered by other cells.
 
-Mask R-CNN (He et al. 2017) with an occlusion branch, a head that tells the codes of a shape, which a frozen VQ-VAE
+Mask R-CNN (He et al. 2017) with an occlusion branch, a head that predicts the codes of a shape, which a frozen VQ-VAE
 decodes, and a refinement, after Jang et al., "Learning Vector Quantized Shape Code for Amodal Blastomere Instance
-Segmentation". The paper gives no code; sizes, samplings and means instead of sums are our decisions.
+Segmentation". There is no public code; docs/decisions.md gives what the paper leaves open.
 """
 
 from napari_embryo.models.network import NetworkFunctions

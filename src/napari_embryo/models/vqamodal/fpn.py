@@ -1,4 +1,4 @@
-"""Feature pyramid, the occlusion branch that is joined with it, and features of boxes."""
+"""Feature pyramid, the occlusion branch joined with it, and features of boxes."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,14 +14,14 @@ from napari_embryo.models.encoder import ENCODER_CHANNELS
 from napari_embryo.models.vqamodal.targets import at_stride
 
 WIDTH = 256
-"""Channels of every level."""
+"""Number of channels of every level."""
 STRIDES = (4, 8, 16, 32, 64)
-"""Of the levels; the last one only proposes."""
+"""Strides of the levels; the last one is used for proposals only."""
 OCCLUSION_WIDTH = 64
 OCCLUSION_WEIGHT = 0.01
-"""The paper's beta, of its literal sum; as a mean the loss counts as much as the others."""
+"""The paper's beta, for its literal sum; as a mean, the loss has the same weight as the others."""
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 2
-"""A box of this side is looked at on this level (stride 16), as in Lin et al. 2017."""
+"""A box of this side is assigned to this level (stride 16), as in Lin et al. 2017."""
 
 
 class Pyramid(nn.Module):
@@ -37,9 +37,9 @@ class Pyramid(nn.Module):
 
 
 class Occlusion(nn.Module):
-    """Four convolutions tell where cells overlap; the features before the last one join the pyramid (paper, 4.1).
+    """Four convolutions predict where cells overlap; the features before the last one join the pyramid (paper, 4.1).
 
-    Shared by all levels. The joining convolution starts as the identity, so the network starts as one without a branch.
+    Shared by all levels; see docs/decisions.md, "Occlusion branch starts neutral".
     """
 
     def __init__(self) -> None:
@@ -65,17 +65,17 @@ def _conv(inside: int, outside: int) -> tuple[nn.Module, nn.Module]:
 
 
 def occlusion_loss(logits: Sequence[Tensor], overlap: Tensor, valid: Tensor, reduction: str) -> Tensor:
-    """Binary cross-entropy (B,) against the overlap (B, 1, h, w), averaged by area to each level.
+    """Binary cross-entropy (B,) against the overlap (B, 1, h, w), averaged by area to the size of each level.
 
     Parameters
     ----------
     logits
-        One map (B, 1, h', w') a level.
+        One map (B, 1, h', w') per level.
     valid
         (B, 1, h, w), 0 on padding.
     reduction
-        ``mean`` over the places of a level, then over the levels (our decision); ``sum``: the paper's second equation
-        with its weight 0.01, over all levels.
+        ``mean`` over the places of a level, then over the levels (docs/decisions.md, "Means instead of sums"); ``sum``:
+        the paper's second equation with its weight of 0.01, over all levels.
     """
     terms = []
     for level, stride in zip(logits, STRIDES, strict=True):
@@ -88,9 +88,9 @@ def occlusion_loss(logits: Sequence[Tensor], overlap: Tensor, valid: Tensor, red
 
 
 def pool(levels: Sequence[Tensor], boxes: Sequence[Tensor], side: int) -> Tensor:
-    """Features (N, 256, side, side) of boxes (one (n, 4) a picture) by RoIAlign, each on the level of its size.
+    """Features (N, 256, side, side) of boxes (one (n, 4) per image) by RoIAlign, each on the level for its size.
 
-    Aligned (He et al.'s own half pixel kept), which torchvision's ``MultiScaleRoIAlign`` cannot be told.
+    Aligned to half pixels, which torchvision's ``MultiScaleRoIAlign`` does not support.
     """
     index = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
     rows = torch.cat((index, torch.cat(list(boxes))), 1)

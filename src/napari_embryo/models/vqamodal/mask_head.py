@@ -1,4 +1,4 @@
-"""The mask heads: a shape code that is decoded and refined (paper, 4.2), and Mask R-CNN's own."""
+"""The mask heads: a decoded and refined shape code (paper, 4.2), and that of Mask R-CNN."""
 
 from dataclasses import dataclass
 from math import log
@@ -14,16 +14,16 @@ from napari_embryo.models.shapecode import FrozenShapeCode, ShapeCode
 from napari_embryo.models.vqamodal.fpn import WIDTH
 
 CODED_SIDE, FCN_SIDE = 16, 14
-"""Of the features of a box that the mask heads look at."""
+"""Side of the box features used by the mask heads."""
 NARROW = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What a mask head says of N boxes.
+    """Output of a mask head for N boxes.
 
-    ``cell`` (N, S, S) are the mask's logits, None where nothing was to be drawn; ``initial`` those before the
-    refinement; ``code`` (N, K, M, M) the codes' logits.
+    ``cell`` (N, S, S) are the logits of the mask, None if no mask was requested; ``initial`` those before the
+    refinement; ``code`` (N, K, M, M) the logits of the codes.
     """
 
     cell: Tensor | None
@@ -32,10 +32,10 @@ class Drawn:
 
 
 class CodeClassifier(nn.Module):
-    """Three convolutions and one fully connected layer tell the codes (N, K, M, M) of a box's features.
+    """Three convolutions and one fully connected layer predict the codes (N, K, M, M) from a box's features.
 
-    Fully connected on purpose: completing a cell takes the whole box. As independent sigmoids the codes start at a
-    probability of one in K.
+    Fully connected on purpose: completing a cell takes the whole box. With independent sigmoids, codes start at a
+    probability of one in K (docs/decisions.md, "Start of the code head").
     """
 
     def __init__(self, settings: VQAmodalSettings) -> None:
@@ -60,7 +60,7 @@ class CodeClassifier(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Joins the decoded silhouette with the cell's own features."""
+    """Combines the decoded silhouette with the features of the cell."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Refinement(nn.Module):
 
 
 class CodedHead(nn.Module):
-    """Codes, decoded by a frozen shape code, and their refinement."""
+    """Codes, decoded by a frozen shape code, and the refinement."""
 
     def __init__(self, settings: VQAmodalSettings) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class CodedHead(nn.Module):
         self.refinement = Refinement() if settings.refine else None
 
     def forward(self, features: Tensor, shape: FrozenShapeCode | None, is_shown: bool) -> Drawn:
-        """(N, 256, 16, 16) -> codes and, to be shown or refined, masks."""
+        """(N, 256, 16, 16) -> codes and, if shown or refined, masks."""
         if shape is None:
             raise ValueError("this head draws with a shape code, but none was given; pass the network's own")
         code = self.classifier(features)
@@ -107,9 +107,10 @@ class CodedHead(nn.Module):
 
 
 def decode(code: Tensor, shape: ShapeCode) -> Tensor:
-    """Logits (N, 1, S, S) of the silhouettes of the likeliest codes; the gradient is that of their probabilities.
+    """Logits (N, 1, S, S) of the silhouettes of the most probable codes, with the gradient of their probabilities.
 
-    Straight through: one code in each place forward, whether learning or not, so that nothing changes in use.
+    Straight-through: always one code per place, so that training does not differ from use (docs/decisions.md, "Codes
+    are decoded hard").
     """
     share = torch.softmax(code, 1)
     hard = one_hot(code.argmax(1), code.shape[1]).movedim(-1, 1).to(share.dtype)
@@ -119,13 +120,13 @@ def decode(code: Tensor, shape: ShapeCode) -> Tensor:
 
 
 def codebook(shape: ShapeCode, device: torch.device) -> Tensor:
-    """The codes' vectors (K, D)."""
+    """The code vectors (K, D)."""
     every = torch.arange(shape.settings.codes, device=device)
     return shape.embed(every[:, None, None])[:, :, 0, 0].detach().float()
 
 
 class FCNHead(nn.Module):
-    """Mask R-CNN's own: four convolutions, a transposed one, one mask of 28 x 28 (He et al. 2017)."""
+    """The head of Mask R-CNN: four convolutions, a transposed one, and one mask of 28 x 28 (He et al. 2017)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,20 +135,20 @@ class FCNHead(nn.Module):
         self.last = MaskRCNNPredictor(WIDTH, WIDTH, 1)
 
     def forward(self, features: Tensor, shape: FrozenShapeCode | None, is_shown: bool) -> Drawn:
-        """(N, 256, 14, 14) -> masks; there are no codes to look at."""
+        """(N, 256, 14, 14) -> masks; there are no codes."""
         del shape, is_shown
         return Drawn(self.last(self.convolutions(features)).float()[:, 0])
 
 
 @torch.no_grad()
 def encode(crops: Tensor, shape: ShapeCode) -> Tensor:
-    """The true codes (N, M, M) of masks (N, 1, S, S), in float32 as the shape code was learned."""
+    """The true codes (N, M, M) of masks (N, 1, S, S), in float32 as in the training of the shape code."""
     with torch.autocast(crops.device.type, enabled=False):
         return shape.encode(crops).long()
 
 
 def code_loss(code: Tensor, true: Tensor, kind: str, reduction: str) -> Tensor:
-    """The paper's third equation of every box (N,), or the cross-entropy of one of K codes.
+    """The paper's third equation for every box (N,), or the cross-entropy over K codes.
 
     Parameters
     ----------
@@ -156,9 +157,9 @@ def code_loss(code: Tensor, true: Tensor, kind: str, reduction: str) -> Tensor:
     true
         (N, M, M) int64.
     kind
-        ``bce``: independent sigmoids, summed over the codes; ``ce``: one of K.
+        ``bce``: independent sigmoids, summed over the codes; ``ce``: softmax over K.
     reduction
-        ``mean`` over the M x M places (our decision), or ``sum``.
+        ``mean`` over the M x M places (docs/decisions.md, "Means instead of sums"), or ``sum``.
     """
     if kind == "ce":
         each = cross_entropy(code, true, reduction="none")
@@ -169,6 +170,6 @@ def code_loss(code: Tensor, true: Tensor, kind: str, reduction: str) -> Tensor:
 
 
 def mask_loss(cell: Tensor, true: Tensor, reduction: str) -> Tensor:
-    """The paper's fourth equation of every box (N,): over the pixels of logits and truth (N, S, S)."""
+    """The paper's fourth equation for every box (N,), over the pixels of logits and truth (N, S, S)."""
     each = binary_cross_entropy_with_logits(cell, true, reduction="none")
     return each.mean((1, 2)) if reduction == "mean" else each.sum((1, 2))

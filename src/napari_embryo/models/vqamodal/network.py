@@ -20,19 +20,19 @@ from napari_embryo.models.vqamodal.targets import Cells, cells_of, per_picture
 
 
 class VQAmodal(Network):
-    """Find the cells of normalized gray images (B, 1, h, w) of any size from 32 pixels, each with its whole outline.
+    """Find the cells in normalized gray images (B, 1, h, w) of any size from 32 pixels, each with its whole outline.
 
-    ``forward(images)``, in eval mode, returns D = ``settings.detections`` cells a picture, highest score first, those
-    that there are not with a score of 0: ``boxes`` (B, D, 4), x1, y1, x2, y2 in pixels of the input; ``scores`` (B, D);
-    ``cell_logits`` (B, D, S, S), the mask within the box; with the head of codes ``initial_logits`` (B, D, S, S) before
-    the refinement, ``codes`` (B, D, M, M), whole numbers, and ``posterior`` (B, D, M, M), how likely the code is; with
-    the occlusion branch ``occlusion`` (B, 1, h / 4, w / 4), logits, and ``occlusion_probability``, their sigmoid.
+    ``forward(images)``, in eval mode, returns D = ``settings.detections`` cells per image, highest score first, padded
+    with a score of 0: ``boxes`` (B, D, 4), x1, y1, x2, y2 in pixels of the input; ``scores`` (B, D); ``cell_logits``
+    (B, D, S, S), the mask within the box; with the head of codes ``initial_logits`` (B, D, S, S) before the
+    refinement, ``codes`` (B, D, M, M), integers, and ``posterior`` (B, D, M, M), the probability of the code; with the
+    occlusion branch ``occlusion`` (B, 1, h / 4, w / 4), logits, and ``occlusion_probability``, their sigmoid.
 
-    ``forward(images, targets)`` returns every picture's losses (B,), NaN where one means nothing in a picture:
-    ``loss_objectness`` and ``loss_anchor`` of the proposals, ``loss_class`` and ``loss_box`` of the boxes,
-    ``loss_code``, ``loss_mask``, ``loss_occlusion`` (branch), ``loss_occluded`` (ASN); in eval mode the cells as well.
+    ``forward(images, targets)`` returns the losses (B,) of every image, NaN where undefined: ``loss_objectness`` and
+    ``loss_anchor`` of the proposals, ``loss_class`` and ``loss_box`` of the boxes, ``loss_code``, ``loss_mask``,
+    ``loss_occlusion`` (branch), ``loss_occluded`` (ASN); in eval mode also the cells.
 
-    All cells are of one kind, whatever ``settings.classes``. The shape code, ``shape``, stays as it is.
+    All cells are of one kind, whatever ``settings.classes``. The shape code, ``shape``, is frozen.
     """
 
     settings: VQAmodalSettings
@@ -50,11 +50,11 @@ class VQAmodal(Network):
         self.shape = FrozenShapeCode(settings.shape) if settings.head == "vq" else None
 
     def map_names(self) -> tuple[str, ...]:
-        """The maps this network has."""
+        """Names of the attention maps of this network."""
         return tuple(MAPS) if self.occlusion is not None else ()
 
     def shape_code(self) -> FrozenShapeCode | None:
-        """That of the head that draws with one."""
+        """The shape code of the mask head, if it has one."""
         return self.shape
 
     def forward(self, images: Tensor, targets: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -67,7 +67,7 @@ class VQAmodal(Network):
         if self.occlusion is not None:
             levels, overlap = self.occlusion(levels)
         proposed = self.proposals(levels, hw)
-        # RoIAlign wants this layout, and its sums are float32; once for all that look at it.
+        # RoIAlign needs this layout and computes in float32; convert once for all users.
         looked_at = [level.float().contiguous() for level in levels[:4]]
         outputs: dict[str, Tensor] = {}
         if targets is not None:
@@ -83,7 +83,7 @@ class VQAmodal(Network):
         return outputs
 
     def _chance(self, count: int) -> list[torch.Generator | None]:
-        """Chance while learning; the same for every picture while judging."""
+        """Random in training, the same for every image in validation."""
         return [None if self.training else torch.Generator().manual_seed(0) for _ in range(count)]
 
     def _occlusion_loss(self, overlap: Sequence[Tensor], cells: Sequence[Cells], valid: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class VQAmodal(Network):
     def _draw(
         self, levels: Sequence[Tensor], boxes: Sequence[Tensor], seen: Tensor | None = None, *, is_shown: bool = True
     ) -> Drawn:
-        """Masks of boxes; ``seen`` are the features (N, 256, 7, 7) of the box head, where there are some already."""
+        """Masks of boxes; ``seen`` are the features (N, 256, 7, 7) of the box head, if already computed."""
         own = pool(levels, boxes, self.head.side)
         if self.asn is not None:
             own = self.asn(pool(levels, boxes, roi_head.SIDE) if seen is None else seen, self.box, own)
@@ -142,7 +142,7 @@ def _pairs(cells: Sequence[Cells], chosen: Chosen) -> list[tuple[Cells, Tensor]]
 
 @torch.no_grad()
 def _crops(cells: Sequence[Cells], chosen: Chosen, side: int) -> Tensor:
-    """(N, side, side) in {0, 1}: of each box the part of its cell."""
+    """(N, side, side) in {0, 1}: the part of each box covered by its cell."""
     each = [
         crop_masks(own.masks, box, side, at) for (own, at), box in zip(_pairs(cells, chosen), chosen.boxes, strict=True)
     ]
@@ -150,7 +150,7 @@ def _crops(cells: Sequence[Cells], chosen: Chosen, side: int) -> Tensor:
 
 
 def _named(drawn: Drawn) -> dict[str, Tensor]:
-    """What is told of each cell."""
+    """The outputs for each cell."""
     outputs: dict[str, Tensor] = {}
     if drawn.cell is not None:
         outputs["cell_logits"] = drawn.cell
@@ -163,7 +163,7 @@ def _named(drawn: Drawn) -> dict[str, Tensor]:
 
 
 def _stacked(pictures: Sequence[Tensor], kept: Sequence[Tensor], count: int) -> Tensor:
-    """Those kept of every picture's values (n, ...) -> (B, count, ...), zeros at the end."""
+    """Select values (n, ...) of every image -> (B, count, ...), padded with zeros."""
     each = [values[at] for values, at in zip(pictures, kept, strict=True)]
     return torch.stack([torch.cat((own, own.new_zeros(count - len(own), *own.shape[1:]))) for own in each])
 
@@ -177,5 +177,5 @@ def _shown(overlap: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def build(settings: VQAmodalSettings) -> VQAmodal:
-    """A network with random weights; so are those of its shape code, which has to be loaded."""
+    """A network with random weights, including those of its shape code, which have to be loaded."""
     return VQAmodal(settings)

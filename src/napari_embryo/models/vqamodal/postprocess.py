@@ -1,4 +1,4 @@
-"""From a network's boxes and logits to silhouettes, and how good they are."""
+"""From a network's boxes and logits to silhouettes and their scores."""
 
 from collections.abc import Sequence
 
@@ -8,24 +8,24 @@ from torch import Tensor
 
 from napari_embryo.geometry import Geometry
 from napari_embryo.image import Cells
-from napari_embryo.measure.precision import SURE, Matches, average_precision
+from napari_embryo.measure.average_precision import SURE, Matches, average_precision
 from napari_embryo.models.boxes import paste
 from napari_embryo.models.vqamodal.targets import cells_of
 
 NMS_STRIDE = 2
-"""Masks are compared at half the input's size, which moves an IoU of cells by a hundredth at most."""
+"""Masks are compared at half the input's size, which changes the IoU of cells by at most 0.01."""
 
 
 def rescored(boxes: Tensor, logits: Tensor, scores: Tensor, hw: tuple[int, int], most: float) -> Tensor:
-    """Scores (n,), lower for cells that lie where one of a higher score does; see :func:`softened`.
+    """Scores (n,), lowered for cells that overlap one with a higher score; see :func:`softened`.
 
-    Of boxes (n, 4) and the logits (n, S, S) in them.
+    Takes boxes (n, 4) and the logits (n, S, S) in them.
     """
     return softened(overlaps_of(torch.sigmoid(logits.float()), boxes, hw), scores, most)
 
 
 def overlaps_of(squares: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
-    """IoU (n, n) of the masks that probabilities (n, S, S) in boxes (n, 4) draw, at half the input's size."""
+    """IoU (n, n) of the masks given by probabilities (n, S, S) in boxes (n, 4), at half the input's size."""
     small = -(-hw[0] // NMS_STRIDE), -(-hw[1] // NMS_STRIDE)
     masks = paste(squares, boxes / NMS_STRIDE, small) >= 0.5
     return ious(masks, masks)
@@ -34,9 +34,9 @@ def overlaps_of(squares: Tensor, boxes: Tensor, hw: tuple[int, int]) -> Tensor:
 def softened(overlaps: Tensor, scores: Tensor, most: float) -> Tensor:
     """Linear Soft-NMS (Bodla et al. 2017) on overlaps (n, n) of masks.
 
-    The highest score stays; of all others that overlap it by an IoU of more than ``most`` the share that does not is
-    left; then the highest of these, and so on. So a cell that was found twice is shown once, and real cells that lie
-    upon each other are not deleted, as a hard limit would (our decision).
+    The highest score is kept; every other one that overlaps it by an IoU above ``most`` is multiplied by 1 - IoU; then
+    the next highest, and so on. A cell found twice is thus shown once, while real cells on top of each other are not
+    deleted, as they would be by a hard limit (docs/decisions.md, "Non-maximum suppression").
     """
     table, left = overlaps.double().cpu().numpy(), scores.double().cpu().numpy().copy()
     waiting = np.ones(len(left), bool)
@@ -51,7 +51,7 @@ def softened(overlaps: Tensor, scores: Tensor, most: float) -> Tensor:
 def ious(masks: Tensor, others: Tensor) -> Tensor:
     """IoU (n, m) of each mask (n, h, w) with each other one (m, h, w); 0 where both are empty."""
     flat, other = masks.flatten(1).float(), others.flatten(1).float()
-    # half precision does not count that far
+    # pixel counts exceed the range of half precision
     with torch.autocast(masks.device.type, enabled=False):
         both = flat @ other.T
     either = flat.sum(1)[:, None] + other.sum(1) - both
@@ -60,10 +60,10 @@ def ious(masks: Tensor, others: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
-    """``best IoU`` and ``AP`` (B,) at the network's size; NaN in a picture without cells.
+    """``best IoU`` and ``AP`` (B,) at the network's size; NaN for an image without cells.
 
-    ``best IoU``: mean over the true cells of the best IoU with a cell found with a score of 0.5 or more. ``AP``: the
-    picture's average precision, mean over IoU 0.50, 0.55 .. 0.95, with COCO's 101 recalls.
+    ``best IoU``: mean over the true cells of the best IoU with a cell found with a score of at least 0.5. ``AP``:
+    average precision of the image, mean over IoU 0.50, 0.55 .. 0.95, with COCO's 101 recalls.
     """
     del classes
     hw = targets["cells"].shape[-2], targets["cells"].shape[-1]
@@ -94,18 +94,18 @@ def to_cells(
     *,
     least_score: float = SURE,
 ) -> Cells:
-    """One picture's cells, each pasted at its exact box into the picture's own pixels; they may overlap.
+    """The cells of one image, each pasted at its exact box at the image's size; they may overlap.
 
     Parameters
     ----------
     outputs
         ``boxes`` (D, 4), ``scores`` (D,) and ``cell_logits`` (D, S, S).
     classes
-        Not needed here: "cell 1" is the cell of the highest score.
+        Not used: "cell 1" is the cell with the highest score.
     threshold
         Probability from which a pixel belongs to a cell.
     least_score
-        Cells of less are left out, and those without a pixel.
+        Cells with a lower score, and empty ones, are left out.
     """
     sure = outputs["scores"] >= least_score
     boxes = in_image(outputs["boxes"][sure].float(), geometry)
@@ -117,7 +117,7 @@ def to_cells(
 
 
 def in_image(boxes: Tensor, geometry: Geometry) -> Tensor:
-    """Boxes (n, 4) of the network's input in the picture's pixels; edges lie half a pixel beside the centers."""
+    """Boxes (n, 4) of the network's input in the image's pixels; edges are half a pixel away from centers."""
     corners = boxes.cpu().double().reshape(-1, 2).flip(1).numpy()
     moved = geometry.to_image(corners - 0.5) + 0.5
     return torch.from_numpy(moved).flip(1).reshape(-1, 4).to(boxes)

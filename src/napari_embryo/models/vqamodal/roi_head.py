@@ -1,4 +1,4 @@
-"""Boxes and scores of cells (Faster R-CNN's second stage), and KINS' occlusion classification beside it."""
+"""Boxes and scores of cells (second stage of Faster R-CNN), and the occlusion classification of KINS."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,47 +17,47 @@ from napari_embryo.models.vqamodal.rpn import BETA, matched, sampled
 from napari_embryo.models.vqamodal.targets import Cells, per_picture
 
 SIDE = 7
-"""Of the features of a box."""
+"""Side of the features of a box."""
 VECTOR = 1024
 SAMPLED, POSITIVE = 64, 0.25
-"""Boxes of a picture that are learned from, and the largest share of those on a cell: at most 16 masks a picture."""
+"""Boxes per image used in training, and the largest share of those on cells: at most 16 masks per image."""
 SPARE = 3
-"""How many times more boxes get a mask than cells are kept: masks tell which of them are the same cell."""
+"""How many more boxes get a mask than cells are kept: masks are needed to recognize duplicates."""
 OCCLUDED_WEIGHT = 8.0
-"""Of the occluded cells in KINS' released settings."""
+"""Weight of occluded cells in the released settings of KINS."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """Boxes of every picture (one (n, 4) each) to learn from, and the cell each lies on, -1 for none."""
+    """Training boxes of every image (one (n, 4) each), and the cell each lies on, -1 for none."""
 
     boxes: list[Tensor]
     cell: list[Tensor]
 
     @property
     def on_cells(self) -> Tensor:
-        """(N,) bool over all pictures."""
+        """(N,) bool over all images."""
         return torch.cat(self.cell) >= 0
 
     @property
     def picture(self) -> Tensor:
-        """(N,) int64: whose box it is."""
+        """(N,) int64: the cell of each box."""
         return picture_of(self.boxes)
 
     def positive(self) -> "Chosen":
-        """Those that lie on a cell."""
+        """The boxes that lie on a cell."""
         on = [cell >= 0 for cell in self.cell]
         boxes = [box[at] for box, at in zip(self.boxes, on, strict=True)]
         return Chosen(boxes, [cell[at] for cell, at in zip(self.cell, on, strict=True)])
 
 
 def picture_of(boxes: Sequence[Tensor]) -> Tensor:
-    """(N,) int64: the picture of each box of a list of boxes by picture."""
+    """(N,) int64: the image of each box, for a list of boxes by image."""
     return torch.cat([torch.full((len(own),), i, device=own.device) for i, own in enumerate(boxes)])
 
 
 def choose(proposed: Sequence[Tensor], cells: Sequence[Cells], chance: Sequence[torch.Generator | None]) -> Chosen:
-    """Proposals to learn from, the true boxes among them, so that every picture with a cell has one on it."""
+    """Training proposals, including the true boxes, so that every image with a cell has a box on it."""
     boxes, cell = [], []
     for given, own, luck in zip(proposed, cells, chance, strict=True):
         every = torch.cat((given, own.boxes))
@@ -69,9 +69,9 @@ def choose(proposed: Sequence[Tensor], cells: Sequence[Cells], chance: Sequence[
 
 
 class BoxHead(nn.Module):
-    """Features of boxes -> scores (cell or nothing) and better boxes.
+    """Features of boxes -> scores (cell or background) and refined boxes.
 
-    With ``deep`` four convolutions go before, the first of which ASN joins with its own.
+    With ``deep``, four convolutions come first, the first of which ASN joins with its own.
     """
 
     def __init__(self, deep: bool) -> None:
@@ -82,12 +82,12 @@ class BoxHead(nn.Module):
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 256, 7, 7) -> logits (N, 2) of nothing and cell, and shifts (N, 4) of the box if it is a cell."""
+        """(N, 256, 7, 7) -> logits (N, 2) of background and cell, and shifts (N, 4) of the box of a cell."""
         logits, shifts = self.last(self.body(self.first(features)))
         return logits.float(), shifts.float()[:, 4:]
 
     def losses(self, told: tuple[Tensor, Tensor], chosen: Chosen, cells: Sequence[Cells]) -> dict[str, Tensor]:
-        """``loss_class`` and ``loss_box`` (B,), the latter NaN in a picture without cells."""
+        """``loss_class`` and ``loss_box`` (B,), the latter NaN for an image without cells."""
         logits, shifts = told
         count, on, picture = len(cells), chosen.on_cells, chosen.picture
         number = torch.bincount(picture, minlength=count)
@@ -97,14 +97,14 @@ class BoxHead(nn.Module):
         wanted = self.coder.encode_single(true, torch.cat(positive.boxes))
         each = smooth_l1_loss(shifts[on], wanted, beta=BETA, reduction="none").sum(1)
         boxes = per_picture(each, picture[on], count, mean=False) / number.clamp_min(1)
-        # a picture without cells may have no proposal either
+        # an image without cells may have no proposals either
         return {"loss_class": classes.masked_fill(number == 0, 0.0), "loss_box": boxes}
 
     @torch.no_grad()
     def found(
         self, told: tuple[Tensor, Tensor], boxes: Sequence[Tensor], hw: tuple[int, int], settings: VQAmodalSettings
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Boxes (n, 4) and scores (n,) of every picture, highest first, repeated ones removed."""
+        """Boxes (n, 4) and scores (n,) of every image, highest first, without duplicates."""
         logits, shifts = told
         sizes = [len(own) for own in boxes]
         scores = torch.softmax(logits, 1)[:, 1].split(sizes)
@@ -131,11 +131,11 @@ def _deep() -> nn.Sequential:
 
 
 class ASN(nn.Module):
-    """KINS' amodal segmentation network (Qi et al. 2019): is the cell occluded, and multi-level coding of its features.
+    """The amodal segmentation network of KINS (Qi et al. 2019): occlusion classification and multi-level coding.
 
-    A branch of its own beside the box head classifies the cell. The first features of both, at 7 x 7, join the features
-    of the mask head. Its second mask head, of the visible part, is left out: a translucent cell is visible throughout
-    (our decision).
+    A branch parallel to the box head classifies the cell. The first features of both, at 7 x 7, join the features of
+    the mask head. The second mask head, for the visible part, is left out (docs/decisions.md, "ASN without visible
+    masks").
     """
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class ASN(nn.Module):
         return joined
 
     def loss(self, features: Tensor, occluded: Tensor, picture: Tensor, count: int) -> Tensor:
-        """Cross-entropy (B,) of occluded or not, from features (N, 256, 7, 7) of boxes on cells."""
+        """Cross-entropy (B,) of the occlusion classification, from features (N, 256, 7, 7) of boxes on cells."""
         logits = self.last(self.body(self.first(features))).float()
         weight = torch.where(occluded, OCCLUDED_WEIGHT, 1.0)
         entropy = cross_entropy(logits, occluded.long(), reduction="none") * weight

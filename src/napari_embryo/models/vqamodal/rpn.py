@@ -1,4 +1,4 @@
-"""Where cells may lie: a region proposal network over the pyramid (Ren et al. 2015; torchvision's head and coder)."""
+"""Region proposal network over the pyramid (Ren et al. 2015; torchvision's head and coder)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,22 +15,21 @@ from napari_embryo.models.vqamodal.fpn import STRIDES, WIDTH
 from napari_embryo.models.vqamodal.targets import Cells
 
 ANCHOR_SCALES = (1.0, sqrt(2))
-"""Within a level. With one anchor of each ratio, four fifths of our cells had none that overlaps them by 0.7; with two,
-and the finest a tenth of the input's side, one in 25 has none (our decision)."""
+"""Scales of anchors within a level (docs/decisions.md, "Anchors")."""
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
-"""Height over width: round cells, and cells squeezed or cut off by the picture's edge."""
+"""Height over width: round cells, and cells that are squeezed or cut off by the image border."""
 SAMPLED, POSITIVE = 256, 0.5
-"""Anchors of a picture that are learned from, and the largest share of those on a cell."""
+"""Anchors per image used in training, and the largest share of those on cells."""
 BEFORE_NMS, AFTER_NMS = 500, 200
-"""Most proposals of a level before, and of a picture after removing repeated ones: pictures hold few cells."""
+"""Proposals per level before, and per image after removing duplicates; low, since images show few cells."""
 LEAST_NMS = 0.7
 BETA = 1 / 9
-"""Where the smooth L1 loss of boxes turns linear."""
+"""Transition of the smooth L1 loss of boxes to linear."""
 
 
 @dataclass(frozen=True, eq=False)
 class Proposed:
-    """Of every picture (B) at every anchor (A): logits (B, A), shifts (B, A, 4), anchors (A, 4), and the boxes kept."""
+    """For every image (B) and anchor (A): logits (B, A), shifts (B, A, 4), anchors (A, 4), and the boxes kept."""
 
     objectness: Tensor
     shifts: Tensor
@@ -39,11 +38,11 @@ class Proposed:
 
 
 class Proposals(nn.Module):
-    """Levels -> boxes that may hold a cell.
+    """Levels -> boxes that may contain a cell.
 
-    Boxes that overlap more than ``nms`` are one; more than the usual 0.7 where the detector itself keeps more, which
-    would else never see its overlapping cells (our decision). The finest level's anchors have ``smallest`` of the
-    input's side, whatever that is in pixels; every coarser one's are twice as large.
+    Boxes that overlap by more than ``nms`` are merged; this is above the usual 0.7 if the detector itself keeps more,
+    because it would otherwise never see overlapping cells. Anchors of the finest level have a side of ``smallest``
+    relative to the input's side; those of every coarser level are twice as large.
     """
 
     def __init__(self, nms: float, smallest: float) -> None:
@@ -87,7 +86,7 @@ class Proposals(nn.Module):
     def losses(
         self, proposed: Proposed, cells: Sequence[Cells], chance: Sequence[torch.Generator | None]
     ) -> dict[str, Tensor]:
-        """``loss_objectness`` and ``loss_anchor`` (B,), the latter NaN in a picture without cells."""
+        """``loss_objectness`` and ``loss_anchor`` (B,), the latter NaN for an image without cells."""
         each = [
             self._losses(logits, shifts, proposed.anchors, own, luck)
             for logits, shifts, own, luck in zip(proposed.objectness, proposed.shifts, cells, chance, strict=True)
@@ -115,7 +114,7 @@ def _flat(values: Tensor, each: int) -> Tensor:
 
 
 def anchors_of(size: tuple[int, int], stride: int, side: float) -> Tensor:
-    """Boxes (h * w * 6, 4) around every place of a level, row by row; the smaller ones as large as ``side`` ** 2."""
+    """Boxes (h * w * 6, 4) around every place of a level, row by row; the smaller ones have the area ``side`` ** 2."""
     sides = side * torch.tensor(ANCHOR_SCALES)[:, None, None]
     ratios = torch.tensor(ANCHOR_RATIOS)
     half = (sides / 2 * torch.stack((1 / ratios.sqrt(), ratios.sqrt()), 1)).flatten(0, 1)
@@ -126,9 +125,9 @@ def anchors_of(size: tuple[int, int], stride: int, side: float) -> Tensor:
 
 
 def matched(boxes: Tensor, others: Tensor, high: float, low: float, *, best_too: bool = False) -> Tensor:
-    """Which of ``boxes`` each of ``others`` lies on (the one of most IoU); -1 for none, -2 for neither.
+    """The one of ``boxes`` that each of ``others`` lies on (the highest IoU); -1 for none, -2 for neither.
 
-    With ``best_too`` the others that overlap a box most lie on it, however little that is.
+    With ``best_too``, the others with the highest IoU with a box also lie on it, however low it is.
     """
     if not len(boxes):
         return torch.full((len(others),), Matcher.BELOW_LOW_THRESHOLD, dtype=torch.long, device=others.device)
@@ -137,7 +136,7 @@ def matched(boxes: Tensor, others: Tensor, high: float, low: float, *, best_too:
 
 
 def sampled(match: Tensor, count: int, share: float, luck: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Places on a cell, at most their share of ``count``, and places on none that fill it up, both at random."""
+    """Random indices on cells, at most their share of ``count``, filled up with random ones on none."""
     positive = _some(torch.nonzero(match >= 0)[:, 0], int(count * share), luck)
     negative = _some(torch.nonzero(match == -1)[:, 0], count - len(positive), luck)
     return positive, negative

@@ -1,4 +1,4 @@
-"""What is true of a batch's pictures: their cells, their boxes, and where cells overlap."""
+"""Ground truth of a batch: cells, their boxes, and where cells overlap."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ from torch.nn.functional import avg_pool2d, pad
 from napari_embryo.models.boxes import boxes_of
 
 OCCLUDED = 0.05
-"""Share of its area from which a cell counts as occluded (KINS, Qi et al. 2019)."""
+"""Occluded share of its area from which a cell counts as occluded (KINS, Qi et al. 2019)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The cells of one picture.
+    """The cells of one image.
 
     Parameters
     ----------
     masks
-        (N, h, w) bool, complete; each has a pixel.
+        (N, h, w) bool, complete and not empty.
     visible
-        (N, h, w) bool, what is seen of each; its mask where the source does not tell.
+        (N, h, w) bool, the visible part of each; its mask if unknown.
     boxes
         (N, 4) float32, x1, y1, x2, y2 in pixels.
     """
@@ -34,17 +34,17 @@ class Cells:
         return len(self.masks)
 
     def overlap(self, translucent: bool) -> Tensor:
-        """(h, w) bool: where two complete cells lie, or else where a cell's own visible part is missing."""
+        """(h, w) bool: where two complete cells lie, or otherwise where the visible part of a cell is missing."""
         return self.masks.sum(0) >= 2 if translucent else (self.masks & ~self.visible).any(0)
 
     def occluded(self, translucent: bool) -> Tensor:
-        """(N,) bool: whether another cell covers, or hides, more than a twentieth of it."""
+        """(N,) bool: whether another cell covers or hides more than 5 % of it."""
         lost = self.masks & self.overlap(True) if translucent else self.masks & ~self.visible
         return lost.flatten(1).sum(1) > OCCLUDED * self.masks.flatten(1).sum(1)
 
 
 def cells_of(targets: dict[str, Tensor]) -> list[Cells]:
-    """The cells of every picture, without the padding."""
+    """The cells of every image, without the padding."""
     visible = targets.get("visible", targets["cells"])
     return [_cells(masks.bool(), seen.bool()) for masks, seen in zip(targets["cells"], visible, strict=True)]
 
@@ -66,7 +66,7 @@ def at_stride(map_: Tensor, stride: int) -> Tensor:
 
 
 def per_picture(values: Tensor, picture: Tensor, count: int, *, mean: bool = True) -> Tensor:
-    """Mean or sum (count,) of the values (N,) of each picture; NaN where a picture has none."""
+    """Mean or sum (count,) of the values (N,) of each image; NaN for an image without any."""
     total = values.new_zeros(count).index_add(0, picture, values)
     number = torch.bincount(picture, minlength=count)
     each = total / number.clamp_min(1) if mean else total

@@ -1,4 +1,4 @@
-"""Cells that were found in mirrored and turned views of one picture, brought together (our decision)."""
+"""Merge the cells found in mirrored and rotated views of one image (docs/decisions.md, "Views of cells")."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,18 +11,18 @@ from napari_embryo.models.network import View
 from napari_embryo.models.vqamodal.postprocess import overlaps_of, softened
 
 LEAST_SCORE = 0.02
-"""Of a cell in a view that counts."""
+"""Lowest score of a cell in a view that is used."""
 SAME = 0.5
-"""Least IoU of masks of one cell in two views."""
+"""Lowest IoU of the masks of one cell in two views."""
 _ROOM = 0.1
-"""Around the mean of the boxes of a cell, as a share of its size: masks reach beyond it where boxes differ."""
+"""Margin around the mean of a cell's boxes, as a share of its size: masks extend beyond it if boxes differ."""
 
 Found = tuple[Tensor, Tensor, Tensor]
 """Boxes (n, 4), scores (n,) and mask logits (n, S, S)."""
 
 
 def merge_views(views: Iterable[View], hw: tuple[int, int], settings: VQAmodalSettings) -> dict[str, Tensor]:
-    """The cells of every picture of a batch that its views agree on, as the network itself tells them."""
+    """The cells that the views of a batch agree on, in the form of the network's own outputs."""
     seen = list(views)
     batch, most = seen[0].outputs["scores"].shape[:2]
     pictures = [
@@ -37,17 +37,17 @@ def merge_views(views: Iterable[View], hw: tuple[int, int], settings: VQAmodalSe
 
 
 def turned_back(found: Found, turns: int, mirrored: bool, hw: tuple[int, int]) -> Found:
-    """Cells of a view, where they lie in the picture itself.
+    """Transform the cells of a view back to the original image.
 
     Parameters
     ----------
     found
-        In the view, which is the picture, mirrored left-right or not and then turned by so many quarters, as
-        ``numpy.rot90`` turns.
+        Cells in the view, which is the image, mirrored left-right or not and then rotated by quarter turns like
+        ``numpy.rot90``.
     turns, mirrored
         The view.
     hw
-        Height and width of the picture itself.
+        Height and width of the original image.
     """
     boxes, scores, logits = found
     height = hw[turns % 2]
@@ -65,17 +65,17 @@ def turned_back(found: Found, turns: int, mirrored: bool, hw: tuple[int, int]) -
 def merged(views: Sequence[Found], hw: tuple[int, int], most: float) -> Found:
     """The cells that the views agree on, highest score first.
 
-    A cell is the same in two views where its masks overlap by an IoU of 0.5 or more. Its mask is the mean of theirs,
-    weighted by their scores; its score the mean over all views, those that do not see it counting 0.
+    Cells of two views are the same if their masks have an IoU of at least 0.5. The mask of a cell is the mean of its
+    masks, weighted by their scores; its score is the mean over all views, with 0 for views that miss it.
 
     Parameters
     ----------
     views
-        Of :func:`turned_back`.
+        Results of :func:`turned_back`.
     hw
-        Height and width of the picture.
+        Height and width of the image.
     most
-        Of :func:`napari_embryo.models.vqamodal.postprocess.softened`.
+        As for :func:`napari_embryo.models.vqamodal.postprocess.softened`.
     """
     counting = [_counting(view) for view in views]
     boxes, scores, logits = (torch.cat(parts) for parts in zip(*counting, strict=True))
@@ -98,7 +98,7 @@ def _counting(found: Found) -> Found:
 
 
 def _groups(overlaps: Tensor, scores: Tensor, whose: Tensor) -> list[list[int]]:
-    """Each cell with the one of every other view that overlaps it most, the surest cells first; none twice."""
+    """Group each cell with the best-overlapping one of every other view, highest scores first, each used once."""
     free = torch.ones(len(scores), dtype=torch.bool)
     groups: list[list[int]] = []
     for i in torch.argsort(scores, descending=True, stable=True).tolist():
@@ -116,7 +116,7 @@ def _groups(overlaps: Tensor, scores: Tensor, whose: Tensor) -> list[list[int]]:
 
 
 def _mean(squares: Tensor, boxes: Tensor, scores: Tensor, hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """One cell's box (1, 4) and its mask (1, S, S) within."""
+    """Box (1, 4) of one cell and its mask (1, S, S) within."""
     share = scores / scores.sum()
     box = grown((boxes * share[:, None]).sum(0, keepdim=True), _ROOM)
     mask = (paste(squares, boxes, hw) * share[:, None, None]).sum(0, keepdim=True)

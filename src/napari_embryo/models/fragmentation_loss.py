@@ -1,4 +1,4 @@
-"""Losses, scores and decoding of networks that find fragments, tell their ratio, or both (RegDeepLab, Inception)."""
+"""Losses, scores and decoding of networks that find fragments, estimate their ratio, or both."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from napari_embryo.models.network import Watch
 
 FRAGMENT, EMBRYO = 0, 1
 FOCUS = 2.0
-"""The focal loss's exponent; no alpha, which would weaken the sparse class."""
+"""Exponent of the focal loss; there is no alpha, which would weaken the sparse class."""
 
 
 def focal_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def focal_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def range_loss(ratio: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """How far each ratio lies outside its grade's interval: zero inside (RegDeepLab, L_range)."""
+    """Distance of each ratio from its grade's interval, zero inside (RegDeepLab, L_range)."""
     return torch.relu(low - ratio) + torch.relu(ratio - high)
 
 
@@ -33,7 +33,7 @@ def soft_ratio(logits: Tensor, embryo: Tensor) -> Tensor:
 
 
 class _Truth:
-    """What is known of each picture of a batch."""
+    """The annotations of each image in a batch."""
 
     def __init__(self, targets: dict[str, Tensor]) -> None:
         self.valid = targets["valid"].float()
@@ -65,30 +65,29 @@ class _Truth:
 
 
 def counts(targets: dict[str, Tensor]) -> dict[str, float]:
-    """Over how many pictures each loss is a mean."""
+    """Number of images in the mean of each loss."""
     return {name: float(which.sum()) for name, which in _Truth(targets).counts().items()}
 
 
 def loss(outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Losses by name, each a mean over the pictures it is known for, from logits in float32.
+    """Losses by name, each a mean over the images for which it is known, from logits in float32.
 
     Parameters
     ----------
     outputs
-        ``logits`` (B, 2, H, W) of fragments and embryo, where the network draws; ``ratio`` (B, 1), a logit, where it
-        regresses.
+        ``logits`` (B, 2, H, W) of fragments and embryo, if the network draws masks; ``ratio`` (B, 1), a logit, if it
+        has a regression head.
     targets
         ``masks`` (B, 2, H, W) in {0, 1}; ``valid`` (B, 1, H, W), 0 on padding; ``known`` (B, 2); ``ratio`` (B,), the
-        one told with the picture, NaN where none is; ``low`` and ``high`` (B,), the ends of its grade's interval, NaN
-        where it has no grade.
+        ratio given with the image, or NaN; ``low`` and ``high`` (B,), the interval of its grade, or NaN.
 
     Returns
     -------
     dict
-        ``bce``, ``dice`` (pictures with fragments) and ``focal`` of the fragments; ``embryo``: cross-entropy and Dice
-        of the embryo; ``consistency``: soft ratio of the mask against the true one. With a regression head ``precise``
-        (L1), ``ratio_bce`` (soft cross-entropy, keeps the head from saturating) and ``range`` (pictures with a grade
-        only). Where masks are drawn, the true ratio is theirs.
+        ``bce``, ``dice`` (images with fragments) and ``focal`` of the fragments; ``embryo``: cross-entropy and Dice of
+        the embryo; ``consistency``: soft ratio of the mask against the true one. With a regression head also
+        ``precise`` (L1), ``ratio_bce`` (soft cross-entropy, which keeps the head from saturating) and ``range`` (images
+        with only a grade). If masks are annotated, the true ratio is theirs (docs/decisions.md, "Annotated ratio").
     """
     truth = _Truth(targets)
     each: dict[str, Tensor] = {}
@@ -125,10 +124,9 @@ def _regression(logit: Tensor, truth: _Truth) -> dict[str, Tensor]:
 
 
 def score(outputs: dict[str, Tensor], targets: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Tensor]:
-    """``Dice fragment``, ``IoU embryo`` and ``1 - error of the ratio`` (B,) at the network's size; NaN where unknown.
+    """``Dice fragment``, ``IoU embryo`` and ``1 - error of the ratio`` (B,) at the network's size; NaN if unknown.
 
-    Nothing drawn and nothing found is 1. The first two are those of a network that draws, the last that of one with a
-    regression head.
+    1 if both masks are empty. The first two need a network that draws masks, the last one a regression head.
     """
     truth = _Truth(targets)
     scores: dict[str, Tensor] = {}
@@ -152,14 +150,14 @@ def _mask_scores(outputs: dict[str, Tensor], targets: dict[str, Tensor], truth: 
 
 
 def _overlap(found: Tensor, drawn: Tensor, factor: float) -> Tensor:
-    """Dice (factor 2) or IoU (factor 1) of each picture."""
+    """Dice (factor 2) or IoU (factor 1) of each image."""
     both, either = (found & drawn).sum((1, 2)).float(), (found | drawn).sum((1, 2)).float()
     size = either + (factor - 1) * both
     return torch.where(either > 0, factor * both / size.clamp_min(1), 1.0)
 
 
 def to_parts(outputs: dict[str, Tensor], geometry: Geometry, classes: Sequence[str], threshold: float) -> Parts:
-    """One image's masks, with ``ratio_regressed`` and ``injection`` (logits added to the fragments) where there are."""
+    """One image's masks, with ``ratio_regressed`` and ``injection`` (logits added to the fragments) if available."""
     masks, probabilities = binary_loss.decode(outputs["logits"], geometry, classes, threshold)
     numbers: dict[str, float] = {}
     if "ratio" in outputs:
@@ -176,7 +174,7 @@ def _ratio(outputs: dict[str, Tensor]) -> Tensor | None:
 COLLAPSED = Watch(
     _ratio,
     1e-3,
-    "the regression head says the same for every picture; lower regression_rate or learning_rate, or set "
+    "the regression head answers the same for every image; lower regression_rate or learning_rate, or set "
     "loss_weights: {ratio_bce: 0.1} so that it does not saturate",
 )
-"""A regression head that has stopped learning."""
+"""Detects a regression head that has stopped learning."""
