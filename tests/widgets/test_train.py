@@ -465,6 +465,33 @@ def test_the_current_frame_is_the_sample(docked, pixels) -> None:
     np.testing.assert_array_equal(pair_of(image, flat, (4, 0, 0)).labels, labels.data[4])
 
 
+@pytest.mark.parametrize(
+    ("family", "classes"),
+    [("resanet", ("ICM", "TE", "ZP")), ("regdeeplab", ("fragment", "embryo")), ("vqamodal", ("cell",))],
+)
+def test_labels_painted_from_scratch_are_what_the_chosen_family_learns(
+    docked, pixels, family: str, classes: tuple[str, ...]
+) -> None:
+    """Until another choice is made; labels of a result know what they are."""
+    viewer, widget = docked()
+    image = viewer.add_image(pixels[0], name="day 2")
+    painted = np.zeros(pixels[0].shape, np.uint8)
+    for number in (1, 2):
+        painted[10 * number : 10 * number + 8, 10:30] = number
+    labels = viewer.add_labels(painted, name="mine")
+    widget.form.family.setCurrentIndex(widget.form.family.findData(family))
+    samples = widget.samples
+    assert samples.painted.isEnabled()
+    pair = pair_of(image, labels, (0, 0), viewer.layers, samples.painted.currentData())
+    assert pair.classes == classes
+    result = viewer.add_labels(painted, name="result", metadata={"classes": ("ICM", "TE", "ZP")})
+    samples.refresh()
+    samples.labels.value = result
+    samples._follow_labels()
+    assert not samples.painted.isEnabled()
+    assert pair_of(image, result, (0, 0), viewer.layers, ("cell",)).classes == ("ICM", "TE", "ZP")
+
+
 def test_the_button_says_that_it_takes_one_frame_of_a_stack(docked, pixels) -> None:
     viewer, widget = docked()
     drawn(viewer, pixels[0])

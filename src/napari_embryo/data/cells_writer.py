@@ -169,7 +169,7 @@ def _images(image: EmbryoImage, cells: Sequence[DrawnCell], about: Mapping[str, 
     source = Path(str(about.get("source", "")))
     name = str(dict(about.get("source_layer") or {}).get("name", image.name))
     each: dict[str, Any] = {
-        "file_name": source.name if source.is_absolute() else f"{name}.png",
+        "file_name": source.name if source.suffix.lower() in io.SUFFIXES else f"{name}.png",
         "embryo": embryo_of(name),
         "height": image.shape[-2],
         "width": image.shape[-1],

@@ -113,6 +113,8 @@ class TrainWidget(QWidget):
         self._told: set[Note] = set()
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
+        self._follow_family()
+        self.form.family.currentIndexChanged.connect(lambda _: self._follow_family())
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
         self.about_best = NoteLabel("Curves appear after the first steps.")
         self.runs = PathEditor("Folder for training runs")
@@ -145,6 +147,10 @@ class TrainWidget(QWidget):
         whole.addWidget(self.panel)
         whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
+
+    def _follow_family(self) -> None:
+        """Labels painted from scratch are taken for what the chosen family learns."""
+        self.samples.choose_painted(FAMILIES[self.form.family.currentData()].settings.model_validate({}).classes)
 
     def _pictures(self) -> Sequence[QWidget]:
         self.report.setReadOnly(True)
