@@ -17,6 +17,7 @@ from napari_embryo.io.atomic import replacing
 from napari_embryo.io.errors import ImageError, decoding_errors, unreadable
 from napari_embryo.io.names import image_stem
 from napari_embryo.io.numbers import even_step
+from napari_embryo.io.private import without_folders
 
 if TYPE_CHECKING:
     from tifffile import TiffWriter
@@ -152,7 +153,7 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
             "pixel_size_um": pixel_size_um,
             "hours": None if hours is None else tuple(map(float, hours)),
             "focus_um": None if focus_um is None else tuple(map(float, focus_um)),
-            "metadata": dict(metadata or {}),
+            "metadata": without_folders(dict(metadata or {})),
             "layer": dict(layer or {}),
         }
         _check_lengths(self.path, about)
