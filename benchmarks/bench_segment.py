@@ -31,6 +31,7 @@ from napari_embryo.families import ResANetSettings
 from napari_embryo.geometry import Box
 from napari_embryo.models import checkpoint
 from napari_embryo.predict import Predictor
+from napari_embryo.predict.predictor import Plane
 from napari_embryo.settings import Preprocessing, SegmentSettings
 from napari_embryo.synthetic import draw_blastocyst
 
@@ -113,7 +114,7 @@ def listening(predictor: Predictor, passes: list[Pass]) -> Iterator[None]:
     look: list[bool] = []
     original = Predictor._look
 
-    def looked(self: Predictor, planes: list[predict.Plane], boxes: list[Box | None]) -> list[predict.Prediction]:
+    def looked(self: Predictor, planes: list[Plane], boxes: list[Box | None]) -> list[predict.Prediction]:
         look.append(all(box is None for box in boxes))
         return original(self, planes, boxes)
 

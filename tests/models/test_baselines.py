@@ -10,7 +10,7 @@ from torchvision.models import inception_v3
 
 from napari_embryo import models
 from napari_embryo.families import InceptionSettings, UNetSettings
-from napari_embryo.models import binary_loss, checkpoint, fragmentation
+from napari_embryo.models import binary_loss, checkpoint, fragmentation_loss
 from napari_embryo.models.baselines import Inception, UNet
 from napari_embryo.models.blocks import USUAL_RATIO
 from napari_embryo.settings import Preprocessing, TrainSettings
@@ -194,6 +194,6 @@ def test_inception_draws_nothing(inception: Inception) -> None:
     assert inception.map_names() == ()
     assert inception.cam_layers() == {}
     assert models.NETWORKS["inception"].decode is None
-    assert models.NETWORKS["inception"].loss is fragmentation.loss
+    assert models.NETWORKS["inception"].loss is fragmentation_loss.loss
     with pytest.raises(ValidationError, match="this family has fragment and embryo"):
         InceptionSettings(classes=("ICM",))

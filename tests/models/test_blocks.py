@@ -9,20 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_embryo.models.blocks import (
-    ASPP,
-    USUAL_RATIO,
-    AttentionGate,
-    ChannelAttention,
-    DualAttentionGate,
-    InjectedConv,
-    NonLocal,
-    RegressionHead,
-    ScaleAttention,
-    cbr,
-    resize_to,
-    separable,
-)
+from napari_embryo.models.attention import AttentionGate, ChannelAttention, DualAttentionGate, NonLocal, ScaleAttention
+from napari_embryo.models.blocks import ASPP, USUAL_RATIO, InjectedConv, RegressionHead, cbr, resize_to, separable
 
 Array = npt.NDArray[np.float64]
 M = TypeVar("M", bound=nn.Module)

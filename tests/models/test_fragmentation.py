@@ -12,8 +12,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from napari_embryo.families import FRAGMENT_CLASSES
 from napari_embryo.geometry import plan
-from napari_embryo.models import NETWORKS, fragmentation
-from napari_embryo.models.fragmentation import focal_loss, range_loss, soft_ratio, to_parts
+from napari_embryo.models import NETWORKS, fragmentation_loss
+from napari_embryo.models.fragmentation_loss import focal_loss, range_loss, soft_ratio, to_parts
 from napari_embryo.settings import GRADES
 from napari_embryo.synthetic import draw_cleavage
 
@@ -53,7 +53,7 @@ def outputs(count: int, seed: int = 1) -> dict[str, Tensor]:
 
 
 def losses(given: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in fragmentation.loss(given, targets).items()}
+    return {name: float(value) for name, value in fragmentation_loss.loss(given, targets).items()}
 
 
 def sigmoid(x: Any) -> Any:
@@ -106,7 +106,7 @@ def test_extreme_logits_have_finite_losses_and_gradients(logit: float) -> None:
     given = {"logits": torch.full((2, 2, *HW), logit), "ratio": torch.full((2, 1), logit)}
     for tensor in given.values():
         tensor.requires_grad_()
-    total = sum(fragmentation.loss(given, joined(target(), weak("B"))).values(), torch.zeros(()))
+    total = sum(fragmentation_loss.loss(given, joined(target(), weak("B"))).values(), torch.zeros(()))
     total.backward()
     assert torch.isfinite(total)
     assert all(torch.isfinite(t.grad).all() for t in given.values() if t.grad is not None)
@@ -150,7 +150,7 @@ def test_the_range_loss_is_the_distance_to_the_interval(grade: str, ratio: float
 def test_its_gradient_through_the_logit_is_the_difference_quotient(grade: str, logit: float) -> None:
     """A constant 1 outside the interval times the sigmoid's slope: it dies where the head saturates, and inside."""
     z = torch.tensor([[logit]], requires_grad=True)
-    fragmentation.loss({"ratio": z}, weak(grade))["range"].backward()
+    fragmentation_loss.loss({"ratio": z}, weak(grade))["range"].backward()
     (low, high), step = GRADES[grade], 1e-6
 
     def far(at: float) -> float:
@@ -220,26 +220,26 @@ def test_each_loss_is_a_mean_over_the_pictures_it_is_known_for() -> None:
 
 
 def test_counts_are_what_the_losses_divide_by() -> None:
-    assert fragmentation.counts(joined(*MIXED.values())) == {name: sum(known) for name, known in KNOWN.items()}
+    assert fragmentation_loss.counts(joined(*MIXED.values())) == {name: sum(known) for name, known in KNOWN.items()}
     for i, one in enumerate(MIXED.values()):
-        assert fragmentation.counts(one) == {name: known[i] for name, known in KNOWN.items()}
+        assert fragmentation_loss.counts(one) == {name: known[i] for name, known in KNOWN.items()}
 
 
 def test_parts_of_a_batch_add_up_to_it() -> None:
     """As the learner does it when memory is short: every loss by its share of the count."""
     given, targets = outputs(len(MIXED)), joined(*MIXED.values())
-    whole, counts = losses(given, targets), fragmentation.counts(targets)
+    whole, counts = losses(given, targets), fragmentation_loss.counts(targets)
     sums = dict.fromkeys(whole, 0.0)
     for part in (slice(0, 4), slice(4, 7), slice(7, None)):
         own = {name: value[part] for name, value in targets.items()}
-        here, there = fragmentation.counts(own), losses({k: v[part] for k, v in given.items()}, own)
+        here, there = fragmentation_loss.counts(own), losses({k: v[part] for k, v in given.items()}, own)
         sums = {name: total + there[name] * here[name] / counts[name] for name, total in sums.items()}
     assert sums == pytest.approx(whole, rel=1e-5)
 
 
 def test_pictures_with_a_grade_alone_teach_the_masks_nothing() -> None:
     given = {name: value.requires_grad_() for name, value in outputs(len(MIXED)).items()}
-    found = fragmentation.loss(given, joined(*MIXED.values()))
+    found = fragmentation_loss.loss(given, joined(*MIXED.values()))
     sum((found[name] for name in DRAWN), torch.zeros(())).backward()
     logits, ratio = given["logits"].grad, given["ratio"].grad
     assert logits is not None
@@ -265,8 +265,8 @@ def test_the_embryo_holds_its_fragments() -> None:
     apart, whole = (target(masks=np.stack((fragments, embryo))) for embryo in (cells, cells | fragments))
     given = outputs(1)
     assert losses(given, apart) == losses(given, whole)
-    for name, values in fragmentation.score(given, apart, FRAGMENT_CLASSES).items():
-        torch.testing.assert_close(values, fragmentation.score(given, whole, FRAGMENT_CLASSES)[name])
+    for name, values in fragmentation_loss.score(given, apart, FRAGMENT_CLASSES).items():
+        torch.testing.assert_close(values, fragmentation_loss.score(given, whole, FRAGMENT_CLASSES)[name])
 
 
 @pytest.mark.parametrize("kind", ["logits", "ratio"])
@@ -275,14 +275,14 @@ def test_a_network_with_one_output_has_its_losses_and_scores(kind: str) -> None:
     alone = {kind: given[kind]}
     whole = losses(given, targets)
     assert losses(alone, targets) == {name: whole[name] for name in (DRAWN if kind == "logits" else TOLD)}
-    scores = set(fragmentation.score(alone, targets, FRAGMENT_CLASSES))
+    scores = set(fragmentation_loss.score(alone, targets, FRAGMENT_CLASSES))
     assert scores == ({"Dice fragment", "IoU embryo"} if kind == "logits" else {"1 - error of the ratio"})
-    assert whole.keys() <= fragmentation.counts(targets).keys()
+    assert whole.keys() <= fragmentation_loss.counts(targets).keys()
 
 
 def test_scores_are_scikit_learn_s() -> None:
     given, targets = outputs(len(MIXED)), joined(*MIXED.values())
-    found = fragmentation.score(given, targets, FRAGMENT_CLASSES)
+    found = fragmentation_loss.score(given, targets, FRAGMENT_CLASSES)
     valid = targets["valid"][0, 0].numpy() > 0
     for i, known in enumerate(targets["known"]):
         drawn = targets["masks"][i].numpy()[:, valid] > 0
@@ -299,20 +299,20 @@ def test_scores_are_scikit_learn_s() -> None:
 
 
 def test_nothing_drawn_and_nothing_found_is_right() -> None:
-    found = fragmentation.score({"logits": torch.full((1, 2, *HW), -9.0)}, MIXED["drawn, nothing there"], ())
+    found = fragmentation_loss.score({"logits": torch.full((1, 2, *HW), -9.0)}, MIXED["drawn, nothing there"], ())
     assert {name: value.item() for name, value in found.items()} == {"Dice fragment": 1, "IoU embryo": 1}
 
 
 def test_half_precision_is_computed_in_single() -> None:
     given = {name: value.bfloat16() for name, value in outputs(1).items()}
-    assert {value.dtype for value in fragmentation.loss(given, target()).values()} == {torch.float32}
+    assert {value.dtype for value in fragmentation_loss.loss(given, target()).values()} == {torch.float32}
 
 
 def test_both_families_are_registered() -> None:
     for family in ("regdeeplab", "inception"):
-        assert NETWORKS[family].loss is fragmentation.loss
-        assert NETWORKS[family].score is fragmentation.score
-        assert NETWORKS[family].counts is fragmentation.counts
+        assert NETWORKS[family].loss is fragmentation_loss.loss
+        assert NETWORKS[family].score is fragmentation_loss.score
+        assert NETWORKS[family].counts is fragmentation_loss.counts
 
 
 def perfect(masks: npt.NDArray[np.bool_]) -> Tensor:

@@ -16,7 +16,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from napari_embryo import models
 from napari_embryo.families import RegDeepLabSettings
 from napari_embryo.geometry import normalize
-from napari_embryo.models import checkpoint, fragmentation
+from napari_embryo.models import checkpoint, fragmentation_loss
 from napari_embryo.models.blocks import USUAL_RATIO, averages, shown
 from napari_embryo.models.encoder import Encoder
 from napari_embryo.models.regdeeplab import RegDeepLab, adopt
@@ -152,7 +152,7 @@ def test_every_option_runs_learns_and_comes_back_from_its_file(options: dict[str
         "known": torch.ones(b, 2),
         **{name: torch.full((b,), float("nan")) for name in ("ratio", "low", "high")},
     }
-    sum(fragmentation.loss(net.train()(images), targets).values(), torch.zeros(())).backward()
+    sum(fragmentation_loss.loss(net.train()(images), targets).values(), torch.zeros(())).backward()
     for part in ("encoder.trunk.conv1.weight", "head.join.weight"):
         gradient = net.get_parameter(part).grad
         assert gradient is not None

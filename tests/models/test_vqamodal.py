@@ -18,7 +18,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from napari_embryo.families import ShapeCodeSettings, VQAmodalSettings
 from napari_embryo.geometry import Geometry, normalize, plan
-from napari_embryo.measure.precision import Matches, average_precision
+from napari_embryo.measure.average_precision import Matches, average_precision
 from napari_embryo.models import shapecode, vqamodal
 from napari_embryo.models.boxes import boxes_of, crop_masks, jitter
 from napari_embryo.models.encoder import Encoder

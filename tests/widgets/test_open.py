@@ -170,3 +170,35 @@ def test_it_fits_a_laptop(make_napari_viewer_proxy: Callable[..., Any], qtbot: A
     assert hint.width() <= 450
     if folder := os.environ.get("NAPARI_EMBRYO_SCREENSHOTS"):
         viewer.window.screenshot(str(Path(folder) / "open.png"), canvas_only=False)
+
+
+def test_a_stack_that_does_not_say_what_it_holds_is_asked_for(
+    tmp_path: Path, make_viewer: Callable[[], Any], qtbot: Any
+) -> None:
+    import tifffile
+
+    stack = np.random.default_rng(0).integers(0, 255, (5, 32, 40)).astype("uint8")
+    about = "ImageJ=1.53t\nimages=5\nslices=5\nunit=pixel\n"
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", metadata=None, description=about)
+    viewer = make_viewer()
+    widget = OpenEmbryo(viewer)
+    widget.path.value = str(tmp_path / "a.tif")
+    qtbot.waitUntil(lambda: "5 frames" in widget.plan_text.value, timeout=10000)
+    assert "Choose the axes" in widget.status.value
+    assert (widget.axes.value, widget.open_button.enabled) == ("", False)
+    widget.axes.value = "FYX"
+    widget.spacing_um.value = "15"
+    assert widget.open_button.enabled
+    widget.axes.reset_choices()  # as napari does with every new layer
+    assert widget.axes.value == "FYX"
+    widget.open()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=10000)
+    assert (viewer.layers[0].axis_labels, viewer.layers[0].scale[0]) == (("f", "y", "x"), 15)
+
+
+def test_what_was_assumed_is_shown(tmp_path: Path, make_viewer: Callable[[], Any], qtbot: Any) -> None:
+    for well in (1, 2):
+        incubator(tmp_path, [1, 2], well)
+    widget = OpenEmbryo(make_viewer())
+    shown(qtbot, widget, tmp_path)
+    assert "2 files are one embryo: their names count frames in time (RUN)" in widget.plan_text.value

@@ -17,8 +17,8 @@ from napari_embryo.notes import Note
 from napari_embryo.settings import BatchSettings
 
 OTHER_PICTURES = frozenset(
-    (".gif", ".webp", ".jp2", ".heic", ".heif", ".avif", ".psd", ".pic", ".dcm", ".czi", ".nd2", ".lif", ".lsm")
-) | frozenset((".oib", ".oif", ".vsi", ".ims", ".h5", ".hdf5", ".mov", ".wmv", ".mkv", ".mpg", ".mpeg", ".webm"))
+    (".webp", ".jp2", ".heic", ".heif", ".avif", ".psd", ".pic", ".dcm", ".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif")
+) | frozenset((".vsi", ".ims", ".h5", ".hdf5", ".webm"))
 """Suffixes of unsupported images and videos, which are listed instead of ignored."""
 
 _RESULT = re.compile(r"\.ome\.tiff?$|_overlay\.png$", re.IGNORECASE)
@@ -198,7 +198,7 @@ class _Walk:
     def _reason(self, path: str, folder: str, name: str, ending: str) -> str:
         if name.startswith("."):
             return "a hidden file"
-        if ending in OTHER_PICTURES:
+        if ending not in io.SUFFIXES:
             return f"{ending} is not read"
         if _RESULT.search(name) and is_result(f"{path}{os.sep}{name}"):
             return "a result of napari-embryo"

@@ -12,6 +12,7 @@ from napari_embryo.batch.folder import JOURNAL, OWN
 from napari_embryo.batch.job import Outcome, Plan
 from napari_embryo.batch.journal import Journal
 from napari_embryo.io import replacing
+from napari_embryo.notes import RESEARCH_ONLY
 
 SHEET = "contact_sheet.html"
 MOST = 2000
@@ -67,7 +68,7 @@ def _page(plan: Plan, journal: Journal) -> Iterator[str]:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
         f"<h1>{escape(plan.out.name)}</h1><p>{said}{more}. Failures come first, then the results with the highest "
         f"doubt. napari-embryo {__version__}, weights {escape(plan.settings.segment.weights)}. "
-        'Research use only.</p><p><input type="search" placeholder="Filter by name or reason"></p><main>'
+        f'{RESEARCH_ONLY}.</p><p><input type="search" placeholder="Filter by name or reason"></p><main>'
     )
     for outcome in journal.outcomes(MOST):
         yield _figure(plan.out, outcome)

@@ -16,10 +16,9 @@ from napari_embryo.batch import Again, Outcome, Plan, Started, StoppedError, Sum
 from napari_embryo.batch.job import LEFT_OUT
 from napari_embryo.cli.terminal import bar as make_bar
 from napari_embryo.cli.terminal import console, print_notes
-from napari_embryo.data.report import counted
 from napari_embryo.image import Progress
+from napari_embryo.notes import RESEARCH_USE, counted
 
-RESEARCH_ONLY = "Research use only: not a medical device; check every result before you use it."
 INTERRUPTED = 130
 """Exit code that shells expect of a program stopped with Ctrl-C."""
 
@@ -147,7 +146,7 @@ class Words:
             console.print(f"... and {len(failures) - _SHOWN} more; see not_done.csv and contact_sheet.html")
         if summary.failed and not self._failures:
             console.print("Images that failed before were not tried again; use --retry-failed.")
-        console.print(RESEARCH_ONLY, style="dim")
+        console.print(RESEARCH_USE, style="dim")
 
     def stopped(self, reason: str, left: int) -> None:
         self._close()

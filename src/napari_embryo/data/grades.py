@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_embryo.data.embryos import image_stem, inside, read_rows
 from napari_embryo.data.image_files import Entry, by_stem, folder_like, pictures, refuse
-from napari_embryo.data.maskfiles import read_masks
+from napari_embryo.data.mask_files import read_masks
 from napari_embryo.data.sample import Truth
 from napari_embryo.settings import GRADES
 

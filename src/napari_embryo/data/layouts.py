@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_embryo.data import coco, empty, grades, labelme, maskfiles, napari_samples
+from napari_embryo.data import coco, empty, grades, labelme, mask_files, napari_samples
 from napari_embryo.data.duplicates import without_duplicates
 from napari_embryo.data.embryos import Embryos, table_of
 from napari_embryo.data.image_files import Entry, subfolders
@@ -28,13 +28,13 @@ class Reader:
 
 
 READERS: dict[str, Reader] = {
-    "saeedi": Reader(maskfiles.LOOKED_FOR_SAEEDI, maskfiles.fits_saeedi, maskfiles.saeedi_entries),
-    "masks": Reader(maskfiles.LOOKED_FOR_MASKS, maskfiles.fits_masks, maskfiles.mask_entries),
+    "saeedi": Reader(mask_files.LOOKED_FOR_SAEEDI, mask_files.fits_saeedi, mask_files.saeedi_entries),
+    "masks": Reader(mask_files.LOOKED_FOR_MASKS, mask_files.fits_masks, mask_files.mask_entries),
     "napari": Reader(napari_samples.LOOKED_FOR, napari_samples.fits, napari_samples.entries),
     "labelme": Reader(labelme.LOOKED_FOR, labelme.fits, labelme.entries),
     "kins": Reader(coco.LOOKED_FOR_KINS, coco.fits_kins, partial(coco.entries, kins=True)),
     "coco": Reader(coco.LOOKED_FOR, coco.fits, coco.entries),
-    "labels": Reader(maskfiles.LOOKED_FOR_LABELS, maskfiles.fits_labels, maskfiles.label_entries),
+    "labels": Reader(mask_files.LOOKED_FOR_LABELS, mask_files.fits_labels, mask_files.label_entries),
     "grades": Reader(grades.LOOKED_FOR, grades.fits, grades.entries),
     "empty": Reader(empty.LOOKED_FOR, empty.fits, empty.no_entries),
 }

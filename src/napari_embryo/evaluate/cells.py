@@ -11,7 +11,7 @@ import pandas as pd
 from napari_embryo.data import Sample
 from napari_embryo.evaluate.bootstrap import bootstrap_interval, drawn_embryos
 from napari_embryo.image import Cells
-from napari_embryo.measure.precision import SURE, Matches, average_precision
+from napari_embryo.measure.average_precision import SURE, Matches, average_precision
 
 Masks = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -16,6 +16,7 @@ from napari_embryo.io.opening import open_image, open_layers, open_plan, read_im
 from napari_embryo.io.pictures import palette_indices, upright_picture
 from napari_embryo.io.plan import OpenPlan, plan_file
 from napari_embryo.io.planned import Focus, Gaps, OpenChoices, PlannedImage
+from napari_embryo.io.private import without_folders
 
 __all__ = [
     "SUFFIXES",
@@ -60,6 +61,7 @@ __all__ = [
     "to_gray",
     "to_napari",
     "upright_picture",
+    "without_folders",
     "write_csv_atomic",
     "write_layer",
     "write_ome_tiff",

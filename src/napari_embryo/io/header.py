@@ -11,6 +11,8 @@ PICTURE = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 ARRAY = (".npy",)
 VIDEO = (".avi", ".mp4", ".m4v", ".mov", ".wmv", ".mpg", ".mpeg", ".mkv")
 SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO)
+SINGLE = (*PICTURE, *TIFF, *ARRAY)
+"""Suffixes of files that can hold a single picture, in order of preference."""
 """Supported file suffixes, ignoring case."""
 
 Role = Literal["picture", "labels", "result"]

@@ -17,6 +17,7 @@ from napari_embryo.io.atomic import replacing
 from napari_embryo.io.errors import ImageError, decoding_errors, unreadable
 from napari_embryo.io.names import image_stem
 from napari_embryo.io.numbers import even_step
+from napari_embryo.io.private import without_folders
 
 if TYPE_CHECKING:
     from tifffile import TiffWriter
@@ -152,7 +153,7 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
             "pixel_size_um": pixel_size_um,
             "hours": None if hours is None else tuple(map(float, hours)),
             "focus_um": None if focus_um is None else tuple(map(float, focus_um)),
-            "metadata": dict(metadata or {}),
+            "metadata": without_folders(dict(metadata or {})),
             "layer": dict(layer or {}),
         }
         _check_lengths(self.path, about)
@@ -283,6 +284,7 @@ def read_ome_tiff(path: Path | str) -> OmeTiff:
             about = annotation(tiff.ome_metadata)
             if about is None:
                 raise ImageError(f"{path}: no napari-embryo annotation; another program wrote it. Use read_image.")
+            len(tiff.pages)  # ends a chain of pages that is a circle
             stored = tiff.asarray(key=slice(None))
         return ome_tiff_of(about, stored.reshape(about["shape"]).astype(about["dtype"], copy=False))
     except decoding_errors() as error:

@@ -32,6 +32,7 @@ def tiff_headers(path: Path) -> tuple[Header, ...]:
     from tifffile import TiffFile
 
     with TiffFile(path) as tiff:
+        len(tiff.pages)  # ends a chain of pages that is a circle, in which tifffile would go round and round
         if not tiff.series:
             raise complaint(path, "there is no picture in it", "at least one page is needed", "Export it again")
         if (ours := annotation(tiff.ome_metadata)) is not None:

@@ -30,6 +30,7 @@ def open_tiff(header: Header) -> Callable[[int], Array]:
     from tifffile import TiffFile
 
     tiff = TiffFile(header.path)
+    len(tiff.pages)  # ends a chain of pages that is a circle
     series = tiff.series[header.series]
     look = look_of(header.path, series.keyframe)
     if header.order:

@@ -6,6 +6,7 @@ from napari_embryo.measure.fragments import RATIO_COLUMNS, fragmentation, grade
 from napari_embryo.measure.objects import COLUMNS, Mask, Row, measure_masks, zona_thickness_um
 from napari_embryo.measure.rows import measure_all, measure_labels, where
 from napari_embryo.measure.summary_text import (
+    area_said,
     cells_said,
     far_apart,
     far_apart_said,
@@ -24,6 +25,7 @@ __all__ = [
     "RATIO_COLUMNS",
     "Mask",
     "Row",
+    "area_said",
     "cells_said",
     "dice",
     "far_apart",

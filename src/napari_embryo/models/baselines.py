@@ -6,7 +6,7 @@ from torch.nn.functional import max_pool2d
 from torchvision.models import inception_v3
 
 from napari_embryo.families import InceptionSettings, UNetSettings
-from napari_embryo.models import binary_loss, fragmentation
+from napari_embryo.models import binary_loss, fragmentation_loss
 from napari_embryo.models.blocks import RegressionHead, cbr, resize_to
 from napari_embryo.models.network import Network, NetworkFunctions
 
@@ -100,8 +100,8 @@ UNET = NetworkFunctions(
 )
 INCEPTION = NetworkFunctions(
     build=build_inception,
-    loss=fragmentation.loss,
-    counts=fragmentation.counts,
-    score=fragmentation.score,
-    watch=fragmentation.COLLAPSED,
+    loss=fragmentation_loss.loss,
+    counts=fragmentation_loss.counts,
+    score=fragmentation_loss.score,
+    watch=fragmentation_loss.COLLAPSED,
 )

@@ -11,18 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from napari_embryo.families.regdeeplab import MAPS, RegDeepLabSettings
-from napari_embryo.models import fragmentation
-from napari_embryo.models.blocks import (
-    ASPP,
-    AttentionGate,
-    InjectedConv,
-    RegressionHead,
-    averages,
-    cbr,
-    resize_to,
-    separable,
-    shown,
-)
+from napari_embryo.models import fragmentation_loss
+from napari_embryo.models.attention import AttentionGate
+from napari_embryo.models.blocks import ASPP, InjectedConv, RegressionHead, averages, cbr, resize_to, separable, shown
 from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
 from napari_embryo.models.network import Network, NetworkFunctions
 
@@ -139,10 +130,10 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 NETWORK = NetworkFunctions(
     build=build,
-    loss=fragmentation.loss,
-    counts=fragmentation.counts,
-    score=fragmentation.score,
-    decode=fragmentation.to_parts,
-    watch=fragmentation.COLLAPSED,
+    loss=fragmentation_loss.loss,
+    counts=fragmentation_loss.counts,
+    score=fragmentation_loss.score,
+    decode=fragmentation_loss.to_parts,
+    watch=fragmentation_loss.COLLAPSED,
     adopt=adopt,
 )

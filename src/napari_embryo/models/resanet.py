@@ -10,15 +10,8 @@ from torch import Tensor, nn
 
 from napari_embryo.families.resanet import MAPS, ResANetSettings
 from napari_embryo.models import binary_loss
-from napari_embryo.models.blocks import (
-    AttentionGate,
-    ChannelAttention,
-    DualAttentionGate,
-    NonLocal,
-    ScaleAttention,
-    cbr,
-    resize_to,
-)
+from napari_embryo.models.attention import AttentionGate, ChannelAttention, DualAttentionGate, NonLocal, ScaleAttention
+from napari_embryo.models.blocks import cbr, resize_to
 from napari_embryo.models.encoder import ENCODER_CHANNELS, Encoder
 from napari_embryo.models.network import Network, NetworkFunctions
 

@@ -10,11 +10,11 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_embryo import measure, render
 from napari_embryo.cells import Cell, CellFrame, ImageCells, covering
-from napari_embryo.data.report import counted
 from napari_embryo.image import Cells, cell_names
 from napari_embryo.io import LayerData
 from napari_embryo.io.cells import CELL, CELLS_RESULT, RESULT, ROWS, RUN
 from napari_embryo.io.lazy import LazyPlanes
+from napari_embryo.notes import counted
 from napari_embryo.results import Index
 from napari_embryo.widgets._layers import Source, embryo_of_labels, origin, put_rows, rows_of
 

@@ -1,7 +1,7 @@
 """Open napari on a folder of results: ``python -m napari_embryo.widgets._show_results FOLDER``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None
     labels, about, _ = layer
     placed = {key: about[key] for key in SHARED}
     name = labels_path.name.removesuffix(LABELS_SUFFIX)
-    _add_source(viewer, Path(about["metadata"].get("source", "")), name, labels.shape, placed, visible)
+    _add_source(viewer, _lying(labels_path, about), name, labels.shape, placed, visible)
     classes = about["metadata"].get("classes", ())
     about |= {"name": f"{name} labels", "colormap": colormap(classes), "opacity": 0.5, "visible": visible}
     _add_attention(viewer, labels_path.with_name(f"{name}_attention.ome.tif"), name, placed, visible)
@@ -64,12 +64,20 @@ def _add_cells(viewer: napari.Viewer, path: Path, visible: bool) -> None:
         raise ValueError(f"{path}: not written by napari-embryo")
     labels, about, _ = layers[0]
     placed = {key: about[key] for key in SHARED}
-    _add_source(viewer, Path(about["metadata"].get("source", "")), name, labels.shape, placed, visible)
+    _add_source(viewer, _lying(path, about), name, labels.shape, placed, visible)
     _add_attention(viewer, path.with_name(f"{name}_attention.ome.tif"), name, placed, visible)
     for labels, about, _ in layers:
         shown = {"name": f"{name} {about['name']}", "colormap": cell_colors(len(layers)), "opacity": 0.9}
         layer = viewer.add_labels(labels, **{**about, **shown, "visible": visible})
         layer.contour, layer.selected_label = OUTLINE, about["metadata"][CELL]
+
+
+def _lying(result: Path, about: Mapping[str, Any]) -> Path:
+    """The image's own file or folder, which a result knows by name only: beside the results or around them."""
+    name = Path(str(about["metadata"].get("source", ""))).name
+    if not name:
+        return Path()
+    return next((path for folder in result.parents[:3] if (path := folder / name).exists()), Path(name))
 
 
 def _add_source(

@@ -30,11 +30,11 @@ from superqt import QCollapsible
 from napari_embryo import batch, io
 from napari_embryo.batch import Again, Outcome, Plan, Status, Summary
 from napari_embryo.batch import Job as BatchJob
-from napari_embryo.data.report import counted
 from napari_embryo.families import FAMILIES, segmenting_families
 from napari_embryo.image import Progress
 from napari_embryo.io import LayerData
 from napari_embryo.io.cells import RESULT
+from napari_embryo.notes import RESEARCH_USE, counted
 from napari_embryo.settings import BatchSettings, SegmentSettings
 from napari_embryo.widgets._batch_table import TO_DO, BatchTable
 from napari_embryo.widgets._editors import BUNDLED, DeviceEditor, NamesEditor, PathEditor, WeightsEditor, narrow
@@ -42,7 +42,7 @@ from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout, guard_
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, tell
 from napari_embryo.widgets.open import FormText, choices_of
-from napari_embryo.widgets.segment import NONE_SHIPS, RESEARCH_USE, look_for_devices, preferred
+from napari_embryo.widgets.segment import NONE_SHIPS, look_for_devices, preferred
 
 RESULTS = "napari-embryo-results"
 """Name of the suggested folder for results, within the folder of images."""

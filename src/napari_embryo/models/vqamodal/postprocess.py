@@ -8,7 +8,7 @@ from torch import Tensor
 
 from napari_embryo.geometry import Geometry
 from napari_embryo.image import Cells
-from napari_embryo.measure.precision import SURE, Matches, average_precision
+from napari_embryo.measure.average_precision import SURE, Matches, average_precision
 from napari_embryo.models.boxes import paste
 from napari_embryo.models.vqamodal.targets import cells_of
 
