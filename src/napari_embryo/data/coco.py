@@ -140,7 +140,7 @@ class _File:
 
     @property
     def shared(self) -> set[str]:
-        """Ids that several images have, so that nobody knows which one was annotated."""
+        """Ids shared by several images, for which it is unknown which one was annotated."""
         return {number for number, count in Counter(image["id"] for image in self.images).items() if count > 1}
 
     @property
@@ -203,7 +203,7 @@ class _Pictures:
         return found or self._search(told.name)
 
     def part(self, picture: Path | str) -> str | None:
-        """The part that this picture lies in, where pictures of the same name lie in several parts."""
+        """The part of this image, if images of the same name exist in several parts."""
         return None
 
     @cached_property
@@ -220,14 +220,14 @@ class _Pictures:
 
 
 class _PicturesOfParts(_Pictures):
-    """The same for a file that holds one part of a data set, beside others whose pictures have the same names.
+    """The same for a file that holds one part of a data set next to others whose images have the same names.
 
     Parameters
     ----------
     folder
         The file's folder.
     part
-        The part that the file's name tells; None: it tells none.
+        The part in the file's name; None if there is none.
     """
 
     def __init__(self, folder: Path, part: str | None) -> None:
@@ -241,7 +241,7 @@ class _PicturesOfParts(_Pictures):
 
     @cached_property
     def _meant(self) -> str | None:
-        """The part to look in, where a folder's name tells it."""
+        """The part to search, if a folder's name gives it."""
         return part_meant(self._part, (self._told(path) for paths in self._below.values() for path in paths))
 
     def _told(self, picture: Path) -> str | None:
@@ -287,11 +287,11 @@ def read(
     picture
         The file.
     size
-        Height and width of the picture that was annotated, where the file tells them.
+        Height and width of the annotated image, if the file gives them.
     annotations
         Those of this picture.
     names
-        Of the categories.
+        Names of the categories.
     classes
         In the order of the masks.
     index
@@ -387,7 +387,7 @@ def _region(outline: Any, shape: tuple[int, ...]) -> Patch:
 
 
 def _rings(outline: Any) -> list[npt.NDArray[np.float64]]:
-    """Polygons of three corners or more, as (y, x) of our own; none of run lengths."""
+    """Polygons of at least three corners as (y, x) in pixel centers; empty for run lengths."""
     if isinstance(outline, Mapping):
         return []
     if isinstance(outline, str):
