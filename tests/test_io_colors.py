@@ -228,7 +228,7 @@ def test_a_turned_picture_is_upright(tmp_path: Path, name: str, orientation: int
     data = np.asarray(image.data)
     expected = by_pillow(path) if path.suffix != ".tif" else turned_by_pillow(stored, orientation)
     np.testing.assert_array_equal(data[0] if name == "stack.tif" else data, expected)
-    assert any("turned upright" in note for note in image.metadata.get("notes", ())) == (orientation > 1)
+    assert any("rotated upright" in note for note in image.metadata.get("notes", ())) == (orientation > 1)
     if path.suffix != ".tif":
         with Image.open(path) as opened:
             np.testing.assert_array_equal(upright_picture(opened), image.metadata.get("rgb", data))

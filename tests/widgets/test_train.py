@@ -22,6 +22,7 @@ from qtpy.QtWidgets import QApplication, QMainWindow
 
 from napari_embryo import recipes, stream
 from napari_embryo.families import FAMILIES, ResANetSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
+from napari_embryo.notes import RESEARCH_USE
 from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, SegmentSettings, TrainSettings
 from napari_embryo.widgets import _train_work
 from napari_embryo.widgets._curves import Curves, Point
@@ -29,7 +30,7 @@ from napari_embryo.widgets._editors import ModelBox
 from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import pair_of
 from napari_embryo.widgets.complete import CompleteWidget
-from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget
+from napari_embryo.widgets.segment import SegmentWidget
 from napari_embryo.widgets.train import TrainWidget
 
 HW = (48, 64)

@@ -15,10 +15,10 @@ from qtpy.QtWidgets import QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_embryo.data.labels import ALWAYS_THERE, are_cells, canonical
 from napari_embryo.data.labels import CELL as CELL_CLASS
-from napari_embryo.data.report import counted
 from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io.cells import CELL, RUN
+from napari_embryo.notes import counted
 from napari_embryo.results import Index
 from napari_embryo.widgets._cells import cells_of, is_cell, others_said
 from napari_embryo.widgets._editors import LayerChoice, PathEditor
