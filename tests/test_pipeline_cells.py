@@ -214,8 +214,10 @@ def test_cells_of_a_time_lapse_keep_their_channel_and_mothers_are_told(tmp_path:
     rows = drain(segment_to_files(film(*frames), predictor_of(), tmp_path))
     assert tuple(files(tmp_path)) == MADE_UP_OF
     cells = io.read_ome_tiff(tmp_path / "film_cells.ome.tif")
-    assert (cells.axes, cells.names, cells.hours) == ("TCYX", ("cell 1", "cell 2", "cell 3"), (0, 0.25, 0.5, 0.75))
+    names = tuple(f"cell {number}" for number in range(1, 5))
+    assert (cells.axes, cells.names, cells.hours) == ("TCYX", names, (0, 0.25, 0.5, 0.75))
     said = content(tmp_path, "film")
+    assert [track["parent"] for track in said["tracks"]] == [None, None, 1, 1]
     channels = np.zeros((4, len(said["tracks"]), *HW), np.uint8)
     for one in said["annotations"]:
         channels[one["image_id"] - 1, one["track"] - 1] = coco.segment(one["segmentation"], HW)

@@ -5,6 +5,16 @@ from typing import Literal
 
 Level = Literal["info", "warning"]
 
+RESEARCH_ONLY = "Research use only"
+"""What stands beside every grade and ratio."""
+RESEARCH_USE = f"{RESEARCH_ONLY}: not a medical device, not for diagnosis, not for selecting embryos."
+"""What stands below every widget and every run of the command line."""
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 epoch``, ``2 epochs``; the number is written as it is, the thing gets its plural."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
 
 @dataclass(frozen=True)
 class Note:

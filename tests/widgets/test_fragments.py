@@ -136,7 +136,7 @@ def test_the_second_weights_tell_the_ratio(qtbot, docked, pixels: Pixels, visual
     run(qtbot, widget)
     metadata = viewer.layers["day 2 fragments"].metadata
     assert fragments_row(viewer.layers["day 2 fragments"])["ratio_regressed"] == pytest.approx(0.88, abs=1e-3)
-    assert metadata["settings"]["ratio_weights"] == str(quantification)
+    assert metadata["settings"]["ratio_weights"] == quantification.name
     assert metadata["ratio_weights_sha256"] != metadata["weights_sha256"]
 
 

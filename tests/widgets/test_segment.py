@@ -17,10 +17,11 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QTimer
 
 from napari_embryo import render, samples
+from napari_embryo.notes import RESEARCH_USE
 from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets import segment as module
 from napari_embryo.widgets._layers import LabelStack, described, source_of
-from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget
+from napari_embryo.widgets.segment import SegmentWidget
 
 Pixels = npt.NDArray[np.uint8]
 PLACED = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 3.0, 4.0), "units": ("hour", "um", "um"), "axis_labels": "tyx"}

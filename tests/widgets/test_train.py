@@ -22,6 +22,7 @@ from qtpy.QtWidgets import QApplication, QMainWindow
 
 from napari_embryo import recipes, stream
 from napari_embryo.families import FAMILIES, ResANetSettings, ShapeCodeSettings, UNetSettings, VQAmodalSettings
+from napari_embryo.notes import RESEARCH_USE
 from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, SegmentSettings, TrainSettings
 from napari_embryo.widgets import _train_work
 from napari_embryo.widgets._curves import Curves, Point
@@ -29,7 +30,7 @@ from napari_embryo.widgets._editors import ModelBox
 from napari_embryo.widgets._recipe_form import RecipeForm
 from napari_embryo.widgets._samples import pair_of
 from napari_embryo.widgets.complete import CompleteWidget
-from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget
+from napari_embryo.widgets.segment import SegmentWidget
 from napari_embryo.widgets.train import TrainWidget
 
 HW = (48, 64)
@@ -462,6 +463,33 @@ def test_the_current_frame_is_the_sample(docked, pixels) -> None:
     np.testing.assert_array_equal(pair.labels, labels.data[4])
     flat = viewer.add_labels(labels.data[4], name="flat")
     np.testing.assert_array_equal(pair_of(image, flat, (4, 0, 0)).labels, labels.data[4])
+
+
+@pytest.mark.parametrize(
+    ("family", "classes"),
+    [("resanet", ("ICM", "TE", "ZP")), ("regdeeplab", ("fragment", "embryo")), ("vqamodal", ("cell",))],
+)
+def test_labels_painted_from_scratch_are_what_the_chosen_family_learns(
+    docked, pixels, family: str, classes: tuple[str, ...]
+) -> None:
+    """Until another choice is made; labels of a result know what they are."""
+    viewer, widget = docked()
+    image = viewer.add_image(pixels[0], name="day 2")
+    painted = np.zeros(pixels[0].shape, np.uint8)
+    for number in (1, 2):
+        painted[10 * number : 10 * number + 8, 10:30] = number
+    labels = viewer.add_labels(painted, name="mine")
+    widget.form.family.setCurrentIndex(widget.form.family.findData(family))
+    samples = widget.samples
+    assert samples.painted.isEnabled()
+    pair = pair_of(image, labels, (0, 0), viewer.layers, samples.painted.currentData())
+    assert pair.classes == classes
+    result = viewer.add_labels(painted, name="result", metadata={"classes": ("ICM", "TE", "ZP")})
+    samples.refresh()
+    samples.labels.value = result
+    samples._follow_labels()
+    assert not samples.painted.isEnabled()
+    assert pair_of(image, result, (0, 0), viewer.layers, ("cell",)).classes == ("ICM", "TE", "ZP")
 
 
 def test_the_button_says_that_it_takes_one_frame_of_a_stack(docked, pixels) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from napari_embryo.cli.terminal import console, make_folder, readable_errors, writing
-from napari_embryo.data.report import counted
+from napari_embryo.notes import counted
 
 Kind = Literal["cleavage", "blastocyst"]
 

@@ -21,9 +21,9 @@ from napari_embryo.cli.terminal import (
     writing,
 )
 from napari_embryo.cli.terminal import bar as make_bar
-from napari_embryo.data.report import counted
 from napari_embryo.families import DEFAULT, FAMILIES, FRAGMENT_CLASSES
 from napari_embryo.image import Cells
+from napari_embryo.notes import counted
 from napari_embryo.settings import Layout, SegmentSettings
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_embryo.data.report import counted
 from napari_embryo.families import FAMILIES, Family
+from napari_embryo.notes import counted
 from napari_embryo.settings import DataSettings, Layout
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from napari_embryo import io
 from napari_embryo import recipes as book
 from napari_embryo.cli.terminal import check_out_file, console, make_folder, readable_errors, writing
 from napari_embryo.cli.train import DataFolders, LayoutOption, RecipeName, absolute, asked_recipe
-from napari_embryo.data.report import counted
+from napari_embryo.notes import counted
 
 if TYPE_CHECKING:
     import numpy as np

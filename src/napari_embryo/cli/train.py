@@ -24,10 +24,9 @@ from napari_embryo.cli.terminal import (
     readable_errors,
 )
 from napari_embryo.cli.train_stream import FAILURES, add_best, follow
-from napari_embryo.data.report import counted
 from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
-from napari_embryo.notes import Note
+from napari_embryo.notes import Note, counted
 from napari_embryo.settings import Device, Layout, Recipe
 from napari_embryo.stream import Epoch, Finished, Step
 

@@ -12,12 +12,12 @@ import numpy as np
 from napari_embryo import io, measure
 from napari_embryo.data import coco_writer
 from napari_embryo.data.embryos import embryo_of
-from napari_embryo.data.report import counted
 from napari_embryo.data.sample import Bools
 from napari_embryo.image import EmbryoImage
-from napari_embryo.io.cells import CELL, CELLS, RESULT, ROWS, RUN, SCORE, SCORES, unique_numbers
+from napari_embryo.io.cells import CELL, CELLS_RESULT, RESULT, ROWS, RUN, SCORE, SCORES, unique_numbers
 from napari_embryo.io.layers import NAMESPACE, placed_keywords, plain
 from napari_embryo.io.names import image_stem
+from napari_embryo.notes import counted
 
 _OF_ONE_CELL = (RESULT, RUN, CELL, ROWS, SCORE, NAMESPACE, "classes", "failures")
 """Metadata of a cell's layer that do not apply to the file."""
@@ -108,7 +108,7 @@ def _warn_of_others(path: Path, image: EmbryoImage, cells: Sequence[DrawnCell]) 
 def _check(path: Path, layers: Sequence[io.LayerData]) -> None:
     told = [dict(attributes.get("metadata") or {}) for _, attributes, _ in layers]
     names = [str(attributes.get("name")) for _, attributes, _ in layers]
-    others = [name for name, metadata in zip(names, told, strict=True) if metadata.get(RESULT) != CELLS]
+    others = [name for name, metadata in zip(names, told, strict=True) if metadata.get(RESULT) != CELLS_RESULT]
     if others:
         raise io.ImageError(
             f"{path}: {', '.join(others)} is not a single cell of a run of Segment; several layers can be saved in one "
@@ -169,7 +169,7 @@ def _images(image: EmbryoImage, cells: Sequence[DrawnCell], about: Mapping[str, 
     source = Path(str(about.get("source", "")))
     name = str(dict(about.get("source_layer") or {}).get("name", image.name))
     each: dict[str, Any] = {
-        "file_name": source.name if source.is_absolute() else f"{name}.png",
+        "file_name": source.name if source.suffix.lower() in io.SUFFIXES else f"{name}.png",
         "embryo": embryo_of(name),
         "height": image.shape[-2],
         "width": image.shape[-1],

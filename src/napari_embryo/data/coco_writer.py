@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from napari_embryo.data import rle
 from napari_embryo.data.sample import Bools
+from napari_embryo.io.private import without_folders
 
 CELL = 1
 """Id of the category; pycocotools takes 0 for none."""
@@ -111,7 +112,7 @@ def write(
     **more
         Further entries of the file, such as ``info`` and ``tracks``.
     """
-    head = {**more, "categories": [{"id": CELL, "name": "cell"}], "images": list(images)}
+    head = {**without_folders(more), "categories": [{"id": CELL, "name": "cell"}], "images": list(images)}
     with path.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head, default=str)[:-1] + ', "annotations": [')
         for i, each in enumerate(annotations):

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
+from napari_embryo.io.header import SINGLE
 from napari_embryo.settings import DataSettings
 
 _EMBRYO_PATTERNS = (
@@ -185,7 +186,7 @@ def _clean(cell: str | None) -> str:
     return (cell or "").strip()
 
 
-_IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|bmp|npy|(ome\.)?tiff?)$", re.IGNORECASE)
+_IMAGE_SUFFIX = re.compile(rf"(\.ome)?({'|'.join(map(re.escape, SINGLE))})$", re.IGNORECASE)
 
 
 def image_stem(file_name: str) -> str:

@@ -11,10 +11,8 @@ import numpy.typing as npt
 from napari_embryo import io
 from napari_embryo.data.embryos import image_stem
 from napari_embryo.data.sample import Bools, Truth
+from napari_embryo.io.header import SINGLE
 from napari_embryo.io.pixels import read_plane
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
-"""Suffixes of single pictures in any case, in order of preference."""
 
 LOSSY = (".jpg", ".jpeg")
 """Suffixes of pictures whose values are not kept exactly."""
@@ -48,7 +46,7 @@ def pictures(folder: Path) -> list[Path]:
     """Picture files of a folder in the order of their names, without hidden ones."""
     if not folder.is_dir():
         return []
-    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SINGLE and not p.name.startswith(".") and p.is_file())
     return sorted(found)
 
 

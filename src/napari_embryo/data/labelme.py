@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_embryo import io
 from napari_embryo.data.embryos import reduced
-from napari_embryo.data.image_files import SUFFIXES, Entry, by_stem, check_size, read_gray, refuse
+from napari_embryo.data.image_files import Entry, by_stem, check_size, read_gray, refuse
 from napari_embryo.data.json_files import read_json
 from napari_embryo.data.labelme_shapes import Shape, parse
 from napari_embryo.data.labels import CELL, RINGS, has_a_meaning, known_classes
@@ -24,11 +24,13 @@ from napari_embryo.data.polygons import (
     blastocyst_masks,
     check_cells,
     check_work,
+    cropped,
     fill,
     stacked,
 )
 from napari_embryo.data.sample import Bools, Remark, Truth, unused_labels
 from napari_embryo.families import BLASTOCYST_CLASSES
+from napari_embryo.io.header import SINGLE
 
 LOOKED_FOR = "LabelMe JSON files beside the pictures"
 _ZONA = frozenset(("zp_outer", "zp_inner"))
@@ -101,8 +103,8 @@ def read(path: Path, classes: Sequence[str], used: frozenset[str]) -> Truth:
     shapes, remarks = _shapes(path, content)
     try:
         _check_drawing(content, shapes, remarks, image)
-        masks, known, cut = _masks(shapes, classes, image.shape, used)
         cells = _cells(shapes, image.shape)
+        masks, known, cut = _masks(shapes, classes, image.shape, used)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     unused = [shape.written for shape in shapes if not has_a_meaning(shape.label, classes)]
@@ -140,7 +142,7 @@ def _masks(
     labels = {each.label for each in shapes}
     is_by_outlines = bool(_ZONA & (labels or used)) and not {"te", "zp"} & labels
     taken = [each for each in shapes if not (is_by_outlines and each.label in RINGS)]
-    drawn = [(each.label, fill([each.outline], shape)) for each in taken]
+    drawn = [(each.label, cropped([each.outline], shape)) for each in taken]
     masks, remarks = paint(drawn, classes, shape)
     known = known_classes(classes, masks.any(axis=(1, 2)), used)
     for i, (mask, is_known) in (_from_outlines(shapes, classes, shape) if is_by_outlines else {}).items():
@@ -181,14 +183,14 @@ def _image(path: Path, content: Mapping[str, Any]) -> npt.NDArray[Any]:
         return read_gray(beside)
     if isinstance(content.get("imageData"), str):
         return _embedded(path, content["imageData"])
-    raise FileNotFoundError(f"{path}: no image of the same name ({', '.join(SUFFIXES)}) lies beside it")
+    raise FileNotFoundError(f"{path}: no image of the same name ({', '.join(SINGLE)}) lies beside it")
 
 
 def _image_beside(path: Path, told: str) -> Path | None:
     named = path.parent / reduced(told)
-    same_name = [path.with_suffix(each) for suffix in SUFFIXES for each in (suffix, suffix.upper())]
+    same_name = [path.with_suffix(each) for suffix in SINGLE for each in (suffix, suffix.upper())]
     ranked = [named, *same_name] if named in same_name else [*same_name, named]
-    return next((p for p in ranked if p.suffix.lower() in SUFFIXES and p.is_file()), None)
+    return next((p for p in ranked if p.suffix.lower() in SINGLE and p.is_file()), None)
 
 
 def _embedded(path: Path, data: str) -> npt.NDArray[Any]:

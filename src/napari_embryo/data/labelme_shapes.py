@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_embryo.data.labels import canonical
 from napari_embryo.data.polygons import Outline, Patch, Ring, circle, rectangle
 from napari_embryo.data.sample import Remark
+from napari_embryo.notes import counted
 
 _FEWEST_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "oriented_rectangle": 4, "rotation": 4, "mask": 2}
 _WITHOUT_AREA = frozenset(("point", "points", "line", "linestrip", "lines"))
@@ -67,7 +68,7 @@ def _lacks(shape: Mapping[str, Any]) -> str:
         return f"{label} is a {kind}"
     if kind not in _FEWEST_POINTS:
         raise ValueError(f"{label} is a {kind}; draw it as {', '.join(_FEWEST_POINTS)}")
-    return f"{label}: {count} point{'s' * (count != 1)} for a {kind}" if count < _FEWEST_POINTS[kind] else ""
+    return f"{label}: {counted(count, 'point')} for a {kind}" if count < _FEWEST_POINTS[kind] else ""
 
 
 def _shape(shape: Mapping[str, Any]) -> Shape:

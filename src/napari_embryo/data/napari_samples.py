@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo import io
-from napari_embryo.data.embryos import embryo_of
+from napari_embryo.data.embryos import digest, embryo_of
 from napari_embryo.data.image_files import Entry, check_size, refuse
 from napari_embryo.data.labels import canonical, known_classes
 from napari_embryo.data.sample import Bools, Truth, no_cells
@@ -73,7 +73,8 @@ def save_sample(
         "classes": list(classes),
         "known": list(about.get("known", _known(labels, classes))),
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
-        "about": dict(about),
+        "picture": _picture(about),
+        "about": io.without_folders(dict(about)),
     }
     text = json.dumps(content, indent=1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,8 +105,8 @@ def _check(name: str, image: npt.NDArray[Any], labels: npt.NDArray[Any], classes
     if labels.dtype.kind not in "iub" or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
         meant = ", ".join(f"{i} {each}" for i, each in enumerate(classes, start=1))
         raise ValueError(
-            f"{name}: labels from {labels.min(initial=0)} to {labels.max(initial=0)} of type {labels.dtype} came; "
-            f"they are whole numbers: 0 background, {meant}"
+            f"{name}: the labels range from {labels.min(initial=0)} to {labels.max(initial=0)} with type "
+            f"{labels.dtype}, but must be integers: 0 background, {meant}"
         )
 
 
@@ -132,8 +133,13 @@ def _is_of(newest_first: Iterable[Path], name: str, about: Mapping[str, Any]) ->
     for path in newest_first:
         with suppress(ValueError):
             content = _content(path)
-            return bool(content["name"] == name and content["about"].get("source") == about.get("source"))
+            return bool(content["name"] == name and content.get("picture", "") == _picture(about))
     return True
+
+
+def _picture(about: Mapping[str, Any]) -> str:
+    """Tells pictures of one name apart without keeping the folders they lie in."""
+    return digest(str(about["source"])) if about.get("source") else ""
 
 
 def _versions(folder: Path) -> dict[str, list[Path]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from napari_embryo.data.sample import Contents, Found, Sample, Skipped
 from napari_embryo.data.split import Split, judging_alone
+from napari_embryo.notes import counted
 from napari_embryo.settings import DataSettings
 
 _SHOWN_NAMES = 3
@@ -56,7 +57,7 @@ def report(found: Found, split: Split, classes: Sequence[str], settings: DataSet
 
 
 def _unknown(contents: Mapping[Sample, Contents], classes: Sequence[str]) -> Iterator[str]:
-    """Classes that no picture of a source tells about, although pictures of it tell about others."""
+    """Classes annotated on no image of a source that annotates others."""
     known: dict[str, set[str]] = defaultdict(set)
     for sample, held in contents.items():
         known[sample.source] |= {name for name, is_known in zip(classes, held.known, strict=False) if is_known}
@@ -64,11 +65,6 @@ def _unknown(contents: Mapping[Sample, Contents], classes: Sequence[str]) -> Ite
         lacking = [name for name in classes if name not in names]
         if names and lacking:
             yield f"{source}: no picture shows {' or '.join(lacking)}; taken as not annotated, not as absent."
-
-
-def counted(number: int, thing: str) -> str:
-    """``1 epoch``, ``2 epochs``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _row(

@@ -17,6 +17,7 @@ from napari_embryo.io.atomic import replacing
 from napari_embryo.io.errors import ImageError, decoding_errors, unreadable
 from napari_embryo.io.names import image_stem
 from napari_embryo.io.numbers import even_step
+from napari_embryo.io.private import without_folders
 
 if TYPE_CHECKING:
     from tifffile import TiffWriter
@@ -50,9 +51,9 @@ class OmeTiff:
     pixel_size_um
         Height and width of a pixel, if known.
     hours
-        One per T, where known.
+        One per T, if known.
     focus_um
-        One per F, where known.
+        One per F, if known.
     names
         One per C (channel names), or the names of the labels from 1 up.
     kind
@@ -95,9 +96,9 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
     pixel_size_um
         Height and width of a pixel in micrometers, if known.
     hours
-        One per T, where known.
+        One per T, if known.
     focus_um
-        One per F, where known.
+        One per F, if known.
     names
         Channel names, one per C; without a C axis, the names of the labels from 1 up.
     name
@@ -152,7 +153,7 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
             "pixel_size_um": pixel_size_um,
             "hours": None if hours is None else tuple(map(float, hours)),
             "focus_um": None if focus_um is None else tuple(map(float, focus_um)),
-            "metadata": dict(metadata or {}),
+            "metadata": without_folders(dict(metadata or {})),
             "layer": dict(layer or {}),
         }
         _check_lengths(self.path, about)

@@ -3,20 +3,23 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from napari_embryo.notes import counted
+
 
 def said(rows: Iterable[Mapping[str, Any]]) -> str:
     """One sentence about an image's rows: ratio and grade of the fragments, number of cells, or areas."""
     rows = list(rows)
-    if counted := cells_said(rows):
-        return f"{counted}."
+    if cells := cells_said(rows):
+        return f"{cells}."
     graded = next((row for row in rows if row.get("ratio_basis")), None)
     if graded is not None:
         return ratio_said(graded)
-    areas = [f"{row['class']} {_area_said(row)}" for row in rows]
+    areas = [f"{row['class']} {area_said(row)}" for row in rows]
     return f"Areas: {', '.join(areas)}." if areas else ""
 
 
-def _area_said(row: Mapping[str, Any]) -> str:
+def area_said(row: Mapping[str, Any]) -> str:
+    """The area in square micrometers where the pixel size is known, otherwise in pixels."""
     return f"{row['area_px']:,} px" if row.get("area_um2") is None else f"{row['area_um2']:,.0f} µm²"
 
 
@@ -25,8 +28,10 @@ def cells_said(rows: Iterable[Mapping[str, Any]]) -> str:
     counts = sorted({row["n_cells"] for row in rows if row.get("n_cells") is not None})
     if not counts:
         return ""
-    many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0] or "No")
-    return f"{many} cell{'s' if counts[-1] > 1 else ''}{'' if counts[-1] else ' found'}"
+    if not counts[-1]:
+        return "No cell found"
+    fewest = f"{counts[0]} to " if len(counts) > 1 else ""
+    return fewest + counted(counts[-1], "cell")
 
 
 def ratio_said(row: Mapping[str, Any]) -> str:
@@ -83,8 +88,8 @@ def _place_said(row: Mapping[str, Any]) -> str:
 def range_said(rows: Iterable[Mapping[str, Any]]) -> str:
     """Range of fragmentation or of cell counts over a stack; empty for other results."""
     rows = list(rows)
-    if counted := cells_said(rows):
-        return f"{counted}."
+    if cells := cells_said(rows):
+        return f"{cells}."
     graded = [row for row in rows if row.get("grade")]
     if not graded:
         return ""

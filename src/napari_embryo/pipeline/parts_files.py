@@ -9,10 +9,9 @@ import numpy.typing as npt
 
 from napari_embryo import io, measure, render
 from napari_embryo.image import EmbryoImage, Parts, as_parts
+from napari_embryo.notes import RESEARCH_ONLY
 from napari_embryo.render import Rgb
 from napari_embryo.results import PlaneResult, Row, picture_said
-
-RESEARCH_ONLY = "research use only"
 
 
 class PartsFiles:
@@ -75,6 +74,5 @@ def drawn(plane: npt.NDArray[Any], found: Parts) -> Rgb:
 def _graded(rows: list[Row]) -> list[str]:
     """Ratio and grade to show below a plane; the same number of lines for every plane of an image."""
     graded = [row for row in rows if row.get("ratio_basis")]
-    return [
-        line for row in graded for line in (measure.ratios_said(row), f"{measure.grade_said(row)}; {RESEARCH_ONLY}")
-    ]
+    research = RESEARCH_ONLY.lower()
+    return [line for row in graded for line in (measure.ratios_said(row), f"{measure.grade_said(row)}; {research}")]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from napari_embryo import __version__
+from napari_embryo import __version__, io
 from napari_embryo.image import EmbryoImage
 from napari_embryo.predict import Predictor
 
@@ -13,8 +13,8 @@ KEPT = ("focus", "focus_plane", "runs", "frame_files")
 
 
 def provenance_of(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
-    """Provenance stored in every result."""
-    return {
+    """Provenance stored in every result: names of files, but not the folders they lie in."""
+    told = {
         "program": f"napari-embryo {__version__}",
         "family": predictor.info.model.family,
         "weights": predictor.settings.weights,
@@ -25,9 +25,10 @@ def provenance_of(image: EmbryoImage, predictor: Predictor) -> dict[str, Any]:
         **{name: image.metadata[name] for name in KEPT if name in image.metadata},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    plain: dict[str, Any] = io.without_folders(told)
+    return plain
 
 
 def _source(image: EmbryoImage) -> str:
-    """Absolute path of the source, for use of the results from other folders."""
     path = image.metadata.get("source")
-    return str(Path(path).absolute()) if path else image.name
+    return Path(path).name if path else image.name

@@ -10,9 +10,8 @@ from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
 
 from napari_embryo.cells import CellFrame, ImageCells
-from napari_embryo.data.report import counted
 from napari_embryo.io import LayerData
-from napari_embryo.notes import Failure
+from napari_embryo.notes import Failure, counted
 from napari_embryo.results import PlaneResult
 from napari_embryo.widgets._cells import (
     Overlap,

@@ -6,9 +6,10 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 
+from napari_embryo import measure
 from napari_embryo.cells import covering
-from napari_embryo.data.report import counted
 from napari_embryo.io.cells import CELL, RESULT, RUN
+from napari_embryo.notes import counted
 from napari_embryo.results import Index
 from napari_embryo.widgets._cells import (
     OVERLAP,
@@ -134,14 +135,10 @@ def _said(named: list[tuple[str, dict[str, Any]]]) -> str:
     """Such as: 2 cells: cell 1 5,120 px (score 0.98), cell 2 4,870 px (score 0.95)."""
     if not named:
         return "No cell here."
-    each = [f"{name} {_area_said(row)}{_score_said(row)}" for name, row in named]
+    each = [f"{name} {measure.area_said(row)}{_score_said(row)}" for name, row in named]
     return f"{counted(len(named), 'cell')}: {', '.join(each)}."
 
 
 def _score_said(row: dict[str, Any]) -> str:
     """The score, which a file may lack."""
     return "" if np.isnan(row["score"]) else f" (score {row['score']:.2f})"
-
-
-def _area_said(row: dict[str, Any]) -> str:
-    return f"{row['area_px']:,} px" if row.get("area_um2") is None else f"{row['area_um2']:,.0f} µm²"

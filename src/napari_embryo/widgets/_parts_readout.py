@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 
 from napari_embryo import measure
 from napari_embryo.io.cells import ROWS
+from napari_embryo.notes import RESEARCH_ONLY
 from napari_embryo.results import Index
 from napari_embryo.widgets._cells import is_cell
 from napari_embryo.widgets._form import NoteLabel
@@ -119,7 +120,7 @@ class MeasuredLine(FollowingLine):
 
     def _show(self, rows: list[dict[str, Any]]) -> None:
         graded = [row for row in rows if row.get("grade")]
-        research = " Research use only." if graded else ""
+        research = f" {RESEARCH_ONLY}." if graded else ""
         self.line.setText(measure.said(rows) + research)
         apart = measure.far_apart(graded)
         self.warning.setText(FAR_APART.format(apart[0]["grades_apart"]) if apart else "")

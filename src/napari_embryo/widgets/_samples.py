@@ -1,6 +1,6 @@
 """Turn layers open in napari into annotated images for training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,27 @@ import platformdirs
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QPushButton, QVBoxLayout, QWidget
 
-from napari_embryo.data.report import counted
-from napari_embryo.families import BLASTOCYST_CLASSES
+from napari_embryo.data.labels import ALWAYS_THERE, are_cells, canonical
+from napari_embryo.data.labels import CELL as CELL_CLASS
+from napari_embryo.families import BLASTOCYST_CLASSES, FRAGMENT_CLASSES
 from napari_embryo.image import EmbryoImage, Progress
 from napari_embryo.io.cells import CELL, RUN
+from napari_embryo.notes import counted
 from napari_embryo.results import Index
 from napari_embryo.widgets._cells import cells_of, is_cell, others_said
 from napari_embryo.widgets._editors import LayerChoice, PathEditor
 from napari_embryo.widgets._form import NoteLabel, form_layout
 from napari_embryo.widgets._layers import index_at, source_of
 from napari_embryo.widgets._worker import Job, LeaveAll, Steps, tell
+
+PAINTED = {
+    "parts of a blastocyst (ICM 1, TE 2, ZP 3)": BLASTOCYST_CLASSES,
+    "fragments (1) and the embryo (2)": FRAGMENT_CLASSES,
+    "cells (a number each)": (CELL_CLASS,),
+}
+"""What labels painted from scratch may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +52,13 @@ def user_folder(name: str) -> Path:
     return Path(platformdirs.user_data_path("napari-embryo", appauthor=False)) / name
 
 
-def pair_of(image: Image, labels: Labels, point: tuple[float, ...], layers: Iterable[Layer] = ()) -> Pair:
+def pair_of(
+    image: Image,
+    labels: Labels,
+    point: tuple[float, ...],
+    layers: Iterable[Layer] = (),
+    classes: Sequence[str] = BLASTOCYST_CLASSES,
+) -> Pair:
     """The current frame with its labels; one cell of a run brings all cells of that run.
 
     Parameters
@@ -54,6 +69,8 @@ def pair_of(image: Image, labels: Labels, point: tuple[float, ...], layers: Iter
         Position of the sliders.
     layers
         All layers, including those of other cells: a single cell would imply that there are no others.
+    classes
+        What labels are that were painted from scratch; those of a result know it themselves.
 
     Raises
     ------
@@ -79,8 +96,12 @@ def pair_of(image: Image, labels: Labels, point: tuple[float, ...], layers: Iter
         "source": str(embryo.metadata.get("source", "")),
         "pixel_size_um": embryo.pixel_size_um,
     }
-    classes = tuple(labels.metadata.get("classes", BLASTOCYST_CLASSES))
-    return Pair(name, embryo, index, drawn, classes, about, note)
+    return Pair(name, embryo, index, drawn, own_classes(labels) or tuple(classes), about, note)
+
+
+def own_classes(labels: Labels | None) -> tuple[str, ...]:
+    """What the labels of a result are; empty for labels that were painted from scratch."""
+    return () if labels is None else tuple(labels.metadata.get("classes", ()))
 
 
 def _drawn(labels: Labels, embryo: EmbryoImage, index: Index, name: str) -> npt.NDArray[Any]:
@@ -96,13 +117,19 @@ def _drawn(labels: Labels, embryo: EmbryoImage, index: Index, name: str) -> npt.
 
 
 def _classes_said(pair: Pair) -> str:
-    """Describe what is painted; classes that are not painted count as unknown, not as absent."""
+    """Describe what is painted, and how classes that are not painted are taken."""
     if pair.labels.ndim > 2:
         return f"{counted(int(pair.labels.any(axis=(1, 2)).sum()), 'cell')} drawn"
+    if are_cells(pair.classes):
+        return f"{counted(len(np.unique(pair.labels[pair.labels > 0])), 'cell')} drawn"
     painted = [name for label, name in enumerate(pair.classes, start=1) if (pair.labels == label).any()]
     lacking = [name for name in pair.classes if name not in painted]
-    without = f"; nothing is painted for {', '.join(lacking)}, which counts as unknown" if lacking else ""
-    return f"{', '.join(painted) or 'nothing'} drawn{without}"
+    unknown = [name for name in lacking if canonical(name) in ALWAYS_THERE]
+    counts = (("unknown", unknown), ("absent", [name for name in lacking if name not in unknown]))
+    without = [
+        f"; nothing is painted for {', '.join(names)}, which counts as {what}" for what, names in counts if names
+    ]
+    return f"{', '.join(painted) or 'nothing'} drawn{''.join(without)}"
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -136,6 +163,9 @@ class SampleMaker(QWidget):
         self._jobs: list[Job[Path]] = []
         self.destroyed.connect(LeaveAll(self._jobs))
         self.labels, self.image = LayerChoice(viewer, Labels), LayerChoice(viewer)
+        self.painted = QComboBox()
+        for said, classes in PAINTED.items():
+            self.painted.addItem(said, classes)
         self.folder, self.about = PathEditor("Folder for samples"), NoteLabel()
         self.add_button = QPushButton("Add sample")
         self.folder.value = str(user_folder("samples"))
@@ -151,6 +181,7 @@ class SampleMaker(QWidget):
         rows = form_layout(fields)
         for label, widget in (("Labels", self.labels), ("Image", self.image), ("Saved in", self.folder)):
             rows.addRow(label, widget.native)
+        rows.insertRow(2, "Painted", self.painted)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for part in (fields, self.add_button, self.about):
@@ -166,9 +197,15 @@ class SampleMaker(QWidget):
         self._say_what()
         self.add_button.setEnabled(self.labels.value is not None and not self._jobs)
 
+    def choose_painted(self, classes: Sequence[str]) -> None:
+        """Take labels that do not say themselves what they are for these classes."""
+        place = next((i for i in range(self.painted.count()) if self.painted.itemData(i) == tuple(classes)), 0)
+        self.painted.setCurrentIndex(place)
+
     def _follow_labels(self, _: Any = None) -> None:
         """Select the image from which labels were computed."""
         labels = self.labels.value
+        self.painted.setEnabled(not own_classes(labels))
         source = labels.metadata.get("source_layer", {}).get("unique_id") if labels is not None else None
         for layer in self._viewer.layers:
             if isinstance(layer, Image) and str(layer.unique_id) == source:
@@ -187,7 +224,7 @@ class SampleMaker(QWidget):
             self._refuse("there is no image with labels; open an image and segment or annotate it first")
             return
         try:
-            pair = pair_of(image, labels, self._viewer.dims.point, self._viewer.layers)
+            pair = pair_of(image, labels, self._viewer.dims.point, self._viewer.layers, self.painted.currentData())
             folder = self.folder.value
         except ValueError as error:
             self._refuse(str(error))

@@ -15,13 +15,14 @@ from napari_embryo.families import shape_code_families
 from napari_embryo.image import Progress
 from napari_embryo.io.editable import EditablePlanes
 from napari_embryo.io.layers import NAMESPACE
+from napari_embryo.notes import RESEARCH_USE
 from napari_embryo.results import Index
 from napari_embryo.widgets._editors import BUNDLED, LayerChoice, WeightsEditor
 from napari_embryo.widgets._form import NoteLabel, Scrolled, form_layout
 from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import RunPanel, Steps
 
-RESEARCH_USE = "Research use only. A completed outline is a guess based on the shapes of other cells: check it."
+GUESS = "A completed outline is a guess based on the shapes of other cells: check it."
 HELP = (
     "Paint what you see of one cell, roughly or only its visible part, and press Complete. Undo (Ctrl+Z) restores what "
     "you painted."
@@ -168,7 +169,7 @@ class CompleteWidget(QWidget):
         whole = QVBoxLayout(self)
         whole.addWidget(Scrolled(content), stretch=1)
         whole.addWidget(self.panel)
-        whole.addWidget(NoteLabel(RESEARCH_USE))
+        whole.addWidget(NoteLabel(f"{GUESS} {RESEARCH_USE}"))
         self.setMinimumWidth(300)
 
     def use(self, family: str, weights: str) -> None:

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from napari_embryo.cells import CellFrame, follow
 from napari_embryo.families import DEFAULT, FAMILIES, segmenting_families
 from napari_embryo.image import Cells, EmbryoImage, Progress, as_parts
-from napari_embryo.notes import Failure
+from napari_embryo.notes import RESEARCH_USE, Failure
 from napari_embryo.results import Index, PlaneResult
 from napari_embryo.settings import SegmentSettings
 from napari_embryo.widgets._cells_layers import CellResults
@@ -29,7 +29,6 @@ from napari_embryo.widgets._torch_import import prepare_for_torch
 from napari_embryo.widgets._worker import Job, RunPanel, Steps, tell
 
 PLUGIN = "napari-embryo"
-RESEARCH_USE = "Research use only: not for diagnosis, not for selecting embryos."
 
 NONE_SHIPS = {"bundled": "none bundled: train a model, or choose a file"}
 SAME_WEIGHTS = {"": "the same weights"}

@@ -22,11 +22,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_embryo import library, recipes, render, stream
-from napari_embryo.data.report import counted
 from napari_embryo.families import FAMILIES
 from napari_embryo.image import Progress
 from napari_embryo.io.cells import RESULT
-from napari_embryo.notes import Note
+from napari_embryo.notes import RESEARCH_USE, Note, counted
 from napari_embryo.settings import Recipe
 from napari_embryo.widgets._cells import colormap as cell_colors
 from napari_embryo.widgets._curves import Curves, Point, scores_said
@@ -40,7 +39,7 @@ from napari_embryo.widgets._train_process import Child, total_loss
 from napari_embryo.widgets._train_work import Rgb, Worst, check, going_on, learning, predict_worst, preview
 from napari_embryo.widgets._worker import Job, RunPanel, Steps, add_layer, show, tell
 from napari_embryo.widgets.complete import CompleteWidget
-from napari_embryo.widgets.segment import RESEARCH_USE, SegmentWidget, look_for_devices
+from napari_embryo.widgets.segment import SegmentWidget, look_for_devices
 
 DOCK = "Train (napari-embryo)"
 """Name of the dock when napari opens it from the menu."""
@@ -114,6 +113,8 @@ class TrainWidget(QWidget):
         self._told: set[Note] = set()
         self.form = RecipeForm(self._look_for_devices)
         self.samples = SampleMaker(napari_viewer, self.form.folders.add)
+        self._follow_family()
+        self.form.family.currentIndexChanged.connect(lambda _: self._follow_family())
         self.report, self.curves = QPlainTextEdit(), Curves(theme_colors(napari_viewer.theme))
         self.about_best = NoteLabel("Curves appear after the first steps.")
         self.runs = PathEditor("Folder for training runs")
@@ -146,6 +147,10 @@ class TrainWidget(QWidget):
         whole.addWidget(self.panel)
         whole.addWidget(NoteLabel(RESEARCH_USE))
         self.setMinimumWidth(300)
+
+    def _follow_family(self) -> None:
+        """Labels painted from scratch are taken for what the chosen family learns."""
+        self.samples.choose_painted(FAMILIES[self.form.family.currentData()].settings.model_validate({}).classes)
 
     def _pictures(self) -> Sequence[QWidget]:
         self.report.setReadOnly(True)
