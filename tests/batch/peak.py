@@ -16,7 +16,7 @@ def main() -> None:
     segment = SegmentSettings(weights=weights, device="cpu", maps=())
     for _ in batch.run(batch.plan([folder], out, BatchSettings(segment=segment)), batch.Inline()):
         pass
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}")
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ def test_memory_does_not_grow_with_the_number_of_images(weights: Path, tmp_path:
     """JPEGs of 2 megapixels, which kept 13 MB each when they were all held."""
     pytest.importorskip("resource")
     peaks = []
-    for count in (20, 200):
+    for count in (20, 80):
         folder = tmp_path / str(count)
         folder.mkdir()
         picture = Image.fromarray(PICTURE).convert("RGB").resize((1600, 1200))
