@@ -634,10 +634,11 @@ def test_rows_carry_run_file_and_hours(weights: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_axes_that_no_image_has(weights: Path, embryos: Path, tmp_path: Path) -> None:
-    done = segment(weights, tmp_path, embryos, "--axes", "TYX")
+def test_axes_that_no_image_has(weights: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 64, 64), np.uint8))
+    done = segment(weights, tmp_path / "out", tmp_path / "a.npy", "--axes", "TFYX")
     assert done.exit_code == 2
-    assert "the axes 'TYX' were requested" in done.output
+    assert "the axes 'TFYX' were requested" in done.output
 
 
 def test_results_are_not_segmented_again(weights: Path, embryos: Path, tmp_path: Path) -> None:

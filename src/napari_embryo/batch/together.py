@@ -158,7 +158,10 @@ def _opened(
         else:
             for problem in planned.problems:
                 case.fail("reading", problem)
-            if planned.images and not pictures:
+            if (whole := io.part_of(planned)) is not None:
+                case.fail(LEFT_OUT, f"a part of {whole.name}, which is opened as a whole.")
+                pictures = ()
+            elif planned.images and not pictures:
                 case.fail(LEFT_OUT, "a file of results or labels, not an image of an embryo.")
             yield from _images(edited.images if pictures else (), case, of_image)
         case.is_open = False
