@@ -206,6 +206,16 @@ def test_indices_of_label_pictures(tmp_path: Path) -> None:
     assert palette_indices(tmp_path / "gray.png") is None
 
 
+def test_transparency_is_said(tmp_path: Path) -> None:
+    color = picture(shape=(*HW, 4))
+    color[..., 3] = 255
+    Image.fromarray(color).save(tmp_path / "opaque.png")
+    color[:5, :, 3] = 0
+    Image.fromarray(color).save(tmp_path / "transparent.png")
+    notes = [read_image(tmp_path / f"{name}.png").metadata.get("notes", ()) for name in ("opaque", "transparent")]
+    assert ["transparent" in " ".join(each) for each in notes] == [False, True]
+
+
 # --- orientation ------------------------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,8 @@ SEPARATE = {
     "wells": [f"well{i:02d}.png" for i in range(1, 8)],
     "positions": [f"P{i:02d}.png" for i in range(1, 8)],
     "wells of a plate": [f"{row}{i}.png" for row in "AB" for i in range(1, 4)],
+    "a whole plate": [f"{row}{i}.png" for row in "EFGH" for i in range(1, 4)],
+    "ages": ["smith_F34.png", "smith_F29.png"],
     "patients and days": [f"R{i}-0140_day{i % 2 + 3}.png" for i in range(10, 14)],
     "a date and a number": [f"2023-05-01_{i:04}.png" for i in range(1, 5)],
     "a camera's dates": [f"IMG_20230501_{i}.png" for i in ("101502", "101630", "105959", "143011")],

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from napari_embryo.io import ImageError, read_image, write_ome_tiff
@@ -202,3 +203,14 @@ def test_single_cells_come_back_in_their_colors(tmp_path: Path) -> None:
 def test_other_channels_are_no_cells(tmp_path: Path, names: tuple[str, ...], kind: Any) -> None:
     write_ome_tiff(tmp_path / "a.ome.tif", np.ones((2, 6, 8), "uint8"), "CYX", names=names, kind=kind)
     assert [found for _, _, found in read(str(tmp_path / "a.ome.tif"))] == [kind] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("a.tif", "int32"), ("a_cp_masks.tif", "uint16"), ("a_masks.png", "uint8")]
+)
+def test_label_files_of_others_come_back_as_labels(tmp_path: Path, name: str, dtype: str) -> None:
+    labels = np.random.default_rng(0).integers(0, 5, (6, 8)).astype(dtype)
+    tifffile.imwrite(tmp_path / name, labels) if name.endswith("tif") else Image.fromarray(labels).save(tmp_path / name)
+    ((data, attributes, kind),) = read(str(tmp_path / name))
+    assert (kind, "rgb" in attributes) == ("labels", False)
+    np.testing.assert_array_equal(data, labels)

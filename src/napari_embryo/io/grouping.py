@@ -115,10 +115,18 @@ def _named(files: list[Keyed]) -> list[Group]:
     moments = _moments(members)
     if moments == "stamp" and not words.title and not _is_regular([member.words.stamp for member in members]):
         return [_single(member, home) for member in members]
+    if moments is None and _are_wells_or_ages(members):
+        return [_single(member, home) for member in members]
     if len(members) == 1:
         return [_single(members[0], home)]
     timed = _timed(members, moments)
     return [Group(tuple(timed), home, words.title or home.name, _reason(timed), moments, dict(words.info))]
+
+
+def _are_wells_or_ages(members: Sequence[Member]) -> bool:
+    """Whether ``F1``, ``F2`` may be wells of a plate, or ``F34`` a woman's age: focal planes lie around 0."""
+    planes = [member.words.plane for member in members]
+    return all(plane is not None and plane.is_um and plane.number > 0 for plane in planes)
 
 
 def _with_base_plane(members: list[Member]) -> list[Member]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_embryo.image import EmbryoImage
 from napari_embryo.io.cells import are_cells, written_layers
 from napari_embryo.io.colors import to_gray
@@ -101,9 +103,16 @@ def open_image(planned: PlannedImage) -> EmbryoImage:
         pixel_size_um=planned.pixel_size_um,
         hours=planned.hours,
         focus_um=planned.focus_um if "F" in planned.axes else None,
-        metadata=_metadata(planned) | ({} if rgb is None else {"rgb": rgb}),
+        metadata=_metadata(planned, _transparency(rgb)) | ({} if rgb is None else {"rgb": rgb}),
     )
     return image if planned.focus == "all" or "F" not in image.axes else focus_image(image, planned.focus)
+
+
+def _transparency(color: Any) -> tuple[str, ...]:
+    """A note where a single picture is transparent in places."""
+    is_read = isinstance(color, np.ndarray) and color.shape[-1] in (2, 4)
+    is_transparent = is_read and color[..., -1].min() < color[..., -1].max()
+    return ("parts of it are transparent: the gray values under them are used",) if is_transparent else ()
 
 
 def _open_picture(planned: PlannedImage) -> tuple[Any, Any]:
@@ -137,11 +146,11 @@ def _load_from_file(planned: PlannedImage, color: bool) -> LoadFromFile:
     )
 
 
-def _metadata(planned: PlannedImage) -> dict[str, Any]:
+def _metadata(planned: PlannedImage, more_notes: tuple[str, ...] = ()) -> dict[str, Any]:
     about: dict[str, Any] = {"source": str(planned.source), "frame_files": _frame_files(planned), **planned.info}
     if planned.read_runs is not None and "T" in planned.axes:
         about |= {"runs": planned.read_runs, "missing_runs": planned.missing_runs}
-    notes = (*planned.notes, *planned.problems)
+    notes = (*planned.notes, *planned.problems, *more_notes)
     return about | ({"notes": notes} if notes else {})
 
 
