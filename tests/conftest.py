@@ -1,6 +1,7 @@
 """Fixtures for every test: where real embryos and the ImageNet backbone lie, if they do."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -44,6 +45,21 @@ def own_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     """No test sees, or adds to, the models of whoever runs it."""
     # mktemp would look through the folders of all tests before.
     monkeypatch.setenv("NAPARI_EMBRYO_MODELS", str(tmp_path_factory.getbasetemp() / "libraries" / uuid4().hex))
+
+
+@pytest.fixture(autouse=True)
+def _as_many_threads_as_before() -> Iterator[None]:
+    """What napari computes with numba sets the threads of OpenMP, which are those of torch; trainings became slow."""
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or _threads_of_torch()
+    yield
+    if threads and _threads_of_torch() not in (0, threads):
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _threads_of_torch() -> int:
+    """0 where nobody has imported torch."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if hasattr(torch, "get_num_threads") else 0
 
 
 @pytest.fixture(scope="module")

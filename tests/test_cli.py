@@ -222,7 +222,7 @@ def test_what_is_done_is_not_done_again(weights: Path, embryos: Path, tmp_path: 
 def test_a_table_of_another_origin_is_kept(weights: Path, embryos: Path, tmp_path: Path) -> None:
     (tmp_path / "measurements.csv").write_text("name;area\n")
     done = segment(weights, tmp_path, embryos / "late.png")
-    assert "note: a measurements.csv of another origin was there; it is now called measurements_before" in done.output
+    assert "note: an existing measurements.csv of another origin was renamed to measurements_before" in done.output
     assert (tmp_path / "measurements_before.csv").read_text() == "name;area\n"
     assert {row["image"] for row in table(tmp_path)} == {"late"}
 
@@ -549,7 +549,7 @@ def test_ctrl_c_keeps_what_is_done(
     done = segment(weights, tmp_path, embryos)
     assert done.exit_code == 130
     assert {row["image"] for row in table(tmp_path)} == {"early"}
-    assert "Interrupted: 1 image left. The same command goes on with them." in done.output
+    assert "Interrupted: 1 image left. The same command continues with them." in done.output
     assert not list(tmp_path.glob("late*"))
     assert segment(weights, tmp_path, embryos).exit_code == 0
     assert {row["image"] for row in table(tmp_path)} == {"early", "late"}
@@ -634,10 +634,11 @@ def test_rows_carry_run_file_and_hours(weights: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_axes_that_no_image_has(weights: Path, embryos: Path, tmp_path: Path) -> None:
-    done = segment(weights, tmp_path, embryos, "--axes", "TYX")
+def test_axes_that_no_image_has(weights: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 64, 64), np.uint8))
+    done = segment(weights, tmp_path / "out", tmp_path / "a.npy", "--axes", "TFYX")
     assert done.exit_code == 2
-    assert "the axes 'TYX' were requested" in done.output
+    assert "the axes 'TFYX' were requested" in done.output
 
 
 def test_results_are_not_segmented_again(weights: Path, embryos: Path, tmp_path: Path) -> None:

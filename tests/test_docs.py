@@ -13,7 +13,7 @@ import pytest
 from napari_embryo import draw_blastocyst
 
 REPOSITORY = Path(__file__).parents[1]
-FOR_DEVELOPERS = ("CONTRIBUTING.md", "docs/architecture.md")
+FOR_DEVELOPERS = ("CONTRIBUTING.md", "docs/architecture.md", "docs/decisions.md")
 PAGES = sorted(
     path.relative_to(REPOSITORY).as_posix()
     for pattern in ("*.md", "docs/*.md", "src/napari_embryo/weights/*.md")

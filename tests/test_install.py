@@ -3,6 +3,7 @@
 import importlib.util
 import shutil
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +23,10 @@ def checkout(tmp_path: Path, repository: Path) -> Path:
     root = tmp_path / "checkout"
     package = root / "src" / "napari_embryo"
     package.mkdir(parents=True)
-    (package / "napari.yaml").symlink_to("../../napari.yaml")
+    try:
+        (package / "napari.yaml").symlink_to("../../napari.yaml")
+    except OSError:
+        pytest.skip("links cannot be made here")
     (package / "code.py").write_text("1")
     for name in ("pyproject.toml", "napari.yaml"):
         (root / name).write_text(name)
@@ -97,7 +101,7 @@ def test_which_pytorch(
 
 def test_the_demo_needs_no_group_of_the_tests(script: ModuleType, pip: Pip, tmp_path: Path, checkout: Path) -> None:
     assert script.install("demo", tmp_path) == 0
-    assert pip.asked == [USUAL, ["--editable", f"{checkout}[all,cluster,video]"]]
+    assert pip.asked == [USUAL, ["--editable", f"{checkout}[all,cluster]"]]
 
 
 def test_the_tests_take_every_group(script: ModuleType, repository: Path) -> None:
@@ -137,7 +141,7 @@ def test_a_checkout_without_links_is_not_editable_and_follows_the_code(
     manifest.write_text("../../napari.yaml")
     for _ in range(2):
         script.install("demo", tmp_path)
-    assert pip.asked == [USUAL, [f"{checkout}[all,cluster,video]"]]
+    assert pip.asked == [USUAL, [f"{checkout}[all,cluster]"]]
     (checkout / "src" / "napari_embryo" / "code.py").write_text("2")
     script.install("demo", tmp_path)
     assert len(pip.asked) == 4
@@ -153,15 +157,18 @@ def test_what_failed_is_tried_again(script: ModuleType, pip: Pip, tmp_path: Path
 
 
 def test_every_requirement_is_pinned(repository: Path) -> None:
-    """So that one and the same environment is made tomorrow."""
-    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
-    asked = [
-        *project["project"]["dependencies"],
-        *(line for name, group in project["dependency-groups"].items() if name != "dev" for line in group),
+    """So that the same environment is made tomorrow."""
+    declared = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    lists = [
+        declared["project"]["dependencies"],
+        *declared["project"]["optional-dependencies"].values(),
+        *(declared["dependency-groups"][name] for name in ("test", "lint", "bench")),
     ]
-    pinned = {
-        canonicalize_name(Requirement(line).name)
-        for line in (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    }
-    assert {canonicalize_name(Requirement(line).name) for line in asked} <= pinned
+    constraints = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert names(line for lines in lists for line in lines) <= names(
+        line for line in constraints if line and not line.startswith("#")
+    )
+
+
+def names(requirements: Iterable[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}

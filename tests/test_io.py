@@ -185,9 +185,11 @@ def test_two_unnamed_axes(tmp_path: Path, axes: str) -> None:
 
 
 def test_axes_that_an_image_cannot_have(tmp_path: Path) -> None:
-    plan = plan_file(save(tmp_path / "a.npy", gray()))
-    with pytest.raises(ImageError, match="it can be read as YX"):
-        plan.edited(OpenChoices(axes="TYX"))
+    stack = plan_file(save(tmp_path / "stack.npy", gray(shape=(3, 6, 8))))
+    with pytest.raises(ImageError, match="it can be read as CYX or FYX or TYX"):
+        stack.edited(OpenChoices(axes="TFYX"))
+    picture = plan_file(save(tmp_path / "a.npy", gray())).edited(OpenChoices(axes="TYX"))
+    assert picture.said == ("a: it cannot have the axes TYX: it is YX",)
 
 
 # --- what TIFF says about sizes -------------------------------------------------------------------------------------

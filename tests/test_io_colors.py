@@ -20,6 +20,7 @@ from napari_embryo.io import (
     OpenChoices,
     open_plan,
     palette_indices,
+    part_of,
     plan_file,
     plan_folder,
     read_image,
@@ -227,7 +228,7 @@ def test_a_turned_picture_is_upright(tmp_path: Path, name: str, orientation: int
     data = np.asarray(image.data)
     expected = by_pillow(path) if path.suffix != ".tif" else turned_by_pillow(stored, orientation)
     np.testing.assert_array_equal(data[0] if name == "stack.tif" else data, expected)
-    assert any("turned upright" in note for note in image.metadata.get("notes", ())) == (orientation > 1)
+    assert any("rotated upright" in note for note in image.metadata.get("notes", ())) == (orientation > 1)
     if path.suffix != ".tif":
         with Image.open(path) as opened:
             np.testing.assert_array_equal(upright_picture(opened), image.metadata.get("rgb", data))
@@ -463,3 +464,9 @@ def test_sizes_that_no_picture_has(tmp_path: Path, name: str, write: Callable[[P
     write(tmp_path / name)
     with pytest.raises(ImageError, match=name):
         read_image(tmp_path / name)
+
+
+def test_the_parts_of_an_ome_tiff_know_the_first(tmp_path: Path) -> None:
+    multi_file(tmp_path)
+    assert part_of(plan_file(tmp_path / "x_0.ome.tif")) is None
+    assert part_of(plan_file(tmp_path / "x_1.ome.tif")) == tmp_path / "x_0.ome.tif"

@@ -191,7 +191,7 @@ def test_stopping_reads_no_further() -> None:
     steps = analyze(film(50, reads=reads), predictor_of(batch_size=2))
     assert len(list(islice(steps, 3))) == 3
     steps.close()
-    assert len(reads) <= 4
+    assert len(reads) <= 5  # one is read ahead
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -612,9 +612,9 @@ MERGES = "\n".join(["a0: &a0 {x: 1}", *[f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (f"{LAUGHS}\nname: *a9\n", "stand for 8.34e\\+09 values; write the settings out without aliases"),
-        (MERGES, "stand for .* values"),
-        ("data: &a [*a]", "stands within what it stands for"),
+        (f"{LAUGHS}\nname: *a9\n", "expand to 8.34e\\+09 values; write the settings out without aliases"),
+        (MERGES, "expand to .* values"),
+        ("data: &a [*a]", "refers to something that contains it"),
         ("data: " + "[" * 25 + "]" * 25, "nested 2. levels deep"),
         ("data: " + "[" * 50_000, "nested too deeply"),
         ("\n".join(" " * i + "a:" for i in range(300)), "levels deep"),

@@ -27,7 +27,7 @@ METADATA_KEY = "napari-embryo"
 """Key of the settings in the header of a checkpoint file."""
 SUFFIX = ".safetensors"
 _LONGEST_HEADER = 10_000_000
-"""Bytes, so that no file fills the memory with its header alone; ours have some ten thousand."""
+"""Largest header in bytes, so that no file fills the memory with its header; real ones have about ten thousand."""
 
 
 def library() -> Path:
@@ -77,7 +77,7 @@ def add_to_library(path: Path, name: str) -> Path:
         raise FileNotFoundError(f"{path}: no such checkpoint to add to the library; choose an existing file")
     if not name or name.startswith(".") or Path(name).name != name or "\\" in name:
         raise ValueError(
-            f"{name!r} was given as a model's name; needed is the name of a file, without a folder or a leading dot"
+            f"{name!r} was given as the name of a model, which must be a file name without a folder or a leading dot"
         )
     folder = library()
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def bundled(family: str) -> Path:
 
 
 def header(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint says about itself, read without torch; None where it is not whole or not ours.
+    """Read a checkpoint's description without torch; None if it is incomplete or invalid.
 
     :func:`napari_embryo.models.checkpoint.read_info` says what is wrong with such a file.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in our own words rather than those of the library that checks it."""
+"""Describe what is wrong with a setting, in words for users instead of those of the validation library."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,16 +28,16 @@ _KINDS = {
     "mapping": "a mapping of names to values",
     "model": "a group of settings",
 }
-"""What is needed, by the first word of the problem's type, such as ``int_parsing``."""
+"""What is needed, by the first word of the type of the problem, such as ``int_parsing``."""
 
 
 def said(problem: Mapping[str, Any]) -> str:
-    """One of the problems of a validation error, without the name of the setting.
+    """Describe one problem of a validation error, without the name of the setting.
 
     Parameters
     ----------
     problem
-        What ``ValidationError.errors()`` lists.
+        An entry of ``ValidationError.errors()``.
 
     Returns
     -------
@@ -58,14 +58,14 @@ def said(problem: Mapping[str, Any]) -> str:
 
 
 def needed(kind: str, told: Mapping[str, Any]) -> str:
-    """What a setting has to be, by the type of the problem and its context."""
+    """What a setting must be, by the type of the problem and its context."""
     if kind in _NEEDED:
         return _NEEDED[kind](told)
     return _KINDS.get(kind.split("_", maxsplit=1)[0], "a value of another kind")
 
 
 def short(value: Any) -> str:
-    """A value as it would be written in a recipe, cut where it is long."""
+    """A value as written in a recipe, truncated if long."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):

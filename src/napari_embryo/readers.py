@@ -104,12 +104,12 @@ def _written_by_us(path: PathOrPaths) -> "list[LayerData]":
 
 def _with_colors(layer: "LayerData") -> "LayerData":
     """Restore class colors and names of labels written by this plugin; a cell gets the color of its number."""
-    from napari_embryo.io.cells import CELL, CELLS, RESULT
+    from napari_embryo.io.cells import CELL, CELLS_RESULT, RESULT
     from napari_embryo.render import label_colors, label_names
 
     data, about, kind = layer
     classes = about["metadata"].get("classes")
-    if kind == "labels" and about["metadata"].get(RESULT) == CELLS:
+    if kind == "labels" and about["metadata"].get(RESULT) == CELLS_RESULT:
         about |= _look_of_cell(int(about["metadata"][CELL]))
     elif kind == "labels" and classes:
         about |= {"colormap": label_colors(classes), "features": label_names(classes)}

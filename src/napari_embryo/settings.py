@@ -23,7 +23,7 @@ GRADES = {"A": (0.0, 0.10), "B": (0.10, 0.25), "C": (0.25, 0.50), "D": (0.50, 1.
 BUNDLED = "bundled"
 """The weights that ship with the program, wherever weights can be named."""
 RESERVED_NAMES = (BUNDLED, "imagenet", "random")
-"""What a training can start from besides a model of the user's, which can therefore have none of these names."""
+"""Starting weights other than models of the user, which therefore cannot have these names."""
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -62,7 +62,7 @@ class Preprocessing(Settings):
 def _draws(family: str) -> str:
     if family not in segmenting_families():
         *others, last = map(repr, segmenting_families())
-        raise ValueError(f"{family!r} was given; needed is {', '.join(others)} or {last}")
+        raise ValueError(f"{family!r} was given; choose {', '.join(others)} or {last}")
     return family
 
 
@@ -131,7 +131,7 @@ class SegmentSettings(Settings):
 
 
 class BatchSettings(Settings):
-    """What one run over many images needs to know beside how each is segmented."""
+    """Settings of a run over many images, apart from how each is segmented."""
 
     segment: SegmentSettings = Field(
         SegmentSettings(maps=()), description="How every image is segmented; attention maps are written on request."

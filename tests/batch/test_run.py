@@ -134,7 +134,7 @@ def test_a_foreign_table_is_kept(run: Run, tmp_path: Path) -> None:
 
 def test_the_second_run_is_told_who_has_the_folder(run: Run, tmp_path: Path) -> None:
     folder, out = make(tmp_path / "in", ["a.png"]), tmp_path / "out"
-    with claimed(out), pytest.raises(BusyError, match=rf"process {os.getpid()} on .* is writing into this folder"):
+    with claimed(out), pytest.raises(BusyError, match=rf"process {os.getpid()} on .* is writing to this folder"):
         run(folder, out)
     assert run(folder, out)[1].done == 1
 

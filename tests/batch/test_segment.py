@@ -4,6 +4,7 @@ import csv
 import io as memory
 import os
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,3 +231,20 @@ def test_dry_run_lists_and_does_nothing(weights: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.app, list(map(str, words)))
     assert "x.png -> x" in done.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_images(weights: Path, tmp_path: Path) -> None:
+    """JPEGs of 2 megapixels, which kept 13 MB each when they were all held."""
+    pytest.importorskip("resource")
+    peaks = []
+    for count in (20, 80):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        picture = Image.fromarray(PICTURE).convert("RGB").resize((1600, 1200))
+        for i in range(count):
+            picture.save(folder / f"{i}_x.jpg")
+        words = [sys.executable, Path(__file__).with_name("peak.py"), folder, tmp_path / f"out{count}", weights]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
+        peaks.append(float(done.stdout))
+    assert peaks[1] < 1.2 * peaks[0]

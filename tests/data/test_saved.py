@@ -151,7 +151,7 @@ def test_no_fragment_painted_means_none(tmp_path: Path) -> None:
         (IMAGE, painted(4), "from 0 to 4"),
         (IMAGE, painted(1) - 1, "from -1"),
         (IMAGE, painted(1)[:5], "the labels"),
-        (IMAGE, painted(1) * 0.5, "whole numbers"),
+        (IMAGE, painted(1) * 0.5, "must be integers"),
         (np.stack([IMAGE] * 2), painted(1), "one gray image"),
         (IMAGE, np.stack([painted(1)] * 2), "the labels"),
     ],

@@ -1,6 +1,6 @@
 """Viewers without a window, a network that is quick enough for a test, and embryos that are small enough."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,6 @@ def _torch_before_windows() -> None:
     """A test that opens a window may run before one that imports torch in its own way; see `prepare_for_torch`."""
     prepare_for_torch()
     import torchvision  # noqa: F401
-
-
-@pytest.fixture(autouse=True)
-def _as_many_threads_as_before() -> Iterator[None]:
-    """What draws in a window sets OpenMP's threads, which are torch's, too; tests that train would take ten times."""
-    import torch
-
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 class Docks:

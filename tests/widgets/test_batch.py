@@ -85,7 +85,7 @@ def test_canceled_and_resumed(ready: BatchWidget, qtbot: Any) -> None:
     ready.cancel()
     ended(ready, qtbot)
     if ready.table.count("to do"):  # it may have been too quick
-        assert "Resume goes on with them" in ready.panel.status.text()
+        assert "Resume continues with them" in ready.panel.status.text()
         assert ready.panel.run_button.text() == "Resume"
     ready.start()
     ended(ready, qtbot)

@@ -184,7 +184,7 @@ def test_a_stack_that_does_not_say_what_it_holds_is_asked_for(
     widget = OpenEmbryo(viewer)
     widget.path.value = str(tmp_path / "a.tif")
     qtbot.waitUntil(lambda: "5 frames" in widget.plan_text.value, timeout=10000)
-    assert "Choose the axes" in widget.status.value
+    assert "does not say what its axes are" in widget.status.value
     assert (widget.axes.value, widget.open_button.enabled) == ("", False)
     widget.axes.value = "FYX"
     widget.spacing_um.value = "15"

@@ -23,7 +23,7 @@ def pictures(folder: Path, names: tuple[str, ...]) -> Path:
 def result(folder: Path, name: str, shape: tuple[int, ...], source: Path) -> None:
     """Labels as `segment` writes them."""
     folder.mkdir(exist_ok=True)
-    path = folder / f"{name}{module.LABELS}"
+    path = folder / f"{name}{module.LABELS_SUFFIX}"
     labels, axes = np.ones(shape, np.uint8), "TYX"[-len(shape) :]
     io.write_ome_tiff(path, labels, axes, kind="labels", names=("ICM", "TE", "ZP"), metadata={"source": str(source)})
 
@@ -77,7 +77,7 @@ def test_cells_are_layers_of_their_own_that_overlap(shown, tmp_path: Path) -> No
     masks = np.zeros((2, 3, 32, 40), np.uint8)  # frames, cells
     masks[:, 0, 4:20, 4:20] = masks[:, 1, 10:30, 10:30] = masks[1, 2, :5, :5] = 1
     about = {"kind": "labels", "names": ("cell 1", "cell 2", "cell 3"), "pixel_size_um": (0.5, 0.25)}
-    io.write_ome_tiff(tmp_path / f"film{module.CELLS}", masks, "TCYX", metadata={"family": "vqamodal"}, **about)
+    io.write_ome_tiff(tmp_path / f"film{module.CELLS_SUFFIX}", masks, "TCYX", metadata={"family": "vqamodal"}, **about)
     viewer = shown(tmp_path)
     for number in (1, 2, 3):
         layer = viewer.layers[f"film cell {number}"]

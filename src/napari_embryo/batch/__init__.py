@@ -1,4 +1,4 @@
-"""Many images, over night: planned, spread over processes, recorded, resumed; below the window and the command line."""
+"""Process many images: plan, distribute over processes, record and resume; used by window and command line."""
 
 from napari_embryo.batch.executors import Inline, Workers, local, on_dask
 from napari_embryo.batch.folder import BusyError

@@ -1,4 +1,4 @@
-"""Where a batch is computed: in this process, in processes of this computer, or on a Dask cluster."""
+"""Executors of a batch: in this process, in processes of this computer, or on a Dask cluster."""
 
 import faulthandler
 import os
@@ -13,31 +13,31 @@ import psutil
 from napari_embryo.batch.pool import ProcessPool, with_what_came
 
 TIME_LIMIT = 600.0
-"""Seconds that one picture may take before it is given up."""
+"""Time limit in seconds for one plane."""
 
 _MEMORY_OF_A_PROCESS = 2.5 * 2**30
-"""Bytes that the network with one picture needs at most; fewer processes are started where there is less."""
+"""Memory in bytes that the network needs at most for one plane; limits the number of processes."""
 
 
 class Workers(Protocol):
-    """What a batch asks of an executor: ``concurrent.futures.Executor``, for generator functions.
+    """Interface of an executor: ``concurrent.futures.Executor`` for generator functions.
 
-    ``submit(call, *args)`` gives a future of the list of what ``call(*args)`` yields.
+    ``submit(call, *args)`` returns a future of the list of values that ``call(*args)`` yields.
     """
 
     @property
     def size(self) -> int:
-        """How many tasks run at the same time."""
+        """Number of tasks that run at the same time."""
 
     def submit(self, call: Callable[..., Iterable[Any]], /, *args: Any) -> "Future[Any]":
-        """Run it when there is room."""
+        """Run a call as soon as a worker is free."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing runs any longer."""
+        """Stop the workers."""
 
 
 class Inline(Executor):
-    """Computes in this process, at once: for a few images, which a process of their own would only delay."""
+    """Computes in this process at once; for a few images, which separate processes would only delay."""
 
     size = 1
 
@@ -47,7 +47,7 @@ class Inline(Executor):
         try:
             came.extend(call(*args))
             future.set_result(came)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is the future's
+        except Exception as error:  # noqa: BLE001 - any error belongs to the future
             future.set_exception(with_what_came(error, came))
         return future
 
@@ -55,18 +55,18 @@ class Inline(Executor):
 def local(
     device: str = "auto", jobs: int | None = None, processes: int | None = None, time_limit: float = TIME_LIMIT
 ) -> ProcessPool:
-    """Processes of this computer that fill its cores; on graphics cards one each.
+    """Processes on this computer that use all cores, or one process per graphics card.
 
     Parameters
     ----------
     device
         As in the settings.
     jobs
-        How many images there are; more processes than that are not started.
+        Number of images; no more processes than that are started.
     processes
-        How many to start; as many as the cores and the memory allow by default.
+        Number of processes; by default as many as cores and memory allow.
     time_limit
-        Seconds that one picture may take before its process is ended.
+        Time limit in seconds for one plane, after which its process is ended.
     """
     cards = [] if device == "cpu" else _cards()
     total = psutil.virtual_memory()
@@ -80,7 +80,7 @@ def local(
 
 
 def _cores() -> int:
-    """Those that this process may use, which in a container or a job are not all."""
+    """Number of cores that this process may use, which may be limited in a container or a job."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -106,17 +106,17 @@ def on_dask(address: str, time_limit: float = TIME_LIMIT) -> Iterator[Workers]:
     Parameters
     ----------
     address
-        Of the scheduler, such as ``tcp://10.0.0.1:8786``; the path of the file that it writes with
+        Address of the scheduler, such as ``tcp://10.0.0.1:8786``; the path of the file that it writes with
         ``--scheduler-file``; or ``local`` for worker processes of this computer, with Dask's dashboard.
     time_limit
-        Seconds that one picture may take before its process is ended.
+        Time limit in seconds for one plane, after which its process is ended.
 
     Raises
     ------
     ModuleNotFoundError
-        Without the extra ``cluster``.
+        If the extra ``cluster`` is not installed.
     OSError
-        When there is no scheduler at the address.
+        If there is no scheduler at the address.
     """
     try:
         from distributed import Client, LocalCluster
@@ -135,7 +135,7 @@ def on_dask(address: str, time_limit: float = TIME_LIMIT) -> Iterator[Workers]:
 
 
 class _Dask(Executor):
-    """Tasks on a cluster; a worker's nanny replaces a process that is ended."""
+    """Runs tasks on a cluster; a worker's nanny replaces a process that was ended."""
 
     def __init__(self, client: Any, time_limit: float) -> None:
         self._client, self._time_limit = client, time_limit
@@ -154,7 +154,7 @@ class _Dask(Executor):
 
 
 def gathered(time_limit: float, call: Callable[..., Iterable[Any]], *args: Any) -> list[Any]:
-    """What ``call(*args)`` yields; the process is ended when nothing comes for too long, also within a library."""
+    """List what ``call(*args)`` yields; end the process if it yields nothing for too long, even within a library."""
     came: list[Any] = []
     try:
         faulthandler.dump_traceback_later(time_limit, exit=True)

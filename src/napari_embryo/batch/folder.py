@@ -1,4 +1,4 @@
-"""The folder of results as a whole: who works in it, and what an interrupted run has left there."""
+"""The folder of results: its lock, and cleaning up after interrupted runs."""
 
 import errno
 import getpass
@@ -17,29 +17,29 @@ from filelock import FileLock, Timeout
 from napari_embryo.notes import Note
 
 OWN = ".napari-embryo"
-"""Name of the folder in which a run keeps its journal and its lock."""
+"""Name of the folder for the journal and the lock of a run."""
 JOURNAL = "journal.sqlite"
 
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
 class BusyError(ValueError):
-    """Another run is writing into the folder."""
+    """Another run is writing to the folder."""
 
 
 @contextmanager
 def claimed(out: Path) -> Iterator[Path]:
-    """Keep every other run out of a folder of results, which is made if it is not there.
+    """Lock a folder of results for one run; the folder is created if needed.
 
     Yields
     ------
     Path
-        Where to keep the journal.
+        Folder for the journal.
 
     Raises
     ------
     BusyError
-        When another run has it; says which.
+        If another run holds the lock; the message says which.
     """
     own = out / OWN
     own.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def claimed(out: Path) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except Timeout as error:
         by = _holder_text(holder)
-        raise BusyError(f"{out}: {by} is writing into this folder. Wait for it or stop it.") from error
+        raise BusyError(f"{out}: {by} is writing to this folder. Wait for it or stop it.") from error
     try:
         holder.write_text(json.dumps(_me()), encoding="utf-8")
         yield own
@@ -84,14 +84,14 @@ def _holder_text(holder: Path) -> str:
 
 
 def remove_leftovers(out: Path, folders: Iterable[str]) -> int:
-    """Remove the unfinished files of a run that was interrupted; returns how many there were.
+    """Remove the unfinished files of an interrupted run; return their number.
 
     Parameters
     ----------
     out
         The folder of results.
     folders
-        Its subfolders in which results lie.
+        Its subfolders with results.
     """
     left = [path for folder in {"", OWN, *folders} for path in _leftovers(out / folder)]
     for path in left:
@@ -108,17 +108,17 @@ def _leftovers(folder: Path) -> list[Path]:
 
 
 def set_aside(path: Path) -> tuple[Note, ...]:
-    """Rename a file of that name that this program has no record of, so that it is not overwritten; and a note."""
+    """Rename an existing file of unknown origin, so that it is not overwritten; return a note."""
     if not path.exists():
         return ()
     names = (path.with_name(f"{path.stem}_before{'' if i == 1 else i}{path.suffix}") for i in itertools.count(1))
     kept = next(name for name in names if not name.exists())
     path.rename(kept)
-    return (Note("info", f"a {path.name} of another origin was there; it is now called {kept.name}"),)
+    return (Note("info", f"an existing {path.name} of another origin was renamed to {kept.name}"),)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is a disk without room."""
+    """Whether an error or its cause is a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

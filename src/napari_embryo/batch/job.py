@@ -1,4 +1,4 @@
-"""The values of a batch: what is to be done, what was left out, and what became of each job."""
+"""The values of a batch: jobs, what is left out, and the outcome of each job."""
 
 import os
 from collections.abc import Mapping
@@ -19,20 +19,20 @@ LEFT_OUT = "left out"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image of a batch: a picture, a time-lapse or a focal stack.
+    """One image of a batch: a single plane, a time-lapse or a focal stack.
 
     Parameters
     ----------
     root
-        The folder that the files are named from.
+        The folder to which file names are relative.
     files
         Relative to ``root``.
     name
-        Unique in the batch, and the first part of the results' names: subfolders as in ``root``, joined by ``/``.
+        Unique in the batch, and the first part of the names of results: subfolders as in ``root``, joined by ``/``.
     home
-        The folder of its embryo, relative to ``root``; not that of the files where each focal plane has a folder.
+        The folder of its embryo, relative to ``root``; differs from that of the files if focal planes have folders.
     planes
-        The focal planes that the files' folders stand for, if any does.
+        The focal planes represented by folders of the files, if any.
     why
         Why several files are one image.
     """
@@ -50,19 +50,19 @@ class Job:
 
     @property
     def found(self) -> tuple[Found, ...]:
-        """Its files, as the reading of folders takes them."""
+        """Its files, in the form used for reading folders."""
         home, planes = Path(self.root, self.home), self.planes or (None,) * len(self.files)
         return tuple(Found(path, home, plane) for path, plane in zip(self.paths, planes, strict=True))
 
     @property
     def source(self) -> str:
-        """What a table calls it: the file, or the first of several."""
+        """Name in tables: the file, or the first of several."""
         return printable(self.files[0])
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A picture that is not done, and why."""
+    """An image that is not processed, and why."""
 
     path: str
     reason: str
@@ -70,24 +70,24 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a batch will do, known before a pixel is read.
+    """Everything that a batch will do, made before a pixel is read.
 
     Parameters
     ----------
     jobs
         In natural order.
     left_out
-        Pictures that are not done, each with its reason.
+        Images that are not processed, each with its reason.
     problems
-        Folders and files that cannot be looked at.
+        Folders and files that cannot be read.
     notes
-        What was assumed of the files' names.
+        Assumptions about the file names.
     out
         Folder for the results.
     settings
-        What is done with every image.
+        How to process every image.
     sources
-        What the batch was asked to do.
+        Requested files and folders.
     """
 
     jobs: tuple[Job, ...]
@@ -101,7 +101,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Problem:
-    """What could not be done.
+    """A failure.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Problem:
     hint: str = ""
 
     def text(self) -> str:
-        """One line for a reader."""
+        """One line of text."""
         said = self.reason if os.path.basename(self.file) in self.reason else f"{self.file}: {self.reason}"  # noqa: PTH119 - printable text, not a path
         return f"{said} {self.hint}".strip()
 
@@ -136,28 +136,28 @@ class Output:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
     Parameters
     ----------
     job
-        Its name.
+        Name of the job.
     stamp
         Sizes and dates of its files when they were read.
     sha256
         Digest of its files.
     rows
-        Of the table of measurements.
+        Rows of the table of measurements.
     outputs
-        Files that were written.
+        Files written.
     failures
-        What could not be done: all of it where nothing was written, else single pictures.
+        Failures: of the whole image if nothing was written, otherwise of single planes.
     notes
-        What a user should know.
+        Messages for the user.
     doubt
-        From 0 to 1, how unsure the network is; None where it does not tell.
+        Uncertainty of the network from 0 to 1; None if unknown.
     seconds
-        How long it took.
+        Duration.
     """
 
     job: str
@@ -185,7 +185,7 @@ def printable(path: str) -> str:
 
 
 def stamp_of(job: Job) -> str:
-    """Sizes and dates of a job's files, to tell whether they have changed; empty where one of them is gone."""
+    """Sizes and dates of a job's files, to detect changes; empty if a file is gone."""
     try:
         return _stamp(job)
     except OSError:

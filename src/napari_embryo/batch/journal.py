@@ -1,4 +1,4 @@
-"""What has been done in a folder of results: one SQLite file, written by the process that leads the run."""
+"""The journal of a folder of results: one SQLite file, written by the main process of a run."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ from napari_embryo.batch.job import Outcome, Output, Problem, Row, Status
 from napari_embryo.notes import Note
 
 COMMIT_EVERY = 0.5
-"""Seconds of results that a power cut or a kill can cost; they are computed again."""
+"""Seconds of results that may be lost in a power failure and are then computed again."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
@@ -40,7 +40,7 @@ INSERT OR REPLACE INTO job VALUES
 
 
 class Known(NamedTuple):
-    """What the journal says of a job, as far as it takes to tell whether it is done."""
+    """The part of the journal entry of a job needed to tell whether it is done."""
 
     recipe: str
     stamp: str
@@ -67,17 +67,17 @@ def _outputs(written: str) -> tuple[Output, ...]:
 
 
 class Journal:
-    """The record of a folder of results; survives being killed at any moment.
+    """The record of a folder of results; stays intact if the process is killed.
 
     Parameters
     ----------
     path
-        The SQLite file; made if it is not there.
+        The SQLite file; created if needed.
 
     Raises
     ------
     ValueError
-        When the file is no journal of ours.
+        If the file is not a journal of this program.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,7 +88,7 @@ class Journal:
             self._db.execute(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise ValueError(
-                f"{path}: the journal of this folder of results cannot be used ({error}). Move it away to start anew."
+                f"{path}: the journal of this folder of results cannot be used ({error}). Move it away to start over."
             ) from error
         self._committed = time.monotonic()
 
@@ -98,12 +98,12 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(sqlite3.OperationalError):  # a full disk keeps what was written before
+        with suppress(sqlite3.OperationalError):  # on a full disk, earlier entries are kept
             self.commit()
         self._db.close()
 
     def record(self, outcome: Outcome, recipe: str) -> None:
-        """Take down what became of a job; it is on the disk half a second later."""
+        """Record the outcome of a job; it is on the disk half a second later."""
         self._begin()
         self._db.execute(_INSERT, {**_as_columns(outcome), "recipe": recipe})
         if time.monotonic() - self._committed > COMMIT_EVERY:
@@ -114,7 +114,7 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Write to the disk what was taken down."""
+        """Write recorded outcomes to the disk."""
         self._committed = time.monotonic()
         if self._db.in_transaction:
             self._db.execute("COMMIT")
@@ -129,23 +129,23 @@ class Journal:
         }
 
     def restamp(self, job: str, stamp: str) -> None:
-        """A file has a new date and its old content."""
+        """Record that a file has a new date but unchanged content."""
         self._begin()
         self._db.execute("UPDATE job SET stamp = ? WHERE name = ?", (stamp, job))
 
     def rows(self) -> Iterator[Row]:
-        """The table of measurements, image after image."""
+        """Rows of the table of measurements, image by image."""
         for (rows,) in self._db.execute("SELECT rows FROM job WHERE rows != '[]' ORDER BY name"):
             yield from json.loads(rows)
 
     def failures(self) -> Iterator[tuple[str, Problem]]:
-        """Everything that could not be done, with the name of its job."""
+        """All failures, with the names of their jobs."""
         for name, failures in self._db.execute("SELECT name, failures FROM job WHERE failures != '[]' ORDER BY name"):
             for failure in json.loads(failures):
                 yield name, Problem(**failure)
 
     def outcomes(self, most: int = -1) -> Iterator[Outcome]:
-        """What became of the jobs: what failed first, then in the order of doubt; rows are left out."""
+        """Outcomes of the jobs without rows: failed ones first, then by decreasing doubt."""
         query = (
             "SELECT name, stamp, sha256, outputs, failures, notes, doubt, seconds FROM job "
             "ORDER BY failures = '[]', doubt IS NULL, doubt DESC, name LIMIT ?"
@@ -167,7 +167,7 @@ class Journal:
         return dict(self._db.execute("SELECT name, status FROM job").fetchall())
 
     def count(self, jobs: Iterable[str]) -> Counter[Status]:
-        """How many of these jobs ended how."""
+        """Number of these jobs by status."""
         status = self.states()
         return Counter(status[name] for name in jobs if name in status)
 
@@ -189,5 +189,5 @@ def _as_columns(outcome: Outcome) -> dict[str, Any]:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """Numbers of NumPy as Python's, and what is not a number as nothing."""
+    """Convert NumPy numbers to Python's, and NaN to None."""
     return {name: None if value != value else value for name, value in row.items()}

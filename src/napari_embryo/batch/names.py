@@ -1,4 +1,4 @@
-"""Names of results: each follows from its own input's path, so that no other file can change it."""
+"""Names of results, each derived only from the path of its input, so that other files cannot change it."""
 
 import hashlib
 import os
@@ -8,29 +8,29 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 LONGEST = 180
-"""Bytes of one part of a name; endings and a temporary name still fit into the 255 that file systems allow."""
+"""Bytes of one part of a name, leaving room for suffixes and temporary names within the usual limit of 255."""
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]|[. ]+$')
-"""What some system forbids in a file's name, and bytes that are no text."""
+"""Characters that some systems forbid in file names, and undecodable bytes."""
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names of devices on Windows."""
 
 
 def digest_of(path: str) -> str:
-    """Eight letters that tell one path from another."""
+    """Eight letters that distinguish paths."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
 
 
 def safe_part(name: str, path: str | None = None) -> str:
-    """``name`` as any file system takes it; where something had to change, a digest of the path tells it apart.
+    """``name`` in a form that any file system accepts; a changed name gets a digest of the path.
 
     Parameters
     ----------
     name
-        One part of a path, without its ending.
+        One part of a path, without suffix.
     path
-        What the digest is of; ``name`` by default.
+        Path for the digest; ``name`` by default.
     """
     safe = _FORBIDDEN.sub("_", name)
     safe = f"_{safe}" if _RESERVED.fullmatch(safe) or safe.startswith(".") else safe
@@ -44,11 +44,11 @@ def safe_name(folder: str, title: str, path: str) -> str:
     Parameters
     ----------
     folder
-        Of the input, relative to the batch's folder; empty for that folder itself.
+        Folder of the input, relative to the batch's folder; empty for that folder itself.
     title
-        The input's name without its ending.
+        Name of the input without suffix.
     path
-        The input's path, relative to the batch's folder.
+        Path of the input, relative to the batch's folder.
     """
     return safe_folder(folder) + safe_part(title, path)
 
@@ -60,7 +60,7 @@ def safe_folder(folder: str) -> str:
 
 
 def told_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """The same names; all that would be one file, also where capitals do not count, get a digest of their path."""
+    """Make names unique, even ignoring case, by adding a digest of the path."""
     counts = Counter(map(str.casefold, names))
     return [
         name if counts[name.casefold()] == 1 else f"{name}-{digest_of(path)}"

@@ -1,4 +1,4 @@
-"""From folders to jobs, by names alone: no picture is opened."""
+"""Plan jobs from folders by names alone, without opening images."""
 
 import gc
 import os
@@ -19,32 +19,32 @@ from napari_embryo.settings import BatchSettings
 OTHER_PICTURES = frozenset(
     (".webp", ".jp2", ".heic", ".heif", ".avif", ".psd", ".pic", ".dcm", ".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif")
 ) | frozenset((".vsi", ".ims", ".h5", ".hdf5", ".webm"))
-"""Endings of pictures and videos that are not read; they are named instead of being passed over."""
+"""Suffixes of unsupported images and videos, which are listed instead of ignored."""
 
 _RESULT = re.compile(r"\.ome\.tiff?$|_overlay\.png$", re.IGNORECASE)
 _OWN_IMAGE = re.compile(r"(?<!_attention)\.ome\.tiff?$", re.IGNORECASE)
-"""An image that was saved with this program is no result, unless its pixels are labels."""
+"""An image saved with this program is not a result, unless its pixels are labels."""
 _NUMBER = re.compile(r"\d+(?=[^/\\]*$)")
 _SNIFFED = 16384
-"""Bytes at the start of a file in which a result says what it is."""
+"""Bytes at the start of a file that identify a result."""
 
 
 def plan(sources: Sequence[Path | str], out: Path | str, settings: BatchSettings | None = None) -> Plan:
-    """List what a batch would do; folders are looked into to any depth.
+    """Plan a batch; folders are searched to any depth.
 
     Parameters
     ----------
     sources
         Folders and files.
     out
-        Folder for the results; may be one of the sources, or lie within one.
+        Folder for the results; may be one of the sources, or inside one.
     settings
-        Which files are taken and how they belong together.
+        Which files to use and how to group them.
 
     Returns
     -------
     Plan
-        Every picture is in one of its jobs, or left out with the reason.
+        Every image is in one of its jobs, or left out with the reason.
     """
     settings = settings or BatchSettings()
     walk = _Walk(settings)
@@ -86,7 +86,7 @@ def _differ_in_numbers(paths: Iterable[str]) -> int:
 
 
 def _prefixes(folders: Sequence[Path]) -> dict[Path, str]:
-    """Below which name the results of each folder go: of one folder none, of several their own."""
+    """Subfolder for the results of each folder: none for a single folder, otherwise its name."""
     if len(folders) == 1:
         return {folders[0]: ""}
     return dict(zip(folders, told_apart([safe_part(f.name) for f in folders], [str(f) for f in folders]), strict=True))
@@ -94,7 +94,7 @@ def _prefixes(folders: Sequence[Path]) -> dict[Path, str]:
 
 @dataclass(slots=True)
 class _Draft:
-    """A job whose name may still meet its like."""
+    """A job whose name may not be unique yet."""
 
     root: str
     files: tuple[str, ...]
@@ -110,7 +110,7 @@ class _Draft:
 
 @dataclass
 class _Walk:
-    """Goes through folders and gathers what is found."""
+    """Searches folders and collects files."""
 
     settings: BatchSettings
     jobs: list[_Draft] = field(default_factory=list)
@@ -125,7 +125,7 @@ class _Walk:
         )
 
     def take_file(self, path: Path) -> None:
-        """A file that was named: only what cannot be read at all is refused."""
+        """Add a named file, unless it is unsupported."""
         if not path.exists():
             self._problem(path, "there is no such file or folder.", "Check the path.")
         elif self._ending(path.name) not in io.SUFFIXES:
@@ -134,7 +134,7 @@ class _Walk:
             self.jobs.append(_Draft(str(path.parent), (path.name,), safe_part(io.image_stem(path))))
 
     def look_into(self, root: str, prefix: str) -> None:
-        """A folder and all folders in it."""
+        """Add a folder and its subfolders."""
         before = len(self.jobs) + len(self.left_out) + len(self.problems)
         files: dict[str, list[str]] = {}
         folders = [""]
@@ -148,7 +148,7 @@ class _Walk:
             self._problem(Path(root), "there is no image in this folder.", f"{_READS} Choose another folder.")
 
     def _take(self, root: str, files: Mapping[str, Sequence[str]], prefix: str) -> None:
-        """Pictures become jobs, home after home: the folder of an embryo may have one for each of its focal planes."""
+        """Turn files into jobs by embryo folder, which may have a subfolder for each focal plane."""
         homes: dict[str, list[tuple[str, io.Plane | None]]] = {}
         for folder, (home, plane) in io.plane_homes(files).items():
             homes.setdefault(home, []).append((folder, plane))
@@ -162,7 +162,7 @@ class _Walk:
             self.jobs += (_draft(root, home, prefix, group) for group in io.group_files(found, self.settings.grouping))
 
     def _listed(self, root: str, folder: str) -> tuple[list[str], list[str]]:
-        """Names of the pictures and of the folders, in natural order."""
+        """Names of the files and folders in natural order."""
         path = os.path.join(root, folder)  # noqa: PTH118 - may be no text
         try:
             stat = os.stat(path)  # noqa: PTH116
@@ -186,7 +186,7 @@ class _Walk:
         return not name.startswith(".")
 
     def _is_taken(self, path: str, folder: str, name: str) -> bool:
-        """Whether a file is a picture to do; a picture that is not is named."""
+        """Whether a file is to be processed; skipped images are recorded."""
         ending = self._ending(name)
         if ending not in io.SUFFIXES and ending not in OTHER_PICTURES:
             return False
@@ -234,7 +234,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def is_result(path: str) -> bool:
-    """Whether a picture is one that this program wrote: labels, cells, attention maps or an overlay."""
+    """Whether a file was written by this program: labels, cells, attention maps or an overlay."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a million of them
             start = file.read(_SNIFFED)

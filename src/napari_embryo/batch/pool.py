@@ -1,4 +1,4 @@
-"""Worker processes that may crash, hang or eat memory without taking the batch with them."""
+"""Worker processes that may crash, hang or run out of memory without affecting the batch."""
 
 import os
 import pickle
@@ -18,20 +18,20 @@ import psutil
 from napari_embryo.batch.worker import receive, send
 
 _WATCH_EVERY = 0.25
-"""Seconds between two looks at time and memory."""
+"""Seconds between checks of time and memory."""
 
 
 class WorkerError(RuntimeError):
-    """A worker process has ended before its work was done.
+    """A worker process ended before its work was done.
 
     Parameters
     ----------
     reason
-        What ended it.
+        Why it ended.
     came
-        What it had yielded before.
+        Values yielded before.
     is_overdue
-        Whether it had been silent for too long.
+        Whether it exceeded the time limit.
     """
 
     def __init__(self, reason: str, came: Sequence[Any] = (), is_overdue: bool = False) -> None:
@@ -40,25 +40,25 @@ class WorkerError(RuntimeError):
 
 
 def with_what_came(error: Exception, came: Sequence[Any]) -> Exception:
-    """The same error, which carries what had been yielded before it, so that this is not lost."""
+    """Attach values yielded before an error to it, so that they are not lost."""
     error.came = list(came)  # type: ignore[attr-defined]
     return error
 
 
 class ProcessPool(Executor):
-    """Runs generator functions in processes of their own; a future gives the list of what was yielded.
+    """Runs generator functions in separate processes; a future returns the list of yielded values.
 
-    The processes run a module of this package and nothing of the program that started them, so that a window is not
-    opened again. They start with the first task, live as long as the pool, and are replaced when they die.
+    The processes run a module of this package and nothing of the program that started them, so that no window is opened
+    again. They start with the first task, live as long as the pool, and are replaced if they die.
 
     Parameters
     ----------
     environments
-        Environment variables of each process, beside those of this one; as many processes as there are.
+        Additional environment variables of each process; determines the number of processes.
     time_limit
-        Seconds that a process may take between two yields.
+        Largest time in seconds between two yields of a process.
     memory_limit
-        Bytes that a process may use; None for no limit.
+        Memory limit of a process in bytes; None for no limit.
     """
 
     def __init__(
@@ -77,22 +77,23 @@ class ProcessPool(Executor):
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return len(self._seats)
 
     def submit(self, call: Callable[..., Iterable[Any]], /, *args: Any) -> "Future[Any]":  # type: ignore[override]
-        """Run ``call`` in the next process that is free.
+        """Run ``call`` in the next free process.
 
-        The future raises what ``call`` raised, or :class:`WorkerError` with what had come before the process ended.
+        The future raises the exception of ``call``, or :class:`WorkerError` with the values yielded before the process
+        ended.
         """
         if self._is_closed:
-            raise RuntimeError("this pool is shut down")
+            raise RuntimeError("this pool has been shut down")
         task = _Task(pickle.dumps((call, args)))
         self._tasks.put(task)
         return task.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes; with ``cancel_futures`` at once, whatever they are doing."""
+        """End the processes; with ``cancel_futures`` immediately."""
         self._is_closed = True
         if cancel_futures:
             with suppress(queue.Empty):
@@ -121,7 +122,7 @@ class _Task:
 
 
 class _Seat:
-    """The place of one worker process, with the thread that talks to it."""
+    """A slot for one worker process, with the thread that communicates with it."""
 
     def __init__(self, environment: Mapping[str, str], tasks: "queue.SimpleQueue[_Task | None]") -> None:
         self._environment, self._tasks = environment, tasks
@@ -138,12 +139,12 @@ class _Seat:
                 continue
             try:
                 task.future.set_result(self._ask(task.call))
-            except BaseException as error:  # noqa: BLE001 - whatever it was, it is the future's
+            except BaseException as error:  # noqa: BLE001 - any error belongs to the future
                 task.future.set_exception(error)
         self._close()
 
     def _ask(self, call: bytes) -> list[Any]:
-        """Send a task and gather what is yielded."""
+        """Send a task and collect the yielded values."""
         came: list[Any] = []
         try:
             process = self._started()
@@ -171,7 +172,7 @@ class _Seat:
             return self._process
 
     def check(self, time_limit: float, memory_limit: float | None) -> None:
-        """End a process that is silent for too long, or has grown too large."""
+        """End a process that exceeds the time or memory limit."""
         process, since = self._process, self._silent_since
         if process is None or since is None or process.poll() is not None:
             return
@@ -182,14 +183,14 @@ class _Seat:
             self.kill(f"it needed more than {memory_limit / 2**30:.1f} GiB of memory")
 
     def kill(self, why: str) -> None:
-        """End the process at once."""
+        """End the process immediately."""
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 self._killed_because = why
                 self._process.kill()
 
     def _last_words(self) -> str:
-        """Why the process has ended."""
+        """Why the process ended."""
         code = self._process.wait() if self._process else 0
         if self._killed_because:
             return self._killed_because
@@ -232,11 +233,11 @@ def _memory_of(pid: int) -> float:
 
 
 def start_worker(environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """A process that runs :mod:`napari_embryo.batch.worker`, with this process's search path for modules."""
+    """Start a process that runs :mod:`napari_embryo.batch.worker`, with the module search path of this process."""
     return subprocess.Popen(
         [sys.executable, "-c", "from napari_embryo.batch.worker import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        start_new_session=True,  # Ctrl-C in the terminal is for the process that leads the run
+        start_new_session=True,  # Ctrl-C in the terminal is handled by the main process
     )

@@ -1,4 +1,4 @@
-"""``run.json``: everything that it takes to repeat a run."""
+"""``run.json``: everything needed to repeat a run."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ RUN = "run.json"
 
 
 def write_record(plan: Plan, work: Work) -> None:
-    """Write down program, weights, settings, and which files become which results."""
+    """Record program, weights, settings, and the results of each file."""
     about = {
         "program": f"napari-embryo {__version__}",
         "commit": commit(),
@@ -36,7 +36,7 @@ def write_record(plan: Plan, work: Work) -> None:
         head = json.dumps(about, indent=2, ensure_ascii=False)
         file.write(head.removesuffix("\n}"))
         file.write(',\n  "inputs": [')
-        # One a line: a batch may have a million of them.
+        # One per line: a batch may have a million of them.
         file.writelines(_separated(_inputs(plan)))
         file.write("\n  ]\n}\n")
 
@@ -56,7 +56,7 @@ def _separated(lines: Iterator[str]) -> Iterator[str]:
 
 
 def commit() -> str | None:
-    """The revision that the program was installed from, where it was installed from one, or lies in a checkout."""
+    """The revision from which the program was installed or checked out, if known."""
     try:
         said = metadata.distribution("napari-embryo").read_text("direct_url.json") or "{}"
         known = json.loads(said).get("vcs_info", {}).get("commit_id")

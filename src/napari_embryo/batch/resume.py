@@ -1,4 +1,4 @@
-"""What is left to do: everything that is not done yet, or has changed since."""
+"""Determine the remaining jobs: everything unfinished or changed."""
 
 import hashlib
 import os
@@ -11,15 +11,15 @@ from napari_embryo.batch.job import Job, Plan, Status, stamp_of
 from napari_embryo.batch.journal import Journal, Known
 
 Again = Literal["changed", "failed", "all"]
-"""What is done once more: only what has changed, what failed before too, or everything."""
+"""What to process again: only changed images, also failed ones, or everything."""
 
 
 def left_to_do(
     plan: Plan, journal: Journal, known: Mapping[str, Known], recipe: str, again: Again = "changed"
 ) -> tuple[Job, ...]:
-    """The jobs of a plan that have no valid result.
+    """The jobs of a plan without a valid result.
 
-    A result is valid as long as settings, weights, and its files' content are the same and what was written is there.
+    A result is valid as long as settings, weights and the content of its files are unchanged and its outputs exist.
     """
     if again == "all":
         return plan.jobs
@@ -42,7 +42,7 @@ def _is_valid(job: Job, known: Known | None, journal: Journal, here: "_Files", r
         return False
     stamp = stamp_of(job)
     if not stamp:
-        return False  # the run will say what is wrong
+        return False  # the run will report what is wrong
     if stamp != known.stamp:
         if _sizes(stamp) != _sizes(known.stamp) or not known.sha256 or digest_of_files(job) != known.sha256:
             return False
@@ -55,7 +55,7 @@ def _sizes(stamp: str) -> list[str]:
 
 
 def digest_of_files(job: Job) -> str:
-    """The sha256 of a job's files, one after the other."""
+    """The sha256 of a job's concatenated files."""
     digest = hashlib.sha256()
     for path in job.paths:
         with path.open("rb") as file:
@@ -65,7 +65,7 @@ def digest_of_files(job: Job) -> str:
 
 
 class _Files:
-    """Which files there are below a folder; every folder is listed once."""
+    """Existing files below a folder; every folder is listed once."""
 
     def __init__(self, root: Path) -> None:
         self.root, self._listed = str(root), dict[str, frozenset[str]]()

@@ -1,4 +1,4 @@
-"""From a plan to outcomes: what is left to do is spread over workers, recorded, and told one by one."""
+"""Run a plan: distribute remaining jobs over workers, record outcomes, and report them one by one."""
 
 import os
 import sqlite3
@@ -23,30 +23,30 @@ from napari_embryo.image import Progress
 from napari_embryo.notes import Note
 
 CHUNK = 16
-"""Most images that one task holds: small ones share batches, and a scheduler has less to do."""
+"""Largest number of images per task: small images share batches, and the scheduler has less to do."""
 _BEAT = 0.5
-"""Seconds after which a step is yielded even if nothing is done, so that a run can be canceled."""
+"""Seconds after which a step is yielded even without results, so that a run can be canceled."""
 
 Do = Callable[[Work, Sequence[Job]], Iterable[Outcome | None]]
 Ready = Callable[[Work], Iterable[Started]]
 
 
 class StoppedError(OSError):
-    """The run cannot go on, and the rest of its images would fail as well; what is done is kept."""
+    """The run cannot continue, because all other images would fail as well; finished results are kept."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended.
+    """Summary of a run.
 
     Parameters
     ----------
     done, partly_done, failed, left_out
-        Images of the plan by their state, those of earlier runs included.
+        Number of images of the plan by state, including earlier runs.
     skipped
-        Images that were done before and have not changed.
+        Images processed before and unchanged.
     notes
-        What a user should know.
+        Messages for the user.
     """
 
     done: int
@@ -60,10 +60,10 @@ class Summary:
 def run(
     plan: Plan, workers: Workers, again: Again = "changed", do: Do = segment_jobs, ready: Ready = prepare
 ) -> Generator[Progress, None, Summary]:
-    """Do what is left of a plan.
+    """Process the rest of a plan.
 
     Each :class:`Progress` carries the :class:`Started` of the workers, then an :class:`Outcome` per image, or nothing
-    while waiting. Stop iterating and close the generator to stop: what is done is kept, and the next run goes on there.
+    while waiting. Close the generator to stop: finished results are kept, and the next run continues from there.
 
     Parameters
     ----------
@@ -72,22 +72,22 @@ def run(
     workers
         From :mod:`napari_embryo.batch.executors`; shut down at the end.
     again
-        What is done once more.
+        What to process again.
     do
-        What a worker does with some jobs; yields an outcome for each, and None for every picture in between.
+        Processes jobs in a worker; yields an outcome for each, and None for every plane in between.
     ready
-        What a worker does first; an error here ends the run before any image is opened.
+        Prepares a worker; an error here ends the run before any image is opened.
 
     Raises
     ------
     BusyError
-        When another run is writing into the folder.
+        If another run is writing to the folder.
     StoppedError
-        When the disk is full, or a folder is gone.
+        If the disk is full, or a folder is gone.
     """
     work = work_of(plan)
     try:
-        # What is wrong with the settings is said before anything is written into a new folder.
+        # Errors in the settings are reported before anything is written to a new folder.
         started = None if (plan.out / OWN).exists() or not plan.jobs else _started(workers, ready, work)
         with claimed(plan.out) as own, Journal(own / JOURNAL) as journal:
             remove_leftovers(plan.out, _folders(plan))
@@ -112,7 +112,7 @@ def run(
 
 
 def _started(workers: Workers, ready: Ready, work: Work) -> Started:
-    """What a worker says once it is ready; an error that every image would meet is raised here."""
+    """Wait until a worker is ready; an error that affects every image is raised here."""
     (started,) = workers.submit(ready, work).result()
     return started  # type: ignore[no-any-return]
 
@@ -120,7 +120,7 @@ def _started(workers: Workers, ready: Ready, work: Work) -> Started:
 def _follow(
     spread: "_Spread", journal: Journal, tables: Tables, known: Mapping[str, Known]
 ) -> Generator[Progress, None, None]:
-    """Record what comes, and tell it."""
+    """Record and report outcomes."""
     plan, total, done = tables.plan, len(spread.todo), 0
     for outcomes in spread.outcomes():
         for outcome in outcomes:
@@ -135,13 +135,13 @@ def _follow(
 
 
 def _remove_old(out: Path, before: Known | None, outcome: Outcome) -> None:
-    """What an earlier run wrote and this one did not would be of another network, or of another file."""
+    """Remove outputs of an earlier run that this one did not write, since they belong to another network or file."""
     for name in set(before.outputs if before else ()) - {output.name for output in outcome.outputs}:
         (out / name).unlink(missing_ok=True)
 
 
 def _check_folders(outcome: Outcome, plan: Plan) -> None:
-    """Where a whole folder is gone, every other image would fail as well."""
+    """Stop if a whole folder is gone, since every other image would fail as well."""
     if not outcome.failures:
         return
     gone = next((path for path in (*plan.sources, plan.out) if not os.path.exists(path)), None)  # noqa: PTH110
@@ -149,7 +149,7 @@ def _check_folders(outcome: Outcome, plan: Plan) -> None:
         raise StoppedError(f"{gone} is gone; was a drive unplugged? {_GO_ON}")
 
 
-_GO_ON = "Mend that and start the same batch again: it goes on with what is left."
+_GO_ON = "Fix that and start the same batch again: it continues with the rest."
 
 
 def _folders(plan: Plan) -> set[str]:
@@ -163,7 +163,7 @@ class _Task:
 
 
 class _Spread:
-    """Keeps the workers busy, a few tasks ahead, and makes sure that every job ends in one outcome."""
+    """Keeps the workers busy, a few tasks ahead, and ensures one outcome per job."""
 
     def __init__(self, work: Work, todo: Sequence[Job], workers: Workers, do: Do) -> None:
         self.work, self.todo, self._workers = work, todo, workers
@@ -173,7 +173,7 @@ class _Spread:
         self._stopped: StoppedError | None = None
 
     def outcomes(self) -> Iterator[list[Outcome]]:
-        """The outcomes as they come; an empty list while nothing does."""
+        """Outcomes as they arrive; an empty list while waiting."""
         while self._waiting or self._running:
             self._submit()
             done, _ = wait(self._running, timeout=_BEAT, return_when=FIRST_COMPLETED)
@@ -182,7 +182,7 @@ class _Spread:
                 raise self._stopped
 
     def _submit(self) -> None:
-        """Two tasks for each worker, unless one is done already: then its results are not kept waiting."""
+        """Submit two tasks per worker, unless results are ready and waiting."""
         while self._waiting and len(self._running) < 2 * self._workers.size:
             task = self._waiting.popleft()
             future = self._workers.submit(self._do, self.work, task.jobs)
@@ -203,7 +203,7 @@ class _Spread:
         elif len(task.jobs) > 1:
             self._waiting.extendleft(_Task((job,)) for job in reversed(left))
         elif task.attempt == 1 and not getattr(error, "is_overdue", False):
-            # A process can be ended for no fault of its image, such as by an administrator.
+            # A process may be ended for reasons other than its image, such as by an administrator.
             self._waiting.append(_Task(left, 2))
         else:
             outcomes.append(_lost(left[0], error))
@@ -211,7 +211,7 @@ class _Spread:
 
 
 def _chunks(jobs: Sequence[Job], n_workers: int) -> Iterator[_Task]:
-    """Single files in chunks, small enough that all workers end at the same time; stacks alone."""
+    """Group single files into chunks small enough that all workers end together; stacks are separate."""
     size = max(1, min(CHUNK, len(jobs) // (4 * n_workers)))
     chunk: list[Job] = []
     for job in jobs:
@@ -227,14 +227,14 @@ def _chunks(jobs: Sequence[Job], n_workers: int) -> Iterator[_Task]:
 
 
 def _lost(job: Job, error: BaseException) -> Outcome:
-    """An image whose process has ended over it."""
+    """Outcome of an image whose process ended."""
     reason = str(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {error}"
     hint = "Open the file by itself to see what is wrong with it."
     return Outcome(job.name, stamp_of(job), failures=(Problem(job.source, "working on it", reason, hint),))
 
 
 def _finish(plan: Plan, journal: Journal, tables: Tables, skipped: int, notes: tuple[Note, ...]) -> Summary:
-    """What is written once, at the end; and how it went."""
+    """Write the final files and return the summary."""
     tables.write_workbook()
     write_sheet(plan, journal)
     count = journal.count(job.name for job in plan.jobs)

@@ -1,4 +1,4 @@
-"""The contact sheet: one HTML file that shows every result, what failed first, then what is most doubtful."""
+"""The contact sheet: one HTML file with all results, failures first, then by decreasing doubt."""
 
 import base64
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from napari_embryo.notes import RESEARCH_ONLY
 
 SHEET = "contact_sheet.html"
 MOST = 2000
-"""Pictures on the sheet: each costs about 8 kB in the file, and a browser has to show them all."""
+"""Largest number of images on the sheet; each takes about 8 kB, and a browser has to show them all."""
 
 _WIDTH = 220
-"""Pixels of a thumbnail."""
+"""Size of a thumbnail in pixels."""
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; background: #16181c; color: #e4e6ea }
@@ -51,7 +51,7 @@ def contact_sheet(plan: Plan) -> Path:
 def write_sheet(plan: Plan, journal: Journal) -> Path:
     """Write the contact sheet of a folder of results.
 
-    Its pictures are in the file, which opens anywhere, offline; each is linked with the full overlay beside it.
+    Its images are embedded, so it opens anywhere, even offline; each is linked to its full overlay.
     """
     path = plan.out / SHEET
     with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
@@ -66,8 +66,8 @@ def _page(plan: Plan, journal: Journal) -> Iterator[str]:
     yield (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(plan.out.name)}: contact sheet</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f"<h1>{escape(plan.out.name)}</h1><p>{said}{more}. What failed comes first, then what the network is least "
-        f"sure of. napari-embryo {__version__}, weights {escape(plan.settings.segment.weights)}. "
+        f"<h1>{escape(plan.out.name)}</h1><p>{said}{more}. Failures come first, then the results with the highest "
+        f"doubt. napari-embryo {__version__}, weights {escape(plan.settings.segment.weights)}. "
         f'{RESEARCH_ONLY}.</p><p><input type="search" placeholder="Filter by name or reason"></p><main>'
     )
     for outcome in journal.outcomes(MOST):
@@ -89,7 +89,7 @@ def _figure(out: Path, outcome: Outcome) -> str:
 def _picture(out: Path, overlay: str) -> str:
     data = _thumbnail(out / overlay)
     if data is None:
-        return '<div class="missing">the overlay is gone</div>'
+        return '<div class="missing">the overlay is missing</div>'
     return f'<a href="{quote(overlay)}"><img loading="lazy" alt="" src="data:image/jpeg;base64,{data}"></a>'
 
 

@@ -1,4 +1,4 @@
-"""The tables of a batch, written from its journal: what was measured, and what was not done."""
+"""The tables of a batch, written from its journal: measurements, and failures."""
 
 import csv
 import re
@@ -17,17 +17,17 @@ NOT_DONE = "not_done.csv"
 WORKBOOK = "measurements.xlsx"
 
 LAST_COLUMNS = ("weights", "date")
-"""Where a number comes from stands behind what was measured."""
+"""Provenance columns, after the measurements."""
 
 EVERY = 5.0
-"""Seconds between two versions of the table; longer where writing it takes longer."""
+"""Seconds between updates of the table; longer if writing it takes longer."""
 _SHARE = 0.05
-"""Of the time that may be spent writing it."""
+"""Largest share of time spent writing it."""
 
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
 _NOT_IN_CELLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _MOST_SHEET_ROWS = 1_000_000
-"""Excel takes 1,048,576."""
+"""Largest number of rows; Excel's limit is 1,048,576."""
 
 
 class Tables:
@@ -36,9 +36,9 @@ class Tables:
     Parameters
     ----------
     plan
-        What is done.
+        The plan of the batch.
     journal
-        What the tables are written from.
+        Source of the tables.
     """
 
     def __init__(self, plan: Plan, journal: Journal) -> None:
@@ -56,7 +56,7 @@ class Tables:
         self._next = start + max(EVERY, took / _SHARE)
 
     def finish(self) -> None:
-        """Write all of them."""
+        """Write all tables."""
         self.journal.commit()
         write_csv(self.plan.out / MEASUREMENTS, self.journal.rows)
         missing = list(not_done(self.plan, self.journal))
@@ -66,13 +66,13 @@ class Tables:
             (self.plan.out / NOT_DONE).unlink(missing_ok=True)
 
     def write_workbook(self) -> None:
-        """The same as a workbook."""
+        """Write the tables as a workbook."""
         missing = list(not_done(self.plan, self.journal))
         write_workbook(self.plan.out / WORKBOOK, self.journal.rows, missing)
 
 
 def not_done(plan: Plan, journal: Journal) -> Iterator[Row]:
-    """One row for everything that has no result, and why."""
+    """One row with the reason for every image without a result."""
     for problem in plan.problems:
         yield {"image": "", **asdict(problem)}
     for name, failure in journal.failures():
@@ -85,13 +85,13 @@ def _left_out_row(left: LeftOut) -> Row:
 
 
 def _columns(rows: Iterable[Row]) -> list[str]:
-    """Every column in the order in which it first appears, those of the origin last."""
+    """All columns in order of first appearance, provenance last."""
     known = list(dict.fromkeys(key for row in rows for key in row))
     return [*(name for name in known if name not in LAST_COLUMNS), *(name for name in LAST_COLUMNS if name in known)]
 
 
 def write_csv(path: Path, rows: "Rows") -> None:
-    """Replace a table, whole: UTF-8, comma, dot; rows are read twice, never held."""
+    """Replace a table atomically (UTF-8, comma, decimal point); rows are read twice and never held in memory."""
     columns = _columns(rows())
     if not columns and not path.exists():
         return
@@ -106,7 +106,7 @@ Rows = Any
 
 
 def _cell(value: str | int | float | None) -> str | int | float:
-    """Six digits of what is no count; text that no program takes for a formula."""
+    """Round numbers other than counts to six digits; keep text from being taken for a formula."""
     if value is None or value != value:
         return ""
     if isinstance(value, str):
@@ -116,7 +116,7 @@ def _cell(value: str | int | float | None) -> str | int | float:
 
 
 def write_workbook(path: Path, rows: Rows, missing: Sequence[Row]) -> None:
-    """An Excel workbook: measurements, what was not done, and the unit of every column."""
+    """Write an Excel workbook with measurements, failures, and the unit of every column."""
     from openpyxl import Workbook
 
     columns = _columns(rows())
@@ -149,7 +149,7 @@ _UNITS: Mapping[str, str] = {"_um2": "µm²", "_um": "µm", "_px": "pixels", "_p
 
 
 def unit_of(column: str) -> str:
-    """The unit that a column's name tells; empty for counts, ratios and names."""
+    """The unit in a column's name; empty for counts, ratios and names."""
     if column in ("hours", "frame", "plane"):
         return {"hours": "h", "frame": "number from 0", "plane": "number from 0"}[column]
     return next((unit for ending, unit in _UNITS.items() if column.endswith(ending)), "")

@@ -1,4 +1,4 @@
-"""Some images as one stream through one network: opened ahead, segmented in shared batches, written, and told."""
+"""Process images as one stream through one network: open ahead, segment in shared batches, write, and report."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Case:
-    """A job that is being done."""
+    """A job in progress."""
 
     job: Job
     weights: str
@@ -48,11 +48,11 @@ class _Case:
         return not self.is_open and self.ended == self.opened
 
     def fail(self, step: str, reason: str, hint: str = "") -> None:
-        """Something could not be done."""
+        """Record a failure."""
         self.failures.append(Problem(self.job.source, step, reason, hint))
 
     def take(self, image: EmbryoImage, result: "ImageResult", out: Path) -> None:
-        """One of its images is done."""
+        """Record a finished image."""
         self.ended += 1
         if result.reason is not None and not any(result.reason in failure.reason for failure in self.failures):
             self.fail("writing", result.reason)
@@ -61,7 +61,7 @@ class _Case:
         self.outputs += [Output(file.relative_to(out).as_posix(), _digest(file)) for file in result.files]
 
     def _file_of(self, row: Row, image: EmbryoImage) -> str:
-        """The file of the very picture that a row is about."""
+        """The file of the plane of a row."""
         from napari_embryo.pipeline import file_names
 
         index = tuple(int(row[name] or 0) for name in ("frame", "plane") if name in row)
@@ -73,7 +73,7 @@ class _Case:
         return printable(f"{home}/{name}" if home else name)
 
     def outcome(self, out: Path) -> Outcome:
-        """What became of it."""
+        """The outcome of the job."""
         self._check_unchanged(out)
         seconds = time.perf_counter() - self.start
         doubt = float(np.mean(self.doubts)) if self.doubts else None
@@ -82,11 +82,11 @@ class _Case:
         return Outcome(self.job.name, self.stamp, self.sha256, rows, outputs, failures, notes, doubt, seconds)
 
     def _check_unchanged(self, out: Path) -> None:
-        """A file that is still being written gives no result to rely on."""
+        """Discard results of a file that is still being written."""
         stamp = stamp_of(self.job)
         if stamp and self.stamp and stamp != self.stamp:
             self.fail("reading", "the file was changed while it was being read.", "Start the batch again.")
-            self.stamp = ""  # so that it is done again
+            self.stamp = ""  # so that it is processed again
             for output in self.outputs:
                 (out / output.name).unlink(missing_ok=True)
             self.rows, self.outputs = [], []
@@ -95,20 +95,20 @@ class _Case:
 def together(
     jobs: Sequence[Job], predictor: "Predictor", settings: BatchSettings, out: Path, weights: str
 ) -> Iterator[Outcome | None]:
-    """Do some jobs in order; yields the outcome of each, and None for every picture in between.
+    """Process jobs in order; yield the outcome of each, and None for every plane in between.
 
     Parameters
     ----------
     jobs
-        What to do.
+        The jobs.
     predictor
         The network.
     settings
-        How.
+        How to process them.
     out
         Folder for the results.
     weights
-        What the table calls the network.
+        Name of the network in the table.
     """
     from napari_embryo.pipeline import ImageResult, PlaneResult, segment_all_to_files
 
@@ -144,7 +144,7 @@ def _stem(out: Path, name: str) -> Path:
 def _opened(
     jobs: Sequence[Job], settings: BatchSettings, cases: deque[_Case], of_image: dict[str, _Case], weights: str
 ) -> Iterator[EmbryoImage]:
-    """Every image that can be opened, when its turn comes; why the others cannot is told to their cases."""
+    """Open every image in turn; failures are recorded in their jobs."""
     for job in jobs:
         case = _Case(job, weights)
         cases.append(case)
@@ -158,8 +158,11 @@ def _opened(
         else:
             for problem in planned.problems:
                 case.fail("reading", problem)
-            if planned.images and not pictures:
-                case.fail(LEFT_OUT, "a file of results or labels, not a picture of an embryo.")
+            if (whole := io.part_of(planned)) is not None:
+                case.fail(LEFT_OUT, f"a part of {whole.name}, which is opened as a whole.")
+                pictures = ()
+            elif planned.images and not pictures:
+                case.fail(LEFT_OUT, "a file of results or labels, not an image of an embryo.")
             yield from _images(edited.images if pictures else (), case, of_image)
         case.is_open = False
 
@@ -193,13 +196,13 @@ def _digest(path: Path) -> str:
 
 
 _UNSURE = (0.2, 0.8)
-"""Probabilities between these are neither here nor there."""
+"""Probabilities between these count as uncertain."""
 
 
 def doubt_of(found: Finding) -> float:
-    """How unsure a network is of a picture, from 0 to 1; 1 where it found nothing.
+    """Uncertainty of a network about an image, from 0 to 1; 1 if it found nothing.
 
-    Of parts: the share of unsure pixels among those that may belong to one. Of cells: what the scores lack to 1.
+    For parts: the share of uncertain pixels among those that may belong to one. For cells: one minus the mean score.
     """
     if isinstance(found, Cells):
         return 1 - float(found.scores.mean()) if len(found.scores) else 1.0

@@ -1,4 +1,4 @@
-"""What a worker does: open the images of some jobs, segment them together, write and tell what became of each."""
+"""Work of a worker: open the images of jobs, segment them together, write and report the outcomes."""
 
 import hashlib
 import json
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker has to know.
+    """Information for every worker.
 
     Parameters
     ----------
     out
         Folder for the results.
     settings
-        With the path of the weights instead of their name.
+        Settings with the path of the weights instead of their name.
     weights
-        What the user called them.
+        Name of the weights as given by the user.
     weights_sha256
-        Of their file.
+        Digest of their file.
     recipe
-        Digest of everything that a result depends on beside the image.
+        Digest of everything that a result depends on besides the image.
     """
 
     out: Path
@@ -47,7 +47,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Started:
-    """A worker is ready: the device that it computes on."""
+    """A worker is ready; names its device."""
 
     device: str
     family: str
@@ -56,12 +56,12 @@ class Started:
 
 
 def work_of(plan: Plan) -> Work:
-    """What the workers have to know to do a plan.
+    """Information for the workers of a plan.
 
     Raises
     ------
     FileNotFoundError
-        When there are no such weights.
+        If there are no such weights.
     """
     segment = plan.settings.segment
     digest = _sha256(segment)
@@ -74,7 +74,7 @@ def _sha256(settings: SegmentSettings) -> str:
 
 
 def recipe_of(settings: BatchSettings, weights_sha256: str) -> str:
-    """A digest of everything that a result depends on beside the image: settings and weights."""
+    """Digest of everything that a result depends on besides the image: settings and weights."""
     said = settings.model_dump(mode="json", exclude={"include", "exclude"})
     for name in ("device", "batch_size", "weights", "family"):  # give the same result, or follow from the digest
         del said["segment"][name]
@@ -82,7 +82,7 @@ def recipe_of(settings: BatchSettings, weights_sha256: str) -> str:
 
 
 def prepare(work: Work) -> Iterator[Started]:
-    """Load the network, and find out what is wrong with the settings before any image is opened."""
+    """Load the network and check the settings before any image is opened."""
     predictor = loaded(work.settings.segment, work.weights_sha256)
     weights = f"{work.weights} ({work.weights_sha256[:12]})"
     yield Started(str(predictor.device), predictor.family.name, weights, tuple(predictor.notes))
@@ -90,20 +90,20 @@ def prepare(work: Work) -> Iterator[Started]:
 
 @lru_cache(maxsize=1)
 def loaded(settings: SegmentSettings, sha256: str) -> "Predictor":
-    """The network, once in the life of a process.
+    """Load the network once per process.
 
     Raises
     ------
     ValueError
-        When this computer has other weights of that name.
+        If this computer has different weights of that name.
     """
     from napari_embryo.pipeline import load_predictor
 
     own = _sha256(settings)
     if own != sha256:
         raise ValueError(
-            f"{settings.weights}: a worker has other weights of that name (sha256 {own[:12]}, not {sha256[:12]}); "
-            "install the same version everywhere, or give the path of a checkpoint that all of them see"
+            f"{settings.weights}: a worker has different weights of that name (sha256 {own[:12]}, not {sha256[:12]}); "
+            "install the same version everywhere, or give the path of a checkpoint that all workers can read"
         )
     return load_predictor(settings)
 
@@ -111,12 +111,12 @@ def loaded(settings: SegmentSettings, sha256: str) -> "Predictor":
 def segment_jobs(work: Work, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
     """Segment the images of some jobs and write the results.
 
-    Yields an outcome per job, and None for every picture in between.
+    Yields an outcome per job, and None for every plane in between.
 
     Raises
     ------
     OSError
-        When there is no room for the results.
+        If there is no disk space for the results.
     """
     left = {job.name: job for job in jobs}
     try:
@@ -153,13 +153,13 @@ _STEPS = {
 }
 _HINTS = {
     "reading": "Export or copy the file again, or save it as TIFF with another program.",
-    "writing": "Look whether the folder of results can still be written.",
+    "writing": "Check that the folder of results is still writable.",
 }
 _ASK = "Please report it, with the file if you may share it."
 
 
 def _failure_of(error: Exception, file: str) -> Problem:
-    """What an error that nobody foresaw says to a user."""
+    """Message for an unexpected error."""
     step = step_of(error)
     said = " ".join(str(error).split())[:300]
     reason = said if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {said}"
@@ -167,7 +167,7 @@ def _failure_of(error: Exception, file: str) -> Problem:
 
 
 def step_of(error: BaseException) -> str:
-    """Which step of the work raised an error, as the innermost of the modules in its traceback tells."""
+    """The step that raised an error, derived from the innermost module in its traceback."""
     step = "working on it"
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__", ""))

@@ -1,4 +1,4 @@
-"""The main program of a worker process: tasks come in on standard input, what they yield goes out on standard output.
+"""Main program of a worker process: reads tasks from standard input and writes yielded values to standard output.
 
 Run by :class:`napari_embryo.batch.pool.ProcessPool`.
 """
@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 
 def main() -> None:
-    """Work until the input ends: then the process that leads the run is gone, and this one ends at once."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # meant for the process that leads the run
+    """Work until the input ends, which means that the main process has ended."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # meant for the main process
         signal.signal(stop, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, tasks), daemon=True).start()
     while True:
@@ -25,18 +25,18 @@ def main() -> None:
 
 
 def send(stream: BinaryIO, message: bytes) -> None:
-    """One message, its length before it."""
+    """Write a message, preceded by its length."""
     stream.write(len(message).to_bytes(8, "little") + message)
     stream.flush()
 
 
 def receive(stream: BinaryIO) -> bytes:
-    """The next message.
+    """Read the next message.
 
     Raises
     ------
     EOFError
-        When there is none, or not all of it.
+        If there is none, or only part of one.
     """
     size = int.from_bytes(_exactly(stream, 8), "little")
     return _exactly(stream, size)

@@ -1,4 +1,4 @@
-"""``batch``: whole folders, overnight or on a cluster; resumed where it was stopped."""
+"""``batch``: process whole folders, overnight or on a cluster, and resume interrupted runs."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -38,14 +38,16 @@ from napari_embryo.cli.terminal import DeviceOption, Weights, check_out_folder, 
 from napari_embryo.settings import BatchSettings
 
 Folders = Annotated[list[Path], typer.Argument(help="Folders of images, searched to any depth, or single images.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results; the same folder again resumes.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; an existing run there is resumed.")]
 Include = Annotated[
     list[str] | None, typer.Option(help="Only files that match, such as '*.png' or 'day5/*'; can be repeated.")
 ]
 Exclude = Annotated[list[str] | None, typer.Option(help="No files that match; can be repeated.")]
-NoOverlays = Annotated[bool, typer.Option("--no-overlays", help="Write no overlay pictures.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try what failed before once more.")]
-Redo = Annotated[bool, typer.Option("--redo", help="Do everything again, also what is done and unchanged.")]
+NoOverlays = Annotated[bool, typer.Option("--no-overlays", help="Write no overlays.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Retry images that failed before.")]
+Redo = Annotated[
+    bool, typer.Option("--redo", help="Process everything again, including finished and unchanged images.")
+]
 Dask = Annotated[
     str,
     typer.Option(
@@ -57,8 +59,8 @@ Processes = Annotated[
     int | None,
     typer.Option(help="Worker processes; by default as many as cores and memory, or graphics cards, allow.", min=1),
 ]
-TimeLimit = Annotated[float, typer.Option(help="Seconds after which a picture is given up.", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="Tell the progress as JSON, one object a line.")]
+TimeLimit = Annotated[float, typer.Option(help="Time limit in seconds per image.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Print progress as JSON, one object per line.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list what would be done.")]
 
 
@@ -97,8 +99,8 @@ def batch(
 ) -> None:
     """Segment whole folders: masks, overlays, tables and a contact sheet.
 
-    A damaged file is listed with its reason and the others are done. Stopped at any moment, the same command goes on
-    with what is left. Exit code 0: all images are done; 1: some are not; 2: none is; 130: interrupted.
+    Damaged files are listed with the reason and the others are processed. The same command resumes an interrupted run.
+    Exit code 0: all images were processed; 1: some were not; 2: none was; 130: interrupted.
     """
     with readable_errors():
         settings = settings_of(

@@ -1,4 +1,4 @@
-"""What ``segment`` and ``batch`` share: a plan is done, and what happens is told in words or in JSON lines."""
+"""Shared by ``segment`` and ``batch``: run a plan and report progress in words or as JSON lines."""
 
 import json
 import signal
@@ -20,35 +20,35 @@ from napari_embryo.image import Progress
 from napari_embryo.notes import RESEARCH_USE, counted
 
 INTERRUPTED = 130
-"""What a shell expects of a program that was stopped with Ctrl-C."""
+"""Exit code that shells expect of a program stopped with Ctrl-C."""
 
 _SHOWN = 20
-"""Most lines of one kind in the terminal; the files name all."""
+"""Largest number of lines of one kind in the terminal; the files list all."""
 
 
 class Teller(Protocol):
-    """Tells whoever is looking, or a scheduler, how a run is going."""
+    """Reports progress to a user or a scheduler."""
 
     def planned(self, plan: Plan) -> None:
-        """Before the first image."""
+        """Report before the first image."""
 
     def step(self, progress: Progress) -> None:
-        """A step of the run."""
+        """Report a step of the run."""
 
     def ended(self, plan: Plan, summary: Summary) -> None:
-        """All images have been tried."""
+        """Report the end of the run."""
 
     def stopped(self, reason: str, left: int) -> None:
-        """The run has ended early."""
+        """Report that the run has ended early."""
 
 
 def run_batch(plan: Plan, workers: Workers, again: Again, teller: Teller) -> int:
-    """Do a plan; returns the exit code.
+    """Run a plan and return the exit code.
 
     Returns
     -------
     int
-        0 where every image is done, 1 where some are not, 2 where none is, 130 after Ctrl-C or a request to end.
+        0 if every image was processed, 1 if some were not, 2 if none was, 130 after Ctrl-C or a request to end.
     """
     teller.planned(plan)
     last = Progress(0, len(plan.jobs), "")
@@ -73,14 +73,14 @@ def run_batch(plan: Plan, workers: Workers, again: Again, teller: Teller) -> int
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """A request to end, such as a scheduler sends, is as good as Ctrl-C."""
+    """Treat a request to end, such as one sent by a scheduler, like Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: nobody sends it a signal
+    except ValueError:  # not the main thread, which gets no signals
         yield
         return
     try:
@@ -90,12 +90,12 @@ def interruptible() -> Iterator[None]:
 
 
 class Words:
-    """For people: a bar while it is running, then what there is to know.
+    """Output for people: a progress bar, then a summary.
 
     Parameters
     ----------
     is_for_few
-        Tell what was found in every image, too.
+        Also report what was found in every image.
     """
 
     def __init__(self, is_for_few: bool = False) -> None:
@@ -145,12 +145,12 @@ class Words:
         if len(failures) > _SHOWN:
             console.print(f"... and {len(failures) - _SHOWN} more; see not_done.csv and contact_sheet.html")
         if summary.failed and not self._failures:
-            console.print("What failed before was not tried again; --retry-failed does.")
+            console.print("Images that failed before were not tried again; use --retry-failed.")
         console.print(RESEARCH_USE, style="dim")
 
     def stopped(self, reason: str, left: int) -> None:
         self._close()
-        console.print(f"{reason}: {counted(left, 'image')} left. The same command goes on with them.", markup=False)
+        console.print(f"{reason}: {counted(left, 'image')} left. The same command continues with them.", markup=False)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -158,12 +158,12 @@ class Words:
 
 
 def escaped(text: str) -> str:
-    """On one line, whatever a file's name holds."""
+    """Text on one line, whatever a file name contains."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _found(outcome: Outcome) -> Iterator[str]:
-    """How many cells there are, or that mask and regression disagree by more than one grade."""
+    """Print the number of cells, or that mask and regression differ by more than one grade."""
     for name, rows in groupby(outcome.rows, key=itemgetter("image")):
         own: Sequence[Any] = list(rows)
         if counted_cells := measure.cells_said(own):
@@ -174,7 +174,7 @@ def _found(outcome: Outcome) -> Iterator[str]:
 
 
 class JsonLines:
-    """For schedulers: one JSON object a line on standard output."""
+    """Output for schedulers: one JSON object per line on standard output."""
 
     def planned(self, plan: Plan) -> None:
         self._say(
@@ -216,12 +216,12 @@ class JsonLines:
 
 
 def print_plan(plan: Plan, most: int = 200) -> None:
-    """Everything that would be done, without doing it."""
+    """List what would be done, without doing it."""
     Words().planned(plan)
     for job in islice(plan.jobs, most):
         console.print(f"{escaped(job.source)} -> {job.name}", markup=False)
     if len(plan.jobs) > most:
         console.print(f"... and {len(plan.jobs) - most} more")
     for problem in plan.problems:
-        console.print(f"cannot be done: {escaped(problem.text())}", style="red", markup=False)
+        console.print(f"cannot be processed: {escaped(problem.text())}", style="red", markup=False)
     console.print(f"{counted(len(plan.jobs), 'image')} to do, {counted(len(plan.left_out), 'file')} left out")

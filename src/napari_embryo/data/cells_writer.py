@@ -14,7 +14,7 @@ from napari_embryo.data import coco_writer
 from napari_embryo.data.embryos import embryo_of
 from napari_embryo.data.sample import Bools
 from napari_embryo.image import EmbryoImage
-from napari_embryo.io.cells import CELL, CELLS, RESULT, ROWS, RUN, SCORE, SCORES, unique_numbers
+from napari_embryo.io.cells import CELL, CELLS_RESULT, RESULT, ROWS, RUN, SCORE, SCORES, unique_numbers
 from napari_embryo.io.layers import NAMESPACE, placed_keywords, plain
 from napari_embryo.io.names import image_stem
 from napari_embryo.notes import counted
@@ -108,7 +108,7 @@ def _warn_of_others(path: Path, image: EmbryoImage, cells: Sequence[DrawnCell]) 
 def _check(path: Path, layers: Sequence[io.LayerData]) -> None:
     told = [dict(attributes.get("metadata") or {}) for _, attributes, _ in layers]
     names = [str(attributes.get("name")) for _, attributes, _ in layers]
-    others = [name for name, metadata in zip(names, told, strict=True) if metadata.get(RESULT) != CELLS]
+    others = [name for name, metadata in zip(names, told, strict=True) if metadata.get(RESULT) != CELLS_RESULT]
     if others:
         raise io.ImageError(
             f"{path}: {', '.join(others)} is not a single cell of a run of Segment; several layers can be saved in one "

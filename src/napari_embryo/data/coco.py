@@ -22,7 +22,7 @@ from napari_embryo.data.json_files import read_json
 from napari_embryo.data.labels import CELL, canonical, has_a_meaning, known_classes
 from napari_embryo.data.official_split import part_meant, part_of
 from napari_embryo.data.painting import paint
-from napari_embryo.data.polygons import check_cells, check_work, fill, stacked
+from napari_embryo.data.polygons import Patch, check_cells, check_work, cropped, fill, stacked
 from napari_embryo.data.sample import Bools, Remark, Truth, unused_labels
 
 LOOKED_FOR = "a COCO JSON file with images and annotations (also in annotations/)"
@@ -140,7 +140,7 @@ class _File:
 
     @property
     def shared(self) -> set[str]:
-        """Ids that several images have, so that nobody knows which one was annotated."""
+        """Ids shared by several images, for which it is unknown which one was annotated."""
         return {number for number, count in Counter(image["id"] for image in self.images).items() if count > 1}
 
     @property
@@ -203,7 +203,7 @@ class _Pictures:
         return found or self._search(told.name)
 
     def part(self, picture: Path | str) -> str | None:
-        """The part that this picture lies in, where pictures of the same name lie in several parts."""
+        """The part of this image, if images of the same name exist in several parts."""
         return None
 
     @cached_property
@@ -220,14 +220,14 @@ class _Pictures:
 
 
 class _PicturesOfParts(_Pictures):
-    """The same for a file that holds one part of a data set, beside others whose pictures have the same names.
+    """The same for a file that holds one part of a data set next to others whose images have the same names.
 
     Parameters
     ----------
     folder
         The file's folder.
     part
-        The part that the file's name tells; None: it tells none.
+        The part in the file's name; None if there is none.
     """
 
     def __init__(self, folder: Path, part: str | None) -> None:
@@ -241,7 +241,7 @@ class _PicturesOfParts(_Pictures):
 
     @cached_property
     def _meant(self) -> str | None:
-        """The part to look in, where a folder's name tells it."""
+        """The part to search, if a folder's name gives it."""
         return part_meant(self._part, (self._told(path) for paths in self._below.values() for path in paths))
 
     def _told(self, picture: Path) -> str | None:
@@ -287,11 +287,11 @@ def read(
     picture
         The file.
     size
-        Height and width of the picture that was annotated, where the file tells them.
+        Height and width of the annotated image, if the file gives them.
     annotations
         Those of this picture.
     names
-        Of the categories.
+        Names of the categories.
     classes
         In the order of the masks.
     index
@@ -320,17 +320,17 @@ def _truth(
     shape = image.shape
     check_work((ring for each in annotations for ring in _rings(_first(each, _AMODAL))), shape)
     check_cells(sum(map(names.is_cell, annotations)), shape)
-    pairs = [(each, segment(_first(each, _AMODAL), shape)) for each in annotations]
-    good = [(each, mask) for each, mask in pairs if mask.any()]
-    left_out = tuple(Remark(NO_AREA, names.written(each)) for each, mask in pairs if not mask.any())
+    pairs = [(each, _region(_first(each, _AMODAL), shape)) for each in annotations]
+    good = [(each, region) for each, region in pairs if region.mask.any()]
+    left_out = tuple(Remark(NO_AREA, names.written(each)) for each, region in pairs if not region.mask.any())
     if left_out and not good:
         raise ValueError(
             "nothing with an area is drawn on it: its annotations have no outline, one of fewer than three corners, or "
             "one outside the picture"
         )
-    masks, cut = paint([(names.of(each), mask) for each, mask in good], classes, shape)
+    masks, cut = paint([(names.of(each), region) for each, region in good], classes, shape)
     known = known_classes(classes, masks.any(axis=(1, 2)), names.annotated)
-    cells, visible = _cells([(each, mask) for each, mask in good if names.is_cell(each)], shape)
+    cells, visible = _cells([(each, fill([region], shape)) for each, region in good if names.is_cell(each)], shape)
     unused = [names.written(each) for each, _ in good if not _is_used(each, names, classes)]
     remarks = (*left_out, *cut, *unused_labels(unused, classes))
     return Truth(image, masks, known, cells, visible, is_blank=not annotations, remarks=remarks)
@@ -374,8 +374,20 @@ def segment(outline: Any, shape: tuple[int, ...]) -> Bools:
     return fill(_rings(outline), shape)
 
 
+def _region(outline: Any, shape: tuple[int, ...]) -> Patch:
+    """What one annotation covers, without the rest of the picture."""
+    if not isinstance(outline, Mapping):
+        return cropped(_rings(outline), shape)
+    mask = segment(outline, shape)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return Patch((0, 0), np.zeros((0, 0), bool))
+    top, left = int(rows[0]), int(columns[0])
+    return Patch((top, left), mask[top : rows[-1] + 1, left : columns[-1] + 1].copy())
+
+
 def _rings(outline: Any) -> list[npt.NDArray[np.float64]]:
-    """Polygons of three corners or more, as (y, x) of our own; none of run lengths."""
+    """Polygons of at least three corners as (y, x) in pixel centers; empty for run lengths."""
     if isinstance(outline, Mapping):
         return []
     if isinstance(outline, str):

@@ -40,7 +40,7 @@ def canonical(label: str) -> str:
 
 
 def has_a_meaning(label: str, classes: Iterable[str]) -> bool:
-    """Whether a canonical label is one of ours or one of the classes, so that leaving it out needs no mention."""
+    """Whether a canonical label is known or one of the classes, so that leaving it out needs no mention."""
     return label in _KNOWN or label in map(canonical, classes)
 
 
@@ -64,20 +64,20 @@ def are_cells(classes: Sequence[str]) -> bool:
 
 
 def known_classes(classes: Sequence[str], painted: npt.ArrayLike, told: Collection[str]) -> npt.NDArray[np.bool_]:
-    """Which classes a picture tells about: the one rule of every reader for unknown against empty.
+    """Which classes are known for an image: the rule of all readers for unknown versus empty.
 
-    A class is known where it is painted. Where it is not painted, it is known to be absent only if its source says
-    something about it and an embryo may lack it, such as fragments.
+    A class that is painted is known. One that is not painted is known to be absent only if its source annotates it and
+    an embryo may lack it, such as fragments.
 
     Parameters
     ----------
     classes
         In the order of the masks.
     painted
-        For each class, whether any pixel of this picture belongs to it.
+        For each class, whether any pixel of this image belongs to it.
     told
-        Canonical names of the classes that the source says something about: those painted on any of its pictures,
-        those with a mask file for this picture, or those named by the annotation itself.
+        Canonical names of the classes that the source annotates: those painted on any of its images, those with a mask
+        file for this image, or those named by the annotation itself.
 
     Returns
     -------

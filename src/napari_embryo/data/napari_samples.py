@@ -105,8 +105,8 @@ def _check(name: str, image: npt.NDArray[Any], labels: npt.NDArray[Any], classes
     if labels.dtype.kind not in "iub" or labels.min(initial=0) < 0 or labels.max(initial=0) > highest:
         meant = ", ".join(f"{i} {each}" for i, each in enumerate(classes, start=1))
         raise ValueError(
-            f"{name}: labels from {labels.min(initial=0)} to {labels.max(initial=0)} of type {labels.dtype} came; "
-            f"they are whole numbers: 0 background, {meant}"
+            f"{name}: the labels range from {labels.min(initial=0)} to {labels.max(initial=0)} with type "
+            f"{labels.dtype}, but must be integers: 0 background, {meant}"
         )
 
 

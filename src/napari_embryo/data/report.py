@@ -57,7 +57,7 @@ def report(found: Found, split: Split, classes: Sequence[str], settings: DataSet
 
 
 def _unknown(contents: Mapping[Sample, Contents], classes: Sequence[str]) -> Iterator[str]:
-    """Classes that no picture of a source tells about, although pictures of it tell about others."""
+    """Classes annotated on no image of a source that annotates others."""
     known: dict[str, set[str]] = defaultdict(set)
     for sample, held in contents.items():
         known[sample.source] |= {name for name, is_known in zip(classes, held.known, strict=False) if is_known}

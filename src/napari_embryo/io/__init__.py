@@ -6,7 +6,7 @@ from napari_embryo.io.colors import to_gray
 from napari_embryo.io.errors import ImageError, MissingImageError
 from napari_embryo.io.finding import Found, list_images, plane_homes
 from napari_embryo.io.focus import best_focus, embryo_focus, extended_depth_of_field, focus_image, sharpness
-from napari_embryo.io.folders import bare_numbers, plan_files, plan_folder, plan_group, plan_path
+from napari_embryo.io.folders import bare_numbers, part_of, plan_files, plan_folder, plan_group, plan_path
 from napari_embryo.io.grouping import Group, Grouping, group_files
 from napari_embryo.io.header import SUFFIXES
 from napari_embryo.io.layers import LayerData, from_napari, to_napari, write_layer, written_layer
@@ -48,6 +48,7 @@ __all__ = [
     "open_layers",
     "open_plan",
     "palette_indices",
+    "part_of",
     "plan_file",
     "plan_files",
     "plan_folder",

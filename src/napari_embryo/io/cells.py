@@ -17,7 +17,7 @@ from napari_embryo.io.ome import OmeTiff
 # Keys in a layer's metadata that widgets, writers and readers use.
 RESULT = "result"
 """Key: the kind of result."""
-CELLS = "cells"
+CELLS_RESULT = "cells"
 """Kind of result: one cell's layer."""
 RUN = "run"
 """Key: identifier shared by the layers of one run."""
@@ -104,7 +104,7 @@ def _about(ome: OmeTiff, name: str) -> dict[str, Any]:
     """Metadata of the layer of a cell."""
     values = {"axes": ome.axes.replace("C", ""), **{key: getattr(ome, key) for key in _VALUES}}
     kept = {key: value for key, value in ome.metadata.items() if key != SCORES}
-    return {"source_layer": {"name": name}, **kept, RESULT: CELLS, "classes": ("cell",), NAMESPACE: values}
+    return {"source_layer": {"name": name}, **kept, RESULT: CELLS_RESULT, "classes": ("cell",), NAMESPACE: values}
 
 
 _VALUES = ("pixel_size_um", "hours", "focus_um")

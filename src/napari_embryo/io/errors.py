@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be opened."""
+"""Errors of files that cannot be opened."""
 
 import lzma
 import struct
@@ -19,7 +19,7 @@ class MissingImageError(ImageError, FileNotFoundError):
 
 
 def complaint(path: Path | str, found: str, needed: str, todo: str) -> ImageError:
-    """An error that says which file, what it holds, what is needed and what to do."""
+    """An error that names the file, what it contains, what is needed and what to do."""
     return ImageError(f"{path}: {found}; {needed}. {todo}.")
 
 
@@ -71,7 +71,7 @@ def decoding_errors() -> tuple[type[Exception], ...]:
 
 
 def _video_errors() -> tuple[type[Exception], ...]:
-    """Those of PyAV, where it was imported."""
+    """Errors of PyAV, if it was imported."""
     av = sys.modules.get("av")
     return () if av is None else (av.error.FFmpegError,)
 

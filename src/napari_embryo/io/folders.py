@@ -105,6 +105,18 @@ def _once(images: Sequence[PlannedImage]) -> tuple[list[PlannedImage], tuple[str
     return kept, (f"{n_left} files are parts of an OME-TIFF that is opened as a whole",) if n_left else ()
 
 
+def part_of(plan: OpenPlan) -> Path | None:
+    """The file that opens the whole OME-TIFF of which the only file of a plan is a later part; None for any other."""
+    headers = [image.header for image in plan.images if image.is_one_file]
+    others = [
+        path for header in headers[:1] for path in header.other_files if path.parent == header.path.resolve().parent
+    ]
+    first = min((path.name for path in others), key=natural_key, default=None)
+    if first is None or natural_key(first) > natural_key(headers[0].path.name):
+        return None
+    return headers[0].path.with_name(first)
+
+
 def bare_numbers(count: int) -> tuple[str, ...]:
     """A note where so many files were not grouped that a reader may take for frames of one embryo."""
     if not count:
@@ -242,8 +254,8 @@ def _stack(group: Group, headers: dict[Path, Header]) -> PlannedImage:
         focus_um=_heights(group.members, planes, beside),
         pixel_size_um=believed(header.pixel_size_um) or believed(_square(beside.pixel_size_um)),
         hours_per_frame=beside.hours_per_frame if hours is None else None,
-        assumed=(group.reason, *(f"{name} was read" for name in beside.sources)),
-        problems=(*repeated, *_incomplete(group, frames, files), *dropped, *unknown_hours),
+        assumed=(group.reason, *(f"{name} was read" for name in beside.sources), *repeated, *unknown_hours),
+        problems=(*_incomplete(group, frames, files), *dropped),
         info=group.info | ({"phases": beside.phases} if beside.phases else {}),
     )
 

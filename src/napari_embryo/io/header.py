@@ -1,4 +1,4 @@
-"""What a file says about itself: the value that all readers of headers give."""
+"""Metadata of a file: the value returned by all header readers."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,50 +13,50 @@ VIDEO = (".avi", ".mp4", ".m4v", ".mov", ".wmv", ".mpg", ".mpeg", ".mkv")
 SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO)
 SINGLE = (*PICTURE, *TIFF, *ARRAY)
 """Suffixes of files that can hold a single picture, in order of preference."""
-"""Endings that can be read, whatever their case."""
+"""Supported file suffixes, ignoring case."""
 
 Role = Literal["picture", "labels", "result"]
-"""A picture, labels of this or another program, or another result of this program."""
+"""An image, labels of this or another program, or another result of this program."""
 
 RESULT_KEY = "weights_sha256"
-"""What the results of a network have in their metadata, and no picture of an embryo."""
+"""Metadata that results of a network have, but no image of an embryo."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What one file, or one series of it, says about itself.
+    """Metadata of one file, or of one series of it.
 
     Parameters
     ----------
     path
         The file.
     shape
-        Of the array in the file, as it is shown.
+        Shape of the array in the file, as shown.
     axes
         One letter per dimension: T, F, Y, X; C (channels: each becomes an image), S (color or alpha samples: become
         gray), ``?`` (the file does not say).
     dtype
-        Of the gray values it will give.
+        Type of the resulting gray values.
     pixel_size_um, hours, focus_um
-        As in `EmbryoImage`, where the file says.
+        As in `EmbryoImage`, if the file states them.
     names
-        One per C, where the file says.
+        One per C, if the file states them.
     notes
-        What a user should know: what was assumed, what was ignored.
+        Messages for the user: what was assumed, what was ignored.
     order
-        Where each axis stands in the file, where that is not the order of ``axes``: such a file is read as a whole.
+        Order of the axes in the file, if it is not that of ``axes``; such a file is read as a whole.
     role
         What the file is.
     is_own
         Whether this program wrote it as OME-TIFF.
     orientation
-        How the stored picture is turned, 1 (upright) to 8, as in EXIF; ``shape`` is that of the upright picture.
+        Orientation of the stored image, 1 (upright) to 8, as in EXIF; ``shape`` is that of the upright image.
     series
-        Which of the file's series.
+        Number of the series in the file.
     title
-        What the series is called, where the file holds several.
+        Name of the series, if the file has several.
     other_files
-        Files that the series reads as well.
+        Further files that the series reads.
     """
 
     path: Path
@@ -91,11 +91,11 @@ class Header:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is one picture, gray or in color."""
+        """Whether it is a single plane, gray or in color."""
         return self.axes in ("YX", "YXS")
 
     def with_axes(self, axes: str) -> "Header":
-        """The same file with other meanings of its axes; what it says of axes that changed is dropped."""
+        """The same file with other meanings of its axes; metadata of changed axes are dropped."""
         old = self.axes.removesuffix("S")
         kept = {axis for axis, other in zip(old, axes, strict=True) if axis == other}
         return replace(

@@ -1,4 +1,4 @@
-"""Read what a file says about itself before a pixel of it is read."""
+"""Read the metadata of files without their pixels."""
 
 import re
 from collections.abc import Callable
@@ -19,10 +19,10 @@ MIN_SIDE = 2
 """Smallest side of an image in pixels."""
 
 MOST_PIXELS = 2**26
-"""Larger pictures are no embryos, and a damaged or malicious header can claim any size."""
+"""Larger images are not of embryos, and a damaged or malicious header can claim any size."""
 
 MOST_PICTURES = 200_000
-"""More pictures in one file are not opened, for the same reason."""
+"""Largest number of planes in one file, for the same reason."""
 
 LABEL_TYPES = ("int32", "int64", "uint32", "uint64")
 """Types that gray images do not have; napari takes them for labels, too."""
@@ -32,7 +32,7 @@ _LABEL_NAMES = re.compile(r".*_(cp_masks|masks|labels|seg)", re.IGNORECASE)
 
 
 def read_headers(path: Path) -> tuple[Header, ...]:
-    """Read what a file says about itself, one header per series; no pixel is decoded.
+    """Read the metadata of a file, one header per series, without decoding pixels.
 
     Raises
     ------
@@ -48,12 +48,12 @@ def read_headers(path: Path) -> tuple[Header, ...]:
 
 
 def read_header(path: Path) -> Header:
-    """Read what a file says about its first series; see `read_headers`."""
+    """Read the metadata of the first series of a file; see `read_headers`."""
     return read_headers(path)[0]
 
 
 def check_is_file(path: Path) -> None:
-    """Refuse what is not there or empty."""
+    """Refuse a missing or empty file."""
     if not path.exists():
         raise MissingImageError(f"{path}: there is no such file. Check the path.")
     if path.stat().st_size == 0:

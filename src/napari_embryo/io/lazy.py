@@ -1,4 +1,4 @@
-"""Many pictures as one array, each read when it is needed."""
+"""Many planes as one array, each read when needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ Load = Callable[[tuple[int, ...]], Array]
 
 @dataclass(frozen=True, eq=False)
 class LazyPlanes:
-    """Pictures that are read when they are indexed; what dask makes its chunks of.
+    """Planes that are read when indexed; the source of dask chunks.
 
     Parameters
     ----------
     load
-        Index into the leading axes -> one picture. It travels between processes.
+        Index into the leading axes -> one plane. It can be sent between processes.
     leading
         Lengths of the leading axes.
     plane_shape
-        Shape of a picture.
+        Shape of a plane.
     dtype
-        Of the values.
+        Type of the values.
     """
 
     load: Load
@@ -54,12 +54,12 @@ class LazyPlanes:
         n_leading = len(self.leading)
         ranges = [_range(part, size) for part, size in zip(whole, self.leading, strict=False)]
         planes = np.stack([self.load(where) for where in product(*ranges)])
-        # Dask fuses slices into this call, so that a number can stand where a slice is usual.
+        # Dask fuses slices into this call, so an index may be a number instead of a slice.
         picked = tuple(slice(None) if isinstance(part, slice) else 0 for part in whole[:n_leading])
         return planes.reshape(*map(len, ranges), *self.plane_shape)[(*picked, *whole[n_leading:])]
 
     def as_dask(self) -> Any:
-        """A dask array with one picture per chunk."""
+        """A dask array with one plane per chunk."""
         import dask.array
 
         return dask.array.from_array(
@@ -81,7 +81,7 @@ def _range(part: Any, size: int) -> range:
 
 @dataclass(frozen=True, eq=False)
 class LoadFromFile:
-    """Pictures of one file, whose axes stand in any order.
+    """Planes of one file, with axes in any order.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class LoadFromFile:
     sizes
         Their lengths.
     wanted
-        The order in which the index comes, such as "TF".
+        The order of the index, such as "TF".
     channel
         Which C.
     color
@@ -115,7 +115,7 @@ class LoadFromFile:
 
 @dataclass(frozen=True, eq=False)
 class LoadFromFiles:
-    """One picture per file; where there is no file, an empty picture.
+    """One plane per file, or an empty plane if there is no file.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _as_rgb(plane: Array) -> Array:
 def _check_fits(path: Path, gray: Array, first: Header) -> None:
     if gray.shape != first.hw or gray.dtype != first.dtype:
         raise ImageError(
-            f"{path}: {gray.shape[1]} x {gray.shape[0]} pixels of {gray.dtype} came, but {first.path.name}, the first "
-            f"of the stack, has {first.hw[1]} x {first.hw[0]} of {first.dtype}; one stack needs one size and type. "
-            "Move the file elsewhere or open the files separately."
+            f"{path}: the file has {gray.shape[1]} x {gray.shape[0]} pixels of {gray.dtype}, but {first.path.name}, "
+            f"the first of the stack, has {first.hw[1]} x {first.hw[0]} of {first.dtype}; one stack needs one size and "
+            "type. Move the file elsewhere or open the files separately."
         )

@@ -51,9 +51,9 @@ class OmeTiff:
     pixel_size_um
         Height and width of a pixel, if known.
     hours
-        One per T, where known.
+        One per T, if known.
     focus_um
-        One per F, where known.
+        One per F, if known.
     names
         One per C (channel names), or the names of the labels from 1 up.
     kind
@@ -96,9 +96,9 @@ class OmeTiffStackWriter(AbstractContextManager["OmeTiffStackWriter"]):
     pixel_size_um
         Height and width of a pixel in micrometers, if known.
     hours
-        One per T, where known.
+        One per T, if known.
     focus_um
-        One per F, where known.
+        One per F, if known.
     names
         Channel names, one per C; without a C axis, the names of the labels from 1 up.
     name

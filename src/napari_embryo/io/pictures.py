@@ -24,7 +24,7 @@ _TYPES = {"I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I": "int32", 
 
 
 def picture_header(path: Path) -> tuple[Header, ...]:
-    """What a PNG, JPEG, BMP or GIF says about itself."""
+    """Metadata of a PNG, JPEG, BMP or GIF."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -48,12 +48,14 @@ def _is_animation(image: Any) -> bool:
 
 def _notes(path: Path, samples: int, orientation: int, has_more: bool) -> list[str]:
     notes = ["color of 16 bits is read with 8 bits"] if samples > 1 and _png_bits(path) == 16 else []
-    notes += [f"the picture is turned upright, as its file says (orientation {orientation})"] if orientation > 1 else []
+    notes += (
+        [f"the image is rotated upright, as its file requests (orientation {orientation})"] if orientation > 1 else []
+    )
     return notes + (["only the first of its pictures is read"] if has_more else [])
 
 
 def _orientation(image: Any) -> int:
-    """1 to 8, of what stands before the pixels: for PNG, Pillow's own way would decode them all."""
+    """Orientation from 1 to 8, from metadata before the pixels; for PNG, Pillow would decode all pixels."""
     from PIL import Image
 
     value = Image.Image.getexif(image).get(ORIENTATION, 1)
@@ -61,7 +63,7 @@ def _orientation(image: Any) -> int:
 
 
 def _is_overlay(path: Path) -> bool:
-    """Whether it is an overlay of an earlier version, which did not say so itself."""
+    """Whether it is an overlay of an earlier version, which did not mark them."""
     name = path.stem.removesuffix("_overlay")
     return name != path.stem and any(
         path.with_name(f"{name}_{ending}").exists() for ending in ("labels.ome.tif", "cells.ome.tif", "cells.json")
@@ -75,21 +77,21 @@ def _png_bits(path: Path) -> int:
 
 
 def open_picture(header: Header) -> Callable[[int], Array]:
-    """A function from the number of a picture to the picture, upright."""
+    """A function from the number of a plane to the upright plane."""
     return lambda number: read_picture(header.path, header.orientation, number if "T" in header.axes else None)
 
 
 def read_picture(path: Path, orientation: int = 1, frame: int | None = None) -> Array:
-    """A picture as it is shown: gray, or gray and alpha, RGB, RGB and alpha in the last axis.
+    """An image as shown: gray, or gray and alpha, RGB, or RGB and alpha in the last axis.
 
     Parameters
     ----------
     path
         The file.
     orientation
-        What its header says.
+        Orientation in its header.
     frame
-        Which picture of an animation.
+        Frame of an animation.
     """
     from PIL import Image
 

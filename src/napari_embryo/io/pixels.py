@@ -1,4 +1,4 @@
-"""Pixels of one file, picture by picture, and how they become gray values."""
+"""Read gray values of one file plane by plane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class FileReader:
     Parameters
     ----------
     header
-        Of the file.
+        Header of the file.
     """
 
     header: Header
@@ -72,7 +72,7 @@ def read_plane(path: Path) -> Array:
     Raises
     ------
     ImageError
-        Naming the file, where it cannot be read.
+        If it cannot be read; the message names the file.
     """
     return FileReader(read_header(path)).plane(0)
 

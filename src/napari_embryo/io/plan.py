@@ -41,7 +41,8 @@ class OpenPlan:
             If no image can have the axes.
         """
         axes = None if choices.axes is None else choices.axes.upper().replace("Z", "F")
-        if axes is not None and not any(axes in image.axes_choices for image in self.images):
+        stacks = [image for image in self.images if image.file_axes != "YX"]
+        if axes is not None and stacks and not any(axes in image.axes_choices for image in stacks):
             raise _wrong_axes(self, axes)
         images = self.images if axes is None else _with_axes(self.images, axes)
         return replace(self, images=tuple(image.edited(choices) for image in images))
@@ -119,12 +120,18 @@ def _wrong_axes(plan: OpenPlan, axes: str) -> ImageError:
 def _with_axes(images: Sequence[PlannedImage], axes: str) -> Iterator[PlannedImage]:
     """The images with other axes; the channels of one file are planned anew, together."""
     for image in images:
-        if axes not in image.axes_choices or (axes == image.file_axes and not image.is_one_file):
+        if axes not in image.axes_choices:
+            yield replace(image, assumed=(*image.assumed, f"it cannot have the axes {axes}: it is {image.file_axes}"))
+        elif axes == image.file_axes and not image.is_one_file:
             yield image
         elif not image.is_one_file:
             yield replace(image, axes=axes, focus_um=None, row_hours=None, assumed=())
         elif image.channel == 0:
-            yield from plan_of_header(image.header.with_axes(axes))
+            planned = plan_of_header(image.header.with_axes(axes))
+            keeps_name = len(planned) == 1 and not image.is_channel
+            yield from (
+                replace(each, info=image.info, name=image.name if keeps_name else each.name) for each in planned
+            )
 
 
 def _count(n: int, word: str) -> str:

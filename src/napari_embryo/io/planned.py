@@ -120,6 +120,11 @@ class PlannedImage:
         return len(self.files) == 1 and len(self.files[0]) == 1
 
     @property
+    def is_channel(self) -> bool:
+        """Whether the file holds several channels, of which it is one."""
+        return self.is_one_file and self.header.sizes.get("C", 1) > 1
+
+    @property
     def source(self) -> Path:
         """The file, or the folder of the first file."""
         return self.header.path if self.is_one_file else self.header.path.parent

@@ -1,4 +1,4 @@
-"""What a TIFF says about itself: its series, axes, sizes and times."""
+"""Metadata of TIFF files: series, axes, sizes and times."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ MOST_CHANNELS = 4
 
 
 def tiff_headers(path: Path) -> tuple[Header, ...]:
-    """A header for every series of a TIFF, thumbnails and the smaller levels of a pyramid left out."""
+    """A header for every series of a TIFF, except thumbnails and smaller levels of a pyramid."""
     from tifffile import TiffFile
 
     with TiffFile(path) as tiff:
@@ -63,7 +63,7 @@ def _titled(header: Header, number: int) -> Header:
 
 
 def shown_series(tiff: "TiffFile") -> tuple[list[int], tuple[str, ...]]:
-    """The numbers of the series that are pictures at full size, and what is said of the others."""
+    """Numbers of the series at full size, and a note about the others."""
     series = tiff.series
     shown = [i for i, each in enumerate(series) if not _is_marked_small(each)]
     if not shown:
@@ -89,7 +89,7 @@ def _is_marked_small(series: "TiffPageSeries") -> bool:
 
 
 def _is_small_copy(series: "TiffPageSeries", other: "TiffPageSeries") -> bool:
-    """Whether it may be another one in smaller: as many pages, the same shape, at most half as long and wide."""
+    """Whether it may be a smaller copy of another one: same pages and shape, at most half as long and wide."""
     (height, width), (full_height, full_width) = _hw(series), _hw(other)
     if len(series) != len(other) or 2 * height > full_height + 1 or 2 * width > full_width + 1:
         return False
@@ -178,14 +178,14 @@ def _reordered(path: Path, letters: str, shape: Sequence[int], look: PageLook) -
 
 
 def _turned(header: Header, orientation: int) -> Header:
-    """The sizes of the picture as it is shown."""
+    """The size of the image as shown."""
     if orientation == 1:
         return header
     place = header.axes.index("Y")
     shape = list(header.shape)
     if orientation >= 5:
         shape[place : place + 2] = shape[place + 1], shape[place]
-    note = f"the picture is turned upright, as its file says (orientation {orientation})"
+    note = f"the image is rotated upright, as its file requests (orientation {orientation})"
     return replace(header, shape=tuple(shape), orientation=orientation, notes=(*header.notes, note))
 
 
@@ -294,7 +294,7 @@ def _micro_manager_size(page: "TiffPage") -> float | None:
 
 
 def _resolution(page: "TiffPage") -> tuple[float | None, float | None]:
-    """Height and width of a pixel, in whatever the unit is."""
+    """Height and width of a pixel in the file's unit."""
     y, x = (_rational(page, f"{axis}Resolution") for axis in "YX")
     return (1 / y if y else None), (1 / x if x else None)
 

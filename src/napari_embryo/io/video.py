@@ -14,12 +14,12 @@ from napari_embryo.io.errors import complaint
 from napari_embryo.io.header import Header
 
 MOST_REPEATS = 1000
-"""A longer pause between two frames is no run of repeated ones."""
+"""Longest gap between frames that counts as repeated frames."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A decoded frame: its time stamp, and a checksum by which it is recognized."""
+    """A decoded frame: its time stamp, and a checksum to recognize it."""
 
     stamp: int | None
     check: int
@@ -35,13 +35,13 @@ class VideoIndex:
     frames
         Each decoded frame.
     places
-        For every frame that a viewer would show, which decoded one it is: a video may repeat one without storing it.
+        Index of the decoded frame for every frame shown, since a video may repeat frames without storing them.
     size
         Height and width as shown.
     quarter_turns
-        How often each is turned by 90 degrees to the left.
+        Number of rotations by 90 degrees to the left.
     is_damaged
-        Whether something follows that cannot be decoded.
+        Whether data follow that cannot be decoded.
     """
 
     frames: tuple[Shown, ...]
@@ -52,7 +52,7 @@ class VideoIndex:
 
     @property
     def has_stamps(self) -> bool:
-        """Whether every frame can be told by its time stamp."""
+        """Whether every frame can be identified by its time stamp."""
         stamps = {frame.stamp for frame in self.frames}
         return None not in stamps and len(stamps) == len(self.frames)
 
@@ -72,12 +72,12 @@ def import_av(path: Path) -> Any:
 
 
 def video_header(path: Path) -> tuple[Header, ...]:
-    """What a video holds; every frame is decoded once, since no container's own count can be relied on."""
+    """Index a video by decoding every frame once, since frame counts in containers are unreliable."""
     index = index_of(path)
     repeats = len(index.places) - len(set(index.places))
-    notes = ["a video's playing speed says nothing about hours: none are known"]
+    notes = ["the frame rate of a video says nothing about hours, so none are known"]
     notes += [f"{repeats} frames repeat the one before"] if repeats else []
-    notes += ["it is damaged behind its last frame here: what follows cannot be decoded"] if index.is_damaged else []
+    notes += ["it is damaged after its last frame here: the rest cannot be decoded"] if index.is_damaged else []
     shape = (len(index.places), *index.size, 3)
     return (Header(path, shape, "TYXS", np.dtype("uint8"), notes=tuple(notes)),)
 
@@ -115,7 +115,7 @@ def _index(path: Path, _size: int, _modified: int) -> VideoIndex:
 
 
 def _places(frames: list[Shown]) -> tuple[int, ...]:
-    """An AVI counts its frames by the clock: where it stores none, the one before stays."""
+    """Repeat frames of an AVI that are not stored, since its frames follow the clock."""
     stamps = [frame.stamp for frame in frames]
     known = [stamp for stamp in stamps if stamp is not None]
     if len(known) < len(stamps) or known != sorted(set(known)):

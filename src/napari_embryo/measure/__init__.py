@@ -1,7 +1,7 @@
 """Measurements: one row of numbers per object, and agreement of masks."""
 
 from napari_embryo.measure.agreement import dice, iou, pooled_iou
-from napari_embryo.measure.cells import CELL_COLUMNS, CELLS, measure_cells
+from napari_embryo.measure.cells import ALL_CELLS, CELL_COLUMNS, measure_cells
 from napari_embryo.measure.fragments import RATIO_COLUMNS, fragmentation, grade
 from napari_embryo.measure.objects import COLUMNS, Mask, Row, measure_masks, zona_thickness_um
 from napari_embryo.measure.rows import measure_all, measure_labels, where
@@ -19,7 +19,7 @@ from napari_embryo.measure.summary_text import (
 )
 
 __all__ = [
-    "CELLS",
+    "ALL_CELLS",
     "CELL_COLUMNS",
     "COLUMNS",
     "RATIO_COLUMNS",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 SURE = 0.5
-"""Least score of a cell that a user is shown, and that is counted (our decision)."""
+"""Lowest score of a cell that is shown and counted (docs/decisions.md, "Score of a shown cell")."""
 
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))
 RECALLS = np.linspace(0, 1, 101)
@@ -18,16 +18,16 @@ RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Which of the masks found in one picture are right.
+    """Which of the masks found in one image are correct.
 
     Parameters
     ----------
     scores
-        (D,) of the found masks, the highest first.
+        (D,) scores of the found masks, highest first.
     hits
-        (10, D): whether each is right, for each of ``IOU_THRESHOLDS``.
+        (10, D): whether each is correct, for each of ``IOU_THRESHOLDS``.
     true
-        How many true masks there are.
+        Number of true masks.
     """
 
     scores: Floats
@@ -43,7 +43,7 @@ class Matches:
         ious
             (D, G): IoU of every found with every true mask.
         scores
-            (D,) of the found masks, in any order.
+            (D,) scores of the found masks, in any order.
         """
         order = np.argsort(-scores, kind="stable")
         hits = np.stack([_hits(ious[order], threshold) for threshold in IOU_THRESHOLDS])
@@ -51,18 +51,18 @@ class Matches:
 
 
 def _hits(ious: Floats, threshold: float) -> npt.NDArray[np.bool_]:
-    """(D,): each found mask in turn takes the true one that it fits best and that is still free."""
+    """(D,): each found mask in turn takes the best-fitting true one that is still free."""
     free, hits = np.ones(ious.shape[1], bool), np.zeros(len(ious), bool)
     for i, row in enumerate(ious):
         possible = np.where(free & (row >= min(threshold, 1 - 1e-10)), row, -1.0)
         if (possible >= 0).any():
             hits[i] = True
-            free[len(row) - 1 - int(np.argmax(possible[::-1]))] = False  # the last of equals, as in COCO's code
+            free[len(row) - 1 - int(np.argmax(possible[::-1]))] = False  # the last one in a tie, as in COCO's code
     return hits
 
 
 def average_precision(pictures: Sequence[Matches]) -> Floats:
-    """COCO's average precision over pictures, (10,): one for each of ``IOU_THRESHOLDS``.
+    """COCO's average precision over images, (10,): one for each of ``IOU_THRESHOLDS``.
 
     It is the mean over 101 recalls of the best precision at that recall or beyond; NaN without a true mask. The mean
     of the ten is COCO's AP.

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from napari_embryo.image import Cells
 from napari_embryo.measure.objects import Row, measure_masks
 
-CELLS = "cells"
+ALL_CELLS = "cells"
 """Class name of the row for all cells of an image together."""
 
 CELL_COLUMNS = ("overlap", "score", "n_cells")
@@ -33,7 +33,7 @@ def measure_cells(found: Cells, pixel_size_um: tuple[float, float] | None = None
     """
     scores = found.scores.tolist()
     covered = found.masks.sum(axis=0)
-    rows = measure_masks(covered[None] > 0, [CELLS], pixel_size_um)
+    rows = measure_masks(covered[None] > 0, [ALL_CELLS], pixel_size_um)
     rows[0] |= {"label": None, **_of_cell(_share(covered > 1, covered > 0), None, len(scores))}
     each = measure_masks(found.masks, found.classes, pixel_size_um)
     for row, mask, score in zip(each, found.masks, scores, strict=True):

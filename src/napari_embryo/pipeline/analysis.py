@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -67,18 +67,22 @@ class _Place:
 def analyze_all(images: Iterable[tuple[EmbryoImage, Sequence[Index]]], predictor: Predictor) -> Iterator[Step]:
     """The planes of all images as one stream, so that small images share batches; images are opened when needed.
 
-    A graphics card works one plane ahead in a separate thread while the previous one is measured and written. On the
-    processor this would be slower, because the network's threads would wait for each other.
+    The next plane is read in a separate thread while one is computed, so that a slow disk or network is not waited for.
+    A graphics card works one plane ahead as well, while the previous one is measured and written. On the processor this
+    would be slower, because the network's threads would wait for each other.
     """
     reader = _Reader(images)
-    predictions = predictor.predict(reader.planes())
-    with ThreadPoolExecutor(1) as pool:
-        ahead = predictions if predictor.device.type == "cpu" else _one_ahead(predictions, pool)
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as computing:
+        predictions = predictor.predict(_one_ahead(reader.planes(), reading))
+        ahead = predictions if predictor.device.type == "cpu" else _one_ahead(predictions, computing)
         for place, found in _in_order(ahead, reader):
             yield place.step(found if isinstance(found, Failure) else _result(place, found, predictor))
 
 
-def _one_ahead(items: Iterator[Prediction], pool: Executor) -> Iterator[Prediction]:
+T = TypeVar("T")
+
+
+def _one_ahead(items: Iterator[T], pool: Executor) -> Iterator[T]:
     following = pool.submit(next, items, None)
     while (item := following.result()) is not None:
         following = pool.submit(next, items, None)

@@ -25,8 +25,8 @@ from napari_embryo.results import ImageResult, Index, PlaneResult, Row
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 """Characters that some systems forbid in file names, but channel names may contain."""
 
-OF_PARTS, OF_CELLS = ("labels.ome.tif",), ("cells.ome.tif", "cells.json")
-ENDINGS = (*OF_PARTS, *OF_CELLS, "attention.ome.tif", "overlay.png")
+PARTS_ENDINGS, CELLS_ENDINGS = ("labels.ome.tif",), ("cells.ome.tif", "cells.json")
+ENDINGS = (*PARTS_ENDINGS, *CELLS_ENDINGS, "attention.ome.tif", "overlay.png")
 """Suffixes of the files of an image."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -216,7 +216,9 @@ class _Files:
         if self.found is None:
             return []
         rows, pictures = self.found.finish()
-        for ending in OF_CELLS if isinstance(self.found, PartsFiles) else OF_PARTS:  # from a run with another network
+        for ending in (
+            CELLS_ENDINGS if isinstance(self.found, PartsFiles) else PARTS_ENDINGS
+        ):  # from a run with another network
             self._path(ending).unlink(missing_ok=True)
         if pictures:
             io.write_png(self._path("overlay.png"), render.tiled(pictures, min(4, len(pictures))), is_result=True)

@@ -1,4 +1,4 @@
-"""YAML -> plain values, refusing texts that expand or nest without bounds."""
+"""Parse YAML to plain values, refusing texts that expand or nest without bounds."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 _LONGEST = 100_000
-"""Characters; the longest recipe that ships has some thousands."""
+"""Largest length in characters; the longest bundled recipe has a few thousand."""
 _MOST_VALUES = 10_000
 _DEEPEST = 20
 
 
 def load(text: str) -> Any:
-    """The value that a YAML text stands for.
+    """Parse a YAML text.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def load(text: str) -> Any:
             return None
         _check(node)
         return loader.construct_document(node)
-    # PyYAML's constructors let the errors of int(), datetime() and a dict through.
+    # PyYAML's constructors do not catch the errors of int(), datetime() and dict.
     except (yaml.YAMLError, KeyError, AttributeError, TypeError, OverflowError) as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
@@ -38,15 +38,15 @@ def load(text: str) -> Any:
 def _check(root: Node) -> None:
     values, depth = _measure(root, {}, set())
     if values > _MOST_VALUES:
-        raise ValueError(f"its aliases (*name) stand for {values:.3g} values; write the settings out without aliases")
+        raise ValueError(f"its aliases (*name) expand to {values:.3g} values; write the settings out without aliases")
     if depth > _DEEPEST:
         raise ValueError(f"it is nested {depth} levels deep; a recipe has three")
 
 
 def _measure(node: Node, known: dict[int, tuple[int, int]], around: set[int]) -> tuple[int, int]:
-    """How many values a node stands for once its aliases are written out, and how deep they lie."""
+    """Number of values of a node with its aliases expanded, and their depth."""
     if id(node) in around:
-        raise ValueError("an alias (*name) stands within what it stands for")
+        raise ValueError("an alias (*name) refers to something that contains it")
     if id(node) not in known:
         inner = [_measure(each, known, around | {id(node)}) for each in _inside(node)]
         known[id(node)] = 1 + sum(values for values, _ in inner), 1 + max((depth for _, depth in inner), default=0)

@@ -1,4 +1,4 @@
-"""The images of a batch as a table that stays quick with many thousand rows."""
+"""The images of a batch as a table that remains fast with many thousand rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ _COLORS = {"failed": "#e5484d", "partly done": "#f5a524", "done": "#46a758", "le
 
 
 class BatchTable(QAbstractTableModel):
-    """One row per image of a plan, then the pictures that are left out.
+    """One row per image of a plan, then the images that are left out.
 
     Parameters
     ----------
     parent
-        Who owns it.
+        Parent object.
     """
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -32,7 +32,7 @@ class BatchTable(QAbstractTableModel):
         self._outcomes: dict[str, Outcome] = {}
 
     def show_plan(self, plan: Plan, before: Mapping[str, Status]) -> None:
-        """Every image of a plan; ``before`` says how those of an earlier run ended."""
+        """Show every image of a plan; ``before`` has the results of an earlier run."""
         self.beginResetModel()
         self._jobs = plan.jobs
         self._states = [before.get(job.name, TO_DO) for job in plan.jobs]
@@ -44,7 +44,7 @@ class BatchTable(QAbstractTableModel):
         self.endResetModel()
 
     def take(self, outcome: Outcome) -> None:
-        """An image is done, or could not be."""
+        """Show the result of an image."""
         place = self._places[outcome.job]
         self._outcomes[outcome.job] = outcome
         self._states[place] = outcome.status
@@ -52,11 +52,11 @@ class BatchTable(QAbstractTableModel):
         self.dataChanged.emit(self.index(place, 0), self.index(place, len(COLUMNS) - 1))
 
     def job(self, row: int) -> Job | None:
-        """The image of a row; None for what is left out."""
+        """The job of a row; None for an image that is left out."""
         return self._jobs[row] if 0 <= row < len(self._jobs) else None
 
     def count(self, *states: str) -> int:
-        """How many images are in one of the states."""
+        """Number of images in a state."""
         return sum(state in states for state in self._states)
 
     # --- what Qt asks for

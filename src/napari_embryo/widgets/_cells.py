@@ -12,7 +12,7 @@ from napari_embryo import measure, render
 from napari_embryo.cells import Cell, CellFrame, ImageCells, covering
 from napari_embryo.image import Cells, cell_names
 from napari_embryo.io import LayerData
-from napari_embryo.io.cells import CELL, CELLS, RESULT, ROWS, RUN
+from napari_embryo.io.cells import CELL, CELLS_RESULT, RESULT, ROWS, RUN
 from napari_embryo.io.lazy import LazyPlanes
 from napari_embryo.notes import counted
 from napari_embryo.results import Index
@@ -76,7 +76,7 @@ def cell_layer(source: Source, cell: Cell, score: float, about: Mapping[str, Any
     """A Labels layer of one cell for the brush, shown as an outline, since cells overlap."""
     metadata = {
         **origin(source, about),
-        RESULT: CELLS,
+        RESULT: CELLS_RESULT,
         RUN: run,
         CELL: cell.number,
         "classes": ("cell",),
@@ -146,7 +146,7 @@ def colormap(count: int) -> DirectLabelColormap:
 
 def is_cell(layer: Layer | None) -> bool:
     """Whether a layer is one cell of a run."""
-    return isinstance(layer, Labels) and layer.metadata.get(RESULT) == CELLS
+    return isinstance(layer, Labels) and layer.metadata.get(RESULT) == CELLS_RESULT
 
 
 def cells_of(layers: Iterable[Layer], run: str) -> list[Labels]:

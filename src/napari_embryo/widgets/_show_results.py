@@ -17,8 +17,8 @@ from napari_embryo.widgets._cells_layers import OUTLINE
 from napari_embryo.widgets._layers import colormap
 
 SHARED = ("scale", "translate", "units", "axis_labels")
-LABELS = "_labels.ome.tif"
-CELLS = "_cells.ome.tif"
+LABELS_SUFFIX = "_labels.ome.tif"
+CELLS_SUFFIX = "_cells.ome.tif"
 
 
 def show(folder: Path) -> napari.Viewer:
@@ -29,15 +29,15 @@ def show(folder: Path) -> napari.Viewer:
     FileNotFoundError
         If the folder contains no results.
     """
-    found = sorted(path for ending in (LABELS, CELLS) for path in folder.glob(f"*{ending}"))
+    found = sorted(path for ending in (LABELS_SUFFIX, CELLS_SUFFIX) for path in folder.glob(f"*{ending}"))
     if not found:
         raise FileNotFoundError(
-            f"{folder}: the folder contains no results of napari-embryo ({LABELS} or {CELLS}); segment some images "
-            "first"
+            f"{folder}: the folder contains no results of napari-embryo ({LABELS_SUFFIX} or {CELLS_SUFFIX}); segment "
+            "some images first"
         )
     viewer = napari.Viewer(title=f"napari-embryo: {folder.name}")
     for number, path in enumerate(found):
-        add = _add_cells if path.name.endswith(CELLS) else _add_embryo
+        add = _add_cells if path.name.endswith(CELLS_SUFFIX) else _add_embryo
         add(viewer, path, visible=number == 0)
     viewer.reset_view()
     return viewer
@@ -49,7 +49,7 @@ def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None
         raise ValueError(f"{labels_path}: not written by napari-embryo")
     labels, about, _ = layer
     placed = {key: about[key] for key in SHARED}
-    name = labels_path.name.removesuffix(LABELS)
+    name = labels_path.name.removesuffix(LABELS_SUFFIX)
     _add_source(viewer, _lying(labels_path, about), name, labels.shape, placed, visible)
     classes = about["metadata"].get("classes", ())
     about |= {"name": f"{name} labels", "colormap": colormap(classes), "opacity": 0.5, "visible": visible}
@@ -59,7 +59,7 @@ def _add_embryo(viewer: napari.Viewer, labels_path: Path, visible: bool) -> None
 
 def _add_cells(viewer: napari.Viewer, path: Path, visible: bool) -> None:
     """A layer per cell, or per track of a time-lapse, since silhouettes overlap."""
-    layers, name = io.written_layers(path), path.name.removesuffix(CELLS)
+    layers, name = io.written_layers(path), path.name.removesuffix(CELLS_SUFFIX)
     if not layers:
         raise ValueError(f"{path}: not written by napari-embryo")
     labels, about, _ = layers[0]

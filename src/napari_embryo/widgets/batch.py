@@ -1,4 +1,4 @@
-"""Batch: a whole folder in worker processes, image by image in a table; canceled and resumed at any time."""
+"""Batch: process a whole folder in worker processes, with a table of images; can be canceled and resumed."""
 
 import time
 from dataclasses import replace
@@ -45,9 +45,9 @@ from napari_embryo.widgets.open import FormText, choices_of
 from napari_embryo.widgets.segment import NONE_SHIPS, look_for_devices, preferred
 
 RESULTS = "napari-embryo-results"
-"""Name of the folder for results that is proposed, within the folder of images."""
+"""Name of the suggested folder for results, within the folder of images."""
 
-GROUPING = {"auto": "as their names say", "separate": "each on its own", "stack": "all of them one time-lapse"}
+GROUPING = {"auto": "grouped by their names", "separate": "one image each", "stack": "all of them one time-lapse"}
 FOCUS = {"best": "the sharpest plane", "edf": "extended depth of field"}
 
 
@@ -55,14 +55,14 @@ FOCUS = {"best": "the sharpest plane", "edf": "extended depth of field"}
 
 
 def looking(source: Path, out: Path, settings: BatchSettings) -> Steps[tuple[Plan, dict[str, Status]]]:
-    """What a batch would do, and how its images ended before."""
+    """Plan a batch, and look up the results of earlier runs."""
     yield Progress(0, 1, "Listing the images …")
     plan = batch.plan([source], out, settings)
     return plan, batch.states(plan)
 
 
 def working(plan: Plan, again: Again) -> Steps[Summary]:
-    """Do a plan in processes of this computer; the steps say how fast it is."""
+    """Run a plan in processes of this computer; steps report the speed."""
     yield Progress(0, len(plan.jobs), "Starting the worker processes …")
     device = plan.settings.segment.device
     if device != "cpu":
@@ -79,7 +79,7 @@ def working(plan: Plan, again: Again) -> Steps[Summary]:
 
 
 def rate_said(done: int, total: int, seconds: float) -> str:
-    """How fast it is, and how long it will take.
+    """Speed and remaining time as text.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def _duration(seconds: float) -> str:
 
 
 def comparing(job: BatchJob, plan: Plan) -> Steps[list[LayerData]]:
-    """The original of an image and, beside it, what was found."""
+    """Open the original of an image and its result."""
     yield Progress(0, 1, f"Opening {job.name} …")
     image = io.open_image(io.plan_group(job.found, plan.settings.grouping).embryos.images[0])
     about = {"name": f"{job.name} (original)", "metadata": {RESULT: "batch"}}
@@ -122,12 +122,12 @@ def _rgb(path: Path) -> npt.NDArray[np.uint8]:
 
 
 class BatchWidget(QWidget):
-    """Choose a folder, look at the plan, press Start.
+    """Choose a folder, check the plan, and press Start.
 
     Parameters
     ----------
     napari_viewer
-        Where originals and results are shown.
+        Viewer that shows originals and results.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -163,11 +163,11 @@ class BatchWidget(QWidget):
         fields = QWidget()
         rows = form_layout(fields)
         for label, widget, about in (
-            ("Images", self.source.native, "Folder of images; the folders in it are searched, too."),
+            ("Images", self.source.native, "Folder of images, including its subfolders."),
             ("Only", self.include.native, "Names or patterns such as *.png, day5/*; empty: every image."),
-            ("Results", self.out.native, "Folder for the results; the same folder again resumes."),
+            ("Results", self.out.native, "Folder for the results; an existing run there is resumed."),
             ("Family", self.family.native, "Family of networks."),
-            ("Weights", self.weights.native, "The bundled weights, or a model of yours."),
+            ("Weights", self.weights.native, "The bundled weights, or one of your models."),
             ("Device", self.device.native, "auto uses the graphics card if there is one."),
             ("", self.device.line, ""),
         ):
@@ -179,11 +179,15 @@ class BatchWidget(QWidget):
         for label, widget, about in (
             ("Not", self.exclude.native, "No files that match one of these patterns."),
             ("Files are", self.grouping.native, "Which files of a folder are one image."),
-            ("Of planes", self.focus.native, "What is used of focal planes."),
-            ("µm/pixel", self.pixel_size, "Used instead of what the files say; one number or height x width."),
+            ("Of planes", self.focus.native, "What to use of several focal planes."),
+            (
+                "µm/pixel",
+                self.pixel_size,
+                "Pixel size to use instead of that in the files; one number or height x width.",
+            ),
             ("Views", self.views.native, SegmentSettings.model_fields["views"].description or ""),
-            ("Write", self.overlays, "A picture of each image with what was found drawn over it."),
-            ("", self.maps, "Attention maps take ten times the room of everything else."),
+            ("Write", self.overlays, "Write each image with the results drawn over it."),
+            ("", self.maps, "Attention maps take ten times the space of everything else."),
         ):
             self._add(more, label, widget, about)
         advanced.setContent(folded)
@@ -228,7 +232,7 @@ class BatchWidget(QWidget):
         below, across = self.rows.verticalHeader(), self.rows.horizontalHeader()
         if below is not None and across is not None:
             below.setVisible(False)
-            below.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # asking every row for its height takes seconds
+            below.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # querying the height of every row takes seconds
             below.setDefaultSectionSize(22)
             across.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
             across.setSectionResizeMode(0, QHeaderView.ResizeMode.Fixed)
@@ -249,7 +253,7 @@ class BatchWidget(QWidget):
         self.sheet_button.clicked.connect(lambda _: self.open_sheet())
 
     def _use(self, settings: SegmentSettings) -> None:
-        """What the user prefers."""
+        """The user's preferences."""
         self.family.value = settings.family
         self.weights.value = settings.weights
         self.device.value = settings.device
@@ -258,17 +262,17 @@ class BatchWidget(QWidget):
         self.weights.box.offer(BUNDLED if FAMILIES[family].ships else NONE_SHIPS, (family,))
 
     def reset_choices(self, _: Any = None) -> None:
-        """Nothing here follows the layer list."""
+        """Do nothing: this widget does not depend on layers."""
 
     # --- the plan
 
     def settings(self) -> BatchSettings:
-        """What stands in the form.
+        """The request in the form.
 
         Raises
         ------
         ValueError
-            Naming the field, what stands in it and what is needed.
+            If a field is invalid; the message names it, its value and what is needed.
         """
         family = self.family.value
         segment = SegmentSettings(
@@ -290,13 +294,13 @@ class BatchWidget(QWidget):
         )
 
     def _propose_out(self) -> None:
-        """Results go beside the images until the user says something else."""
+        """Suggest a folder next to the images, unless the user chose another one."""
         proposed = not self.out.value or Path(self.out.value).name == RESULTS
         if self.source.value and proposed:
             self.out.value = str(Path(self.source.value) / RESULTS)
 
     def look(self) -> None:
-        """List what would be done."""
+        """Show the plan."""
         if self.panel.running or not self.source.value or not self.out.value:
             return
         try:
@@ -323,7 +327,7 @@ class BatchWidget(QWidget):
     # --- running
 
     def start(self, again: Again = "changed") -> None:
-        """Do what is left of the plan."""
+        """Process the rest of the plan."""
         if self._plan is None:
             self.panel.refuse("choose a folder of images first")
             return
@@ -336,7 +340,7 @@ class BatchWidget(QWidget):
         self._refresh_buttons()
 
     def cancel(self) -> None:
-        """Stop; what is done stays, and Resume goes on with the rest."""
+        """Stop; finished results are kept, and Resume continues with the rest."""
         self.panel.cancel()
 
     def _take(self, progress: Progress) -> None:
@@ -352,21 +356,21 @@ class BatchWidget(QWidget):
     def _cut_short(self, ended: str) -> None:
         self._after()
         left = self.table.count(TO_DO)
-        self.panel.status.setText(f"{ended} {counted(left, 'image')} left: Resume goes on with them.")
+        self.panel.status.setText(f"{ended} {counted(left, 'image')} left: Resume continues with them.")
 
     def _after(self) -> None:
-        # The panel is done with its own buttons only when this has returned.
+        # The panel updates its own buttons only after this has returned.
         self._do(_nothing, lambda _: self._refresh_buttons(), "Batch")
 
     def open_sheet(self) -> None:
-        """The contact sheet in the browser."""
+        """Show the contact sheet in the browser."""
         if self._plan is not None:
             self._do(partial(_sheet, self._plan), _open_in_browser, "The contact sheet")
 
     # --- looking at results
 
     def compare(self, index: QModelIndex) -> None:
-        """Original and result of a row, side by side in the viewer."""
+        """Show original and result of a row side by side in the viewer."""
         job = self.table.job(index.row())
         if job is not None and self._plan is not None:
             self._do(partial(comparing, job, self._plan), self._show, f"Opening {job.name}")
@@ -379,7 +383,7 @@ class BatchWidget(QWidget):
         self._viewer.reset_view()
 
     def _do(self, work: Any, on_result: Any, what: str) -> None:
-        """Something short in a worker thread."""
+        """Run something short in a worker thread."""
         job: Job[Any] = Job(work, lambda _: None, on_result, partial(tell, what=what), lambda: self._jobs.remove(job))
         self._jobs.append(job)
         job.start()
