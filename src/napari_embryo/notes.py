@@ -23,6 +23,11 @@ class Note:
     level: Level
     text: str
 
+    @property
+    def line(self) -> str:
+        """The text after ``note:`` or ``warning:``."""
+        return f"{'note' if self.level == 'info' else 'warning'}: {self.text}"
+
 
 @dataclass(frozen=True)
 class Failure:
