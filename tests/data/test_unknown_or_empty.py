@@ -182,9 +182,7 @@ def test_a_folder_of_empty_pictures_alone(tmp_path: Path) -> None:
         assert [s.read().known.tolist() for s in samples] == [[True] * len(classes)] * 2
 
 
-@pytest.mark.parametrize(
-    ("listed", "reason"), [("embryo", "something is drawn on it"), ("z.png", "no image of this")]
-)
+@pytest.mark.parametrize(("listed", "reason"), [("embryo", "something is drawn on it"), ("z.png", "no image of this")])
 def test_a_list_that_is_wrong_is_told(tmp_path: Path, listed: str, reason: str) -> None:
     labelme(tmp_path, {"embryo": ("cell",), "other": ("cell",)}, ("cell",))
     (tmp_path / "empty.txt").write_text(listed)

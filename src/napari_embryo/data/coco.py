@@ -22,7 +22,7 @@ from napari_embryo.data.json_files import read_json
 from napari_embryo.data.labels import CELL, canonical, has_a_meaning, known_classes
 from napari_embryo.data.official_split import part_meant, part_of
 from napari_embryo.data.painting import paint
-from napari_embryo.data.polygons import check_cells, check_work, fill, stacked
+from napari_embryo.data.polygons import Patch, check_cells, check_work, cropped, fill, stacked
 from napari_embryo.data.sample import Bools, Remark, Truth, unused_labels
 
 LOOKED_FOR = "a COCO JSON file with images and annotations (also in annotations/)"
@@ -320,17 +320,17 @@ def _truth(
     shape = image.shape
     check_work((ring for each in annotations for ring in _rings(_first(each, _AMODAL))), shape)
     check_cells(sum(map(names.is_cell, annotations)), shape)
-    pairs = [(each, segment(_first(each, _AMODAL), shape)) for each in annotations]
-    good = [(each, mask) for each, mask in pairs if mask.any()]
-    left_out = tuple(Remark(NO_AREA, names.written(each)) for each, mask in pairs if not mask.any())
+    pairs = [(each, _region(_first(each, _AMODAL), shape)) for each in annotations]
+    good = [(each, region) for each, region in pairs if region.mask.any()]
+    left_out = tuple(Remark(NO_AREA, names.written(each)) for each, region in pairs if not region.mask.any())
     if left_out and not good:
         raise ValueError(
             "nothing with an area is drawn on it: its annotations have no outline, one of fewer than three corners, or "
             "one outside the image"
         )
-    masks, cut = paint([(names.of(each), mask) for each, mask in good], classes, shape)
+    masks, cut = paint([(names.of(each), region) for each, region in good], classes, shape)
     known = known_classes(classes, masks.any(axis=(1, 2)), names.annotated)
-    cells, visible = _cells([(each, mask) for each, mask in good if names.is_cell(each)], shape)
+    cells, visible = _cells([(each, fill([region], shape)) for each, region in good if names.is_cell(each)], shape)
     unused = [names.written(each) for each, _ in good if not _is_used(each, names, classes)]
     remarks = (*left_out, *cut, *unused_labels(unused, classes))
     return Truth(image, masks, known, cells, visible, is_blank=not annotations, remarks=remarks)
@@ -370,6 +370,18 @@ def segment(outline: Any, shape: tuple[int, ...]) -> Bools:
             raise ValueError(f"run lengths for {size[0]} x {size[1]} pixels, but the image has {shape[0]} x {shape[1]}")
         return rle.decode(outline["counts"], size)
     return fill(_rings(outline), shape)
+
+
+def _region(outline: Any, shape: tuple[int, ...]) -> Patch:
+    """What one annotation covers, without the rest of the picture."""
+    if not isinstance(outline, Mapping):
+        return cropped(_rings(outline), shape)
+    mask = segment(outline, shape)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return Patch((0, 0), np.zeros((0, 0), bool))
+    top, left = int(rows[0]), int(columns[0])
+    return Patch((top, left), mask[top : rows[-1] + 1, left : columns[-1] + 1].copy())
 
 
 def _rings(outline: Any) -> list[npt.NDArray[np.float64]]:

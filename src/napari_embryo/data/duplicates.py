@@ -13,9 +13,11 @@ TWICE = "the same cell was outlined twice and counted once"
 
 def without_duplicates(truth: Truth) -> Truth:
     """The same image without the second of two outlines of one cell, which a remark mentions."""
+    areas = [int(np.count_nonzero(cell)) for cell in truth.cells]
     kept: list[int] = []
-    for i in range(len(truth.cells)):
-        if not any(_is_same(truth.cells[i], truth.cells[j]) for j in kept):
+    for i, area in enumerate(areas):
+        alike = (j for j in kept if min(area, areas[j]) >= _SAME * max(area, areas[j]))
+        if not any(_is_same(truth.cells[i], truth.cells[j], area + areas[j]) for j in alike):
             kept.append(i)
     left_out = len(truth.cells) - len(kept)
     if not left_out:
@@ -25,9 +27,6 @@ def without_duplicates(truth: Truth) -> Truth:
     return replace(truth, cells=truth.cells[kept], visible=visible, remarks=(*truth.remarks, remark))
 
 
-def _is_same(one: Bools, other: Bools) -> bool:
-    a, b = np.count_nonzero(one), np.count_nonzero(other)
-    if not min(a, b) or min(a, b) < _SAME * max(a, b):
-        return False
+def _is_same(one: Bools, other: Bools, areas: int) -> bool:
     overlap = np.count_nonzero(one & other)
-    return bool(overlap >= _SAME * (a + b - overlap))
+    return bool(overlap and overlap >= _SAME * (areas - overlap))

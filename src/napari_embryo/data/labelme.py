@@ -24,6 +24,7 @@ from napari_embryo.data.polygons import (
     blastocyst_masks,
     check_cells,
     check_work,
+    cropped,
     fill,
     stacked,
 )
@@ -102,8 +103,8 @@ def read(path: Path, classes: Sequence[str], used: frozenset[str]) -> Truth:
     shapes, remarks = _shapes(path, content)
     try:
         _check_drawing(content, shapes, remarks, image)
-        masks, known, cut = _masks(shapes, classes, image.shape, used)
         cells = _cells(shapes, image.shape)
+        masks, known, cut = _masks(shapes, classes, image.shape, used)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     unused = [shape.written for shape in shapes if not has_a_meaning(shape.label, classes)]
@@ -141,7 +142,7 @@ def _masks(
     labels = {each.label for each in shapes}
     is_by_outlines = bool(_ZONA & (labels or used)) and not {"te", "zp"} & labels
     taken = [each for each in shapes if not (is_by_outlines and each.label in RINGS)]
-    drawn = [(each.label, fill([each.outline], shape)) for each in taken]
+    drawn = [(each.label, cropped([each.outline], shape)) for each in taken]
     masks, remarks = paint(drawn, classes, shape)
     known = known_classes(classes, masks.any(axis=(1, 2)), used)
     for i, (mask, is_known) in (_from_outlines(shapes, classes, shape) if is_by_outlines else {}).items():

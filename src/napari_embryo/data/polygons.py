@@ -28,12 +28,19 @@ class Patch:
     corner: tuple[int, int]
     mask: Bools
 
+    def within(self, picture: Bools) -> Bools:
+        """The same region of an array of the picture's size, as a view; the patch lies inside the picture."""
+        (top, left), (height, width) = self.corner, self.mask.shape
+        view: Bools = picture[top : top + height, left : left + width]
+        return view
+
 
 Outline = Ring | Patch
 _CIRCLE_CORNERS = 180
-MOST_WORK = 2**30
-"""Pixels that the outlines of one picture may cover together, counting a pixel once for each outline, and bytes that
-the masks of its cells may take. Annotations of embryos stay far below it."""
+_MOST_WORK = 2**29
+"""Pixels that the outlines of one picture may cover together, counting a pixel once for each outline."""
+_MOST_CELLS, _MOST_BYTES = 1000, 2**30
+"""Cells on one picture, and memory for their masks; annotations of embryos stay far below both."""
 _MOST_CROSSINGS = 20_000_000
 _MOST_CORNERS = 100_000
 
@@ -50,38 +57,53 @@ def fill(outlines: Iterable[Outline], shape: tuple[int, ...]) -> Bools:
     """
     mask = np.zeros(shape, bool)
     for outline in outlines:
-        if isinstance(outline, Patch):
-            _add_patch(mask, outline)
-        else:
-            _add_ring(mask, outline)
+        _add(mask, outline, (0, 0, shape[0], shape[1]))
     return mask
 
 
-def _add_patch(mask: Bools, patch: Patch) -> None:
-    rows, columns = (
-        (max(start, 0), min(start + length, room))
-        for start, length, room in zip(patch.corner, patch.mask.shape, mask.shape, strict=True)
-    )
-    if rows[0] < rows[1] and columns[0] < columns[1]:
-        top, left = patch.corner
-        mask[slice(*rows), slice(*columns)] |= patch.mask[
-            rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
-        ]
+def cropped(outlines: Sequence[Outline], shape: tuple[int, ...]) -> Patch:
+    """The same without what lies around the outlines, so that many small ones on a large picture take little memory."""
+    boxes = np.array([_bounds(outline, shape) for outline in outlines]).reshape(-1, 4)
+    boxes = boxes[(boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])]
+    if not len(boxes):
+        return Patch((0, 0), np.zeros((0, 0), bool))
+    (top, left), (bottom, right) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+    mask = np.zeros((bottom - top, right - left), bool)
+    for outline in outlines:
+        _add(mask, outline, (top, left, bottom, right))
+    return Patch((top, left), mask)
 
 
-def _add_ring(mask: Bools, ring: Ring) -> None:
-    """Fill it within its bounding box, so that many small outlines on a large picture take no time."""
-    box = _bounds(ring, mask.shape)
-    top, left, bottom, right = box
-    if top < bottom and left < right:
-        mask[top:bottom, left:right] |= _fill_box(ring, box)
+def _add(mask: Bools, outline: Outline, frame: Box) -> None:
+    """Paint an outline on a mask of the pixels in the frame."""
+    top, left = frame[:2]
+    box = _overlap(_box(outline), frame)
+    if box[0] < box[2] and box[1] < box[3]:
+        inside = _cut(outline, box) if isinstance(outline, Patch) else _fill_box(outline, box)
+        mask[box[0] - top : box[2] - top, box[1] - left : box[3] - left] |= inside
 
 
-def _bounds(ring: Ring, shape: tuple[int, ...]) -> Box:
-    """Top, left, bottom and right of the pixels that the ring may cover."""
-    low = np.clip(np.floor(ring.min(axis=0)), 0, shape)
-    high = np.clip(np.floor(ring.max(axis=0)) + 1, 0, shape)
+def _cut(patch: Patch, box: Box) -> Bools:
+    top, left = patch.corner
+    cut: Bools = patch.mask[box[0] - top : box[2] - top, box[1] - left : box[3] - left]
+    return cut
+
+
+def _bounds(outline: Outline, shape: tuple[int, ...]) -> Box:
+    """Top, left, bottom and right of the pixels of the picture that the outline may cover."""
+    return _overlap(_box(outline), (0, 0, shape[0], shape[1]))
+
+
+def _box(outline: Outline) -> Box:
+    if isinstance(outline, Patch):
+        top, left = outline.corner
+        return top, left, top + outline.mask.shape[0], left + outline.mask.shape[1]
+    low, high = np.floor(outline.min(axis=0)), np.floor(outline.max(axis=0)) + 1
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _overlap(one: Box, other: Box) -> Box:
+    return max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])
 
 
 def check_work(outlines: Iterable[Outline], shape: tuple[int, ...]) -> None:
@@ -94,13 +116,9 @@ def check_work(outlines: Iterable[Outline], shape: tuple[int, ...]) -> None:
     """
     covered, count = 0, 0
     for outline in outlines:
-        count += 1
-        if isinstance(outline, Patch):
-            covered += outline.mask.size
-        else:
-            top, left, bottom, right = _bounds(outline, shape)
-            covered += (bottom - top) * (right - left)
-    if covered > MOST_WORK:
+        top, left, bottom, right = _bounds(outline, shape)
+        covered, count = covered + max(0, bottom - top) * max(0, right - left), count + 1
+    if covered > _MOST_WORK:
         raise ValueError(
             f"{count} outlines cover {covered:.2g} pixels of an image of {shape[0]} x {shape[1]}; this is not a "
             "drawing of an embryo. Remove the outlines that were made by mistake"
@@ -115,10 +133,10 @@ def check_cells(count: int, shape: tuple[int, ...]) -> None:
     ValueError
         Naming their number.
     """
-    if count * shape[0] * shape[1] > MOST_WORK:
+    if count > _MOST_CELLS or count * shape[0] * shape[1] > _MOST_BYTES:
         raise ValueError(
-            f"{count} cells are drawn on an image of {shape[0]} x {shape[1]} pixels, more than can be kept in memory; "
-            "an embryo has fewer. Remove those that were made by mistake"
+            f"{count} cells are drawn on an image of {shape[0]} x {shape[1]} pixels, more than an embryo has or than "
+            "can be kept in memory. Remove those that were made by mistake"
         )
 
 
