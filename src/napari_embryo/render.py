@@ -82,7 +82,7 @@ def _gray_8_bit(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     low, high = (float(value) for value in np.percentile(np.asarray(image)[::2, ::2], (0.5, 99.5)))
     if image.dtype == np.uint8:  # few values: each is looked up
         table = _stretched(np.arange(256), low, high)
-        return np.take(table, image)
+        return np.take(table, image.astype(np.intp))
     return _stretched(image, low, high)
 
 
