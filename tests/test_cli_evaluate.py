@@ -181,7 +181,7 @@ def test_pictures_without_a_class_of_the_network_are_no_score(tmp_path: Path) ->
     (tmp_path / "graded" / "t.csv").write_text("image,grade\na,A\nb,B\n")
     done = run("evaluate", "--weights", tmp_path / "w.safetensors", "--data", tmp_path / "graded", "--device", "cpu")
     assert done.exit_code == 2
-    assert "none of fragment is drawn on the 2 pictures given" in " ".join(done.output.split())
+    assert "none of fragment is annotated on the 2 images given" in " ".join(done.output.split())
 
 
 def test_pictures_for_other_families_name_them(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_several_folders_are_told_apart(trained: Path, drawn: Path, other: Path)
         (("--split", "some"), "some"),
         (("--threshold", "2"), "threshold"),
         (("--embryo-table", "/none.csv"), "none.csv"),
-        (("--layout", "kins"), "no picture there can be used"),
+        (("--layout", "kins"), "no image there can be used"),
         (("--layout", "other"), "other"),
         (("--out", "scores.xlsx"), "--out scores.xlsx: a .csv file is written"),
     ],

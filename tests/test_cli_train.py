@@ -237,7 +237,7 @@ def test_how_the_annotations_lie_can_be_said(recipe: Path, drawn: Path, tmp_path
     assert recipes.read(tmp_path / "out" / "recipe.yaml").data.layout == "saeedi"
     refused = run("preview", recipe, "--out", tmp_path / "p.png", "--layout", "coco")
     assert refused.exit_code == 2
-    assert f"{drawn}: no picture there can be used" in refused.output
+    assert f"{drawn}: no image there can be used" in refused.output
 
 
 def test_a_corrected_recipe_runs_in_the_same_folder(recipe: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from napari_embryo.families import (
     VQAmodalSettings,
 )
 from napari_embryo.models import checkpoint
+from napari_embryo.notes import Note
 from napari_embryo.recipes import files
 from napari_embryo.settings import Augmentation, DataSettings, Preprocessing, Recipe, TrainSettings
 
@@ -210,9 +211,9 @@ def test_the_bundled_weights_come_with_their_network_and_size() -> None:
         info = checkpoint.read_info(checkpoint.bundled("resanet"))
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    started, notes = recipes.with_start(recipes.read("blastocyst-finetune"))
-    assert (started.model, started.preprocessing) == (info.model, info.preprocessing)
-    assert len(notes) == 1
+    started = recipes.with_start(recipes.read("blastocyst-finetune"))
+    assert (started.recipe.model, started.recipe.preprocessing) == (info.model, info.preprocessing)
+    assert len(started.notes) == 1
     anew = recipes.read("blastocyst-from-imagenet")
     assert anew.preprocessing == info.preprocessing
     assert anew.model.model_copy(update={"la_relu": info.model.la_relu}) == info.model  # the first ones had a dead ReLU
@@ -223,18 +224,21 @@ def test_the_bundled_weights_come_with_their_network_and_size() -> None:
 
 def test_a_checkpoint_brings_its_own_network_and_says_what_it_overrules(weights: Path) -> None:
     asked = TINY.model_copy(update={"start": str(weights), "preprocessing": Preprocessing(height=96, width=128)})
-    started, notes = recipes.with_start(asked)
-    assert (started.model.classes, started.preprocessing.net_hw) == (("ZP", "ICM"), (40, 56))
-    assert "unet for ZP, ICM, 40 x 56 stretch" in notes[0]
-    assert notes[1:] == (
-        "ignored, because the starting weights have their own settings: preprocessing.height, preprocessing.width",
-    )
+    started = recipes.with_start(asked)
+    assert (started.recipe.model.classes, started.recipe.preprocessing.net_hw) == (("ZP", "ICM"), (40, 56))
+    assert started.weights == weights
+    first, *others = started.notes
+    assert first.level == "info"
+    assert "unet for ZP, ICM, 40 x 56 stretch" in first.text
+    said = "ignored, because the starting weights have their own settings: preprocessing.height, preprocessing.width"
+    assert others == [Note("warning", said)]
 
 
 def test_weights_of_another_family_are_trained_as_what_they_are_and_it_is_said(weights: Path) -> None:
-    started, notes = recipes.with_start(TINY.model_copy(update={"start": str(weights), "model": ResANetSettings()}))
-    assert started.model.family == "unet"
-    assert "the starting weights are of the family unet: that is trained, not resanet as in the recipe" in notes
+    started = recipes.with_start(TINY.model_copy(update={"start": str(weights), "model": ResANetSettings()}))
+    assert started.recipe.model.family == "unet"
+    said = "the starting weights are of the family unet: that is trained, not resanet as in the recipe"
+    assert Note("warning", said) in started.notes
 
 
 @pytest.mark.parametrize(
@@ -282,7 +286,7 @@ def test_training_begins_with_the_weights_asked_for(tiny: Recipe, weights: Path,
     next(run)  # the files as they were before the first step are there
     expected = checkpoint.load(weights).model.state_dict()
     run.close()
-    first, _ = recipes.first_model(started.recipe)
+    first, _ = recipes.first_model(started.started)
     assert all(torch.equal(expected[name], tensor) for name, tensor in first.state_dict().items())
 
 
@@ -313,7 +317,7 @@ def test_what_the_start_kept_aside_stays_aside_and_is_told(
     parts = {"train": learned, "validation": aside}
     listed = {part: [data.digest(f"drawn{i}") for i in numbers] for part, numbers in parts.items()}
     prepared = started_from(tmp_path / "w.safetensors", listed, tiny)
-    assert prepared.notes[-1] == note
+    assert prepared.notes[-1] == Note("warning" if len(learned) == 6 else "info", note)
     judging = {s.embryo for s in prepared.split.validation}
     assert {f"drawn{i}" for i in aside} <= judging
     assert len(learned) == 6 or judging.isdisjoint(f"drawn{i}" for i in learned)
@@ -336,9 +340,9 @@ def test_a_table_of_ratios_alone_is_refused_by_a_network_that_learns_masks(tiny:
 
 
 def test_an_inception_is_told_to_draw_nothing() -> None:
-    _, notes = recipes.with_start(recipes.read("regdeeplab-inception"))
-    assert any("draws no masks" in note and "Segment" in note for note in notes)
-    assert not any("draws no masks" in note for note in recipes.with_start(TINY)[1])
+    notes = recipes.with_start(recipes.read("regdeeplab-inception")).notes
+    assert any("draws no masks" in note.text and "Segment" in note.text for note in notes)
+    assert not any("draws no masks" in note.text for note in recipes.with_start(TINY).notes)
 
 
 # --- the shape code -------------------------------------------------------------------------------------------------
@@ -368,9 +372,10 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_detector_draws_with_the_shape_code_that_is_named(codes: dict[str, Path], kind: str) -> None:
     """With its sizes and its weights, whichever file they come in; told by name and digest, never by path."""
     asked = recipes.changed(DETECTOR, {"shape_code": str(codes[kind])})
-    started, notes = recipes.with_start(asked)
-    assert started.model.shape == SMALL_CODE
-    assert "2 x 2 of 16 codes" in notes[-1]
+    started = recipes.with_start(asked)
+    assert started.recipe.model.shape == SMALL_CODE
+    assert started.shape_code == codes[kind]
+    assert "2 x 2 of 16 codes" in started.notes[-1].text
     model, start = recipes.first_model(started)
     loaded = checkpoint.load(codes[kind]).model
     expected = (loaded.get_submodule("shape") if kind == "detector" else loaded).state_dict()
@@ -385,13 +390,13 @@ def test_a_detector_draws_with_the_shape_code_that_is_named(codes: dict[str, Pat
 
 def test_what_the_shape_code_learned_from_is_kept_from_judging(codes: dict[str, Path]) -> None:
     asked = recipes.changed(DETECTOR, {"shape_code": str(codes["code"])})
-    assert recipes.kept_by_start(recipes.with_start(asked)[0]) == {"a" * 16: "train"}
+    assert recipes.with_start(asked).parts() == {"a" * 16: "train"}
 
 
 def test_a_model_of_the_library_is_a_shape_code_too(codes: dict[str, Path]) -> None:
     library.add_to_library(codes["code"], "my-shapes")
-    started, _ = recipes.with_start(recipes.changed(DETECTOR, {"shape_code": "my-shapes"}))
-    assert started.model.shape == SMALL_CODE
+    started = recipes.with_start(recipes.changed(DETECTOR, {"shape_code": "my-shapes"}))
+    assert started.recipe.model.shape == SMALL_CODE
 
 
 def test_without_a_shape_code_it_is_told_how_to_train_one() -> None:
@@ -428,8 +433,8 @@ def test_a_shape_code_that_does_not_fit_is_refused(
 
 
 def test_a_start_brings_its_own_shape_code_and_fcn_needs_none(codes: dict[str, Path]) -> None:
-    started, _ = recipes.with_start(recipes.changed(DETECTOR, {"start": str(codes["detector"])}))
-    assert started.model.shape == SMALL_CODE
+    started = recipes.with_start(recipes.changed(DETECTOR, {"start": str(codes["detector"])}))
+    assert started.recipe.model.shape == SMALL_CODE
     model, start = recipes.first_model(started)
     expected = checkpoint.load(codes["detector"]).model.state_dict()
     assert all(torch.equal(expected[name], value) for name, value in model.state_dict().items())
@@ -439,7 +444,7 @@ def test_a_start_brings_its_own_shape_code_and_fcn_needs_none(codes: dict[str, P
 
 def test_an_imagenet_encoder_is_put_into_a_detector(imagenet_backbone: Path) -> None:
     asked = recipes.changed(recipes.read("vqamodal-fcn"), {"backbone": str(imagenet_backbone)})
-    model, start = recipes.first_model(recipes.with_start(asked)[0])
+    model, start = recipes.first_model(recipes.with_start(asked))
     first = load_file(imagenet_backbone)["conv1.weight"].float()
     assert torch.equal(model.get_parameter("encoder.trunk.conv1.weight"), first)
     assert start["weights"].startswith("imagenet: ")
@@ -506,7 +511,7 @@ def test_weights_name_no_picture_and_no_path(tiny: Recipe, drawn: Path, tmp_path
 
 
 def test_where_the_weights_come_from_is_told_with_their_digest(tiny: Recipe, weights: Path) -> None:
-    _, start = recipes.first_model(tiny.model_copy(update={"start": str(weights)}))
+    _, start = recipes.first_model(recipes.with_start(tiny.model_copy(update={"start": str(weights)})))
     assert start == {"weights": "two.safetensors", "sha256": checkpoint.file_sha256(weights)}
 
 

@@ -6,9 +6,9 @@ from typing import Literal
 Level = Literal["info", "warning"]
 
 RESEARCH_ONLY = "Research use only"
-"""What stands beside every grade and ratio."""
+"""Notice next to every grade and ratio."""
 RESEARCH_USE = f"{RESEARCH_ONLY}: not a medical device, not for diagnosis, not for selecting embryos."
-"""What stands below every widget and every run of the command line."""
+"""Notice below every widget and every run of the command line."""
 
 
 def counted(number: int, thing: str) -> str:
@@ -22,6 +22,11 @@ class Note:
 
     level: Level
     text: str
+
+    @property
+    def line(self) -> str:
+        """The text after ``note:`` or ``warning:``."""
+        return f"{'note' if self.level == 'info' else 'warning'}: {self.text}"
 
 
 @dataclass(frozen=True)

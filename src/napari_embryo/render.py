@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,16 +75,27 @@ def label_names(classes: Sequence[str]) -> dict[str, list[int] | list[str]]:
 
 def gray_to_rgb(image: npt.NDArray[np.generic]) -> Rgb:
     """(H, W) of any range -> (H, W, 3); the 0.5 and 99.5 % percentiles become black and white."""
-    gray = np.asarray(image, np.float32)
-    low, high = np.percentile(gray[::2, ::2], (0.5, 99.5))
-    unit = np.clip((gray - low) / max(float(high - low), 1e-12), 0, 1)
-    return np.repeat((unit * 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat(_gray_8_bit(image)[..., None], 3, axis=2)
+
+
+def _gray_8_bit(image: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    low, high = (float(value) for value in np.percentile(np.asarray(image)[::2, ::2], (0.5, 99.5)))
+    if image.dtype == np.uint8:  # few values: each is looked up
+        table = _stretched(np.arange(256), low, high)
+        return np.take(table, image.astype(np.intp))
+    return _stretched(image, low, high)
+
+
+def _stretched(gray: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    unit = np.clip((gray.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1e-12)), 0, 1)
+    stretched: npt.NDArray[np.uint8] = (unit * 255).astype(np.uint8)
+    return stretched
 
 
 def overlay(image: npt.NDArray[np.generic], masks: npt.NDArray[np.bool_], classes: Sequence[str]) -> Rgb:
     """(H, W) image and (C, H, W) masks -> (H, W, 3): a light fill and an opaque outline per class, the last on top."""
     colors = np.array([color_of(name) for name in classes], np.float32).reshape(-1, 3)
-    gray = gray_to_rgb(image)[..., 0]
+    gray = _gray_8_bit(image)
     shown = np.zeros(gray.shape, np.int32)  # bit i: inside class i; 2**C + i: on the outline of class i
     for i, mask in enumerate(masks):
         shown |= mask.astype(np.int32) << i

@@ -51,7 +51,7 @@ class Preprocessing(Settings):
         ge=0,
         le=1,
         description="A second, closer look is taken when the embryo and its margin fill less than this share of the "
-        "picture's area.",
+        "image's area.",
     )
 
     @property
@@ -94,11 +94,11 @@ class SegmentSettings(Settings):
     threshold: float = Field(0.5, gt=0, lt=1, description="Probability from which a pixel belongs to a class.")
     views: Literal[1, 2, 4, 8] = Field(
         1,
-        description="Number of mirrored and rotated views of the picture to average over: that many times slower, "
-        "somewhat better. Attention maps are those of the unchanged picture.",
+        description="Number of mirrored and rotated views of the image to average over: that many times slower, "
+        "somewhat better. Attention maps are those of the unchanged image.",
     )
     one_embryo: bool = Field(
-        True, description="Keep only the largest embryo of a picture; leave out parts of a neighbor and dirt."
+        True, description="Keep only the largest embryo of an image; leave out parts of a neighbor and dirt."
     )
     batch_size: int = Field(
         1, ge=1, le=256, description="Number of frames computed together; halved when memory runs out."
@@ -144,7 +144,7 @@ class BatchSettings(Settings):
         "auto", description="Files of a folder: grouped by their names, all of them one stack, or each on its own."
     )
     focus: Literal["all", "best", "edf"] = Field(
-        "best", description="Of focal planes: the sharpest one, or one picture with extended depth of field."
+        "best", description="Of focal planes: the sharpest one, or one image with extended depth of field."
     )
     pixel_size_um: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="Height and width of a pixel in micrometers; used instead of what the files say."
@@ -156,28 +156,28 @@ class BatchSettings(Settings):
     gaps: Literal["leave out", "empty"] = Field(
         "leave out", description="Missing runs of a time-lapse: left out (hours keep the gap), or empty frames."
     )
-    overlays: bool = Field(True, description="Write a picture of each image with what was found drawn over it.")
+    overlays: bool = Field(True, description="Write an overlay of each image with what was found drawn over it.")
 
 
 class DataSettings(Settings):
     """Which annotated pictures to learn from, and which embryos to keep aside."""
 
-    folders: tuple[str, ...] = Field((), description="Folders of annotated pictures.")
+    folders: tuple[str, ...] = Field((), description="Folders of annotated images.")
     layout: Layout = Field(
         "auto",
         description="How the annotations are stored: LabelMe or COCO JSON, KINS (amodal COCO), Saeedi et al. (GT_ICM/, "
-        "GT_TE/, GT_ZP/), images/ with masks/, label pictures beside the images (NAME_masks, NAME_cp_masks), a CSV of "
-        "grades, samples saved from napari, or nothing but a list of empty pictures (empty.txt). auto looks at the "
+        "GT_TE/, GT_ZP/), images/ with masks/, label images beside the images (NAME_masks, NAME_cp_masks), a CSV of "
+        "grades, samples saved from napari, or nothing but a list of empty images (empty.txt). auto looks at the "
         "files.",
     )
     without_annotations: Literal["skip", "empty"] = Field(
         "skip",
-        description="What a picture means whose annotation holds nothing: skip it, or learn that it shows no embryo. "
-        "Single pictures can be named in a file empty.txt in their folder.",
+        description="What an image means whose annotation holds nothing: skip it, or learn that it shows no embryo. "
+        "Single images can be named in a file empty.txt in their folder.",
     )
     embryo_pattern: str = Field(
         "",
-        description="Regular expression for file names; its group 'embryo' names the embryo, all pictures of which "
+        description="Regular expression for file names; its group 'embryo' names the embryo, all images of which "
         "stay on one side of the split. Empty: the naming of known clinics and incubators, or else the file name.",
     )
     embryo_table: str = Field(
@@ -195,7 +195,7 @@ class DataSettings(Settings):
     seed: int = Field(0, ge=0, description="Random seed of the split.")
     only_train: tuple[str, ...] = Field(
         (),
-        description="Names of folders used only for training, never for validation, such as drawn pictures.",
+        description="Names of folders used only for training, never for validation, such as drawn images.",
     )
     only_validation: tuple[str, ...] = Field(
         (),
@@ -203,7 +203,7 @@ class DataSettings(Settings):
     )
     repeats: dict[str, int] = Field(
         default_factory=dict,
-        description="How many times an epoch visits the pictures of a folder, by the folder's name.",
+        description="How many times an epoch visits the images of a folder, by the folder's name.",
     )
 
     @model_validator(mode="after")
@@ -232,10 +232,10 @@ class Augmentation(Settings):
     rotation: float = Field(180, ge=0, le=180, description="Largest rotation in degrees, in either direction.")
     zoom_out: float = Field(0.65, gt=0, le=1, description="Smallest scale.")
     zoom_in: float = Field(1.25, ge=1, le=4, description="Largest scale.")
-    shift: float = Field(0.12, ge=0, le=0.5, description="Largest shift, as a share of the picture.")
+    shift: float = Field(0.12, ge=0, le=0.5, description="Largest shift, as a share of the image.")
     shear: float = Field(6, ge=0, le=45, description="Largest shear in degrees.")
     crop: float = Field(
-        0.5, ge=0, le=1, description="How often a crop around the embryo is shown instead of the whole picture."
+        0.5, ge=0, le=1, description="How often a crop around the embryo is shown instead of the whole image."
     )
     photometric: float = Field(
         1.0, ge=0, le=2, description="Strength of gamma, contrast, brightness, uneven light, blur and noise."
@@ -255,7 +255,7 @@ class Augmentation(Settings):
 class TrainSettings(Settings):
     """One training run (ResA-Net's paper: Adam 1e-4, batch 16, 100 epochs; ours differs, see the model card)."""
 
-    epochs: int = Field(30, ge=1, le=100_000, description="Number of passes over the training pictures.")
+    epochs: int = Field(30, ge=1, le=100_000, description="Number of passes over the training images.")
     batch_size: int = Field(8, ge=1, le=1024, description="Samples per step; computed in parts if memory runs out.")
     optimizer: Literal["adamw", "adam"] = Field(
         "adamw", description="Optimizer; adam applies weight decay as an L2 penalty, as in the papers."
@@ -322,7 +322,7 @@ class Recipe(Settings):
         default_factory=FAMILIES[DEFAULT].settings,
         description="The network.",
     )
-    preprocessing: Preprocessing = Field(default_factory=Preprocessing, description="How pictures are prepared.")
+    preprocessing: Preprocessing = Field(default_factory=Preprocessing, description="How images are prepared.")
     start: str = Field(
         BUNDLED,
         description="'bundled' weights, 'imagenet' for the encoder alone, 'random', the name of one of your models, or "
@@ -334,8 +334,8 @@ class Recipe(Settings):
         description="Weights of a trained shape code for a network that draws with one: a model's name or path. Empty: "
         "that of the start, or else the bundled one.",
     )
-    data: DataSettings = Field(default_factory=DataSettings, description="Pictures, and the split by embryo.")
-    augmentation: Augmentation = Field(default_factory=Augmentation, description="How pictures are altered at random.")
+    data: DataSettings = Field(default_factory=DataSettings, description="Images, and the split by embryo.")
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="How images are altered at random.")
     training: TrainSettings = Field(default_factory=TrainSettings, description="How the network learns.")
 
     @field_validator("name")

@@ -1,7 +1,7 @@
 """Folders of quick files, and a run over them."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,20 +10,10 @@ HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)  # workers get the same search path
 
 import fakes  # noqa: E402
+from fakes import Run  # noqa: E402
 
 from napari_embryo import batch  # noqa: E402
 from napari_embryo.batch import Outcome, ProcessPool, Summary  # noqa: E402
-
-Run = Callable[..., tuple[list[Outcome], Summary]]
-
-
-def make(folder: Path, names: Sequence[str]) -> Path:
-    """Files of different sizes that nobody opens."""
-    for i, name in enumerate(names):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * (i + 1))
-    return folder
 
 
 @pytest.fixture

@@ -3,16 +3,34 @@
 Imported by name, because workers are processes of their own.
 """
 
+import csv
 import errno
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from napari_embryo.batch import Job, Outcome, Output, Problem, Started, Work
+from napari_embryo.batch import Job, Outcome, Output, Problem, Started, Summary, Work
 from napari_embryo.batch.job import stamp_of
 from napari_embryo.batch.resume import digest_of_files
+
+HERE = Path(__file__).parent
+Run = Callable[..., tuple[list[Outcome], Summary]]
+
+
+def make(folder: Path, names: Sequence[str]) -> Path:
+    """Files of different sizes that nobody opens."""
+    for i, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * (i + 1))
+    return folder
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "measurements.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def ready(work: Work) -> Iterator[Started]:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import HERE, Run, make
-from test_run import table
+from fakes import HERE, Run, make, table
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX systems")
 
 NAMES = [f"{first}{second}.png" for first in "abcdef" for second in "uvwxyz"]
-LEAD = [sys.executable, str(Path(HERE) / "lead.py")]
+LEAD = [sys.executable, str(HERE / "lead.py")]
 
 
 def lead(folder: Path, out: Path, seconds: float = 0.01) -> "subprocess.Popen[str]":

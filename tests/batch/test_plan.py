@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make
+from fakes import make
 
 from napari_embryo import batch, io
 from napari_embryo.batch import Plan

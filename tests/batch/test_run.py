@@ -1,6 +1,5 @@
 """A run from its plan to its tables: resumed, interrupted, and with files that end the process that works on them."""
 
-import csv
 import json
 import os
 import sqlite3
@@ -10,18 +9,13 @@ from pathlib import Path
 
 import fakes
 import pytest
-from conftest import Run, make
+from fakes import Run, make, table
 
 from napari_embryo import batch
 from napari_embryo.batch import BusyError, Outcome, ProcessPool, StoppedError
 from napari_embryo.batch.folder import claimed
 
 GOOD = [f"{letter}x.png" for letter in "abcdefgh"]
-
-
-def table(out: Path) -> list[dict[str, str]]:
-    with (out / "measurements.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def calls(out: Path) -> list[str]:

@@ -182,9 +182,9 @@ def test_kins_is_no_doubtful_coco(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        ((), "no folder of annotated pictures was given"),
+        ((), "no folder of annotated images was given"),
         (("nowhere",), "no such folder"),
-        (("empty",), r"no annotated pictures were recognized(.|\n)*LabelMe(.|\n)*COCO(.|\n)*CSV"),
+        (("empty",), r"no annotated images were recognized(.|\n)*LabelMe(.|\n)*COCO(.|\n)*CSV"),
     ],
 )
 def test_nothing_to_read_is_said(tmp_path: Path, folders: tuple[str, ...], message: str) -> None:
@@ -197,7 +197,7 @@ def test_nothing_usable_names_the_folder_and_the_first_reasons(tmp_path: Path) -
     folder = fill_folder(tmp_path / "clinic", [f"e{i}" for i in range(8)])
     for path in folder.glob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"clinic: no picture there can be used(.|\n)*e0(.|\n)*e4(.|\n)*and 3 more"):
+    with pytest.raises(ValueError, match=r"clinic: no image there can be used(.|\n)*e0(.|\n)*e4(.|\n)*and 3 more"):
         find(folder)
     with pytest.raises(ValueError, match=r"clinic: no picture.*samples saved from napari"):
         find(folder, layout="napari")
@@ -209,7 +209,7 @@ def test_a_folder_of_grades_alone_teaches_no_tissue(tmp_path: Path) -> None:
         Image.fromarray(np.full((20, 30), 90, np.uint8)).save(tmp_path / f"{name}.png")
     (tmp_path / "t.csv").write_text("image,grade,icm_mask\na,A,\nb,B,\n")
     settings = DataSettings(folders=(str(tmp_path),))
-    with pytest.raises(ValueError, match=r"no picture there can be used(.|\n)*none of ICM, TE, ZP is drawn on it"):
+    with pytest.raises(ValueError, match=r"no image there can be used(.|\n)*none of ICM, TE, ZP is drawn on it"):
         data.find_samples(settings, BLASTOCYST_CLASSES)
     Image.fromarray(np.full((20, 30), 255, np.uint8)).save(tmp_path / "drawn.tif")
     (tmp_path / "t.csv").write_text("image,grade,icm_mask\na,A,\nb,B,drawn.tif\n")

@@ -514,10 +514,10 @@ def write_picture(kind: str, path: Path) -> None:
     [
         ("no image", "no image of the same name"),
         ("cut image", "bad.png"),
-        ("other size", "made for 40 x 50 pixels, but the picture has 30 x 50"),
+        ("other size", "made for 40 x 50 pixels, but the image has 30 x 50"),
         ("stack", "a stack (T2 x Y40 x X50)"),
         ("NaN", "NaN or infinite"),
-        ("outside", "ICM lies outside the picture"),
+        ("outside", "ICM lies outside the image"),
         ("empty", "no shape is drawn"),
         ("a line", "ICM is a line"),
         ("two points", "2 points for a polygon"),

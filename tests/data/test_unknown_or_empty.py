@@ -133,7 +133,7 @@ def test_what_an_embryo_may_lack_is_absent_only_where_someone_looked_for_it(
     assert next(c.ratio for c in found.contents.values()) == (0 if others else None)
     told = data.report(found, data.split(found.samples, DataSettings(validation=0)), FRAGMENT_CLASSES)
     assert [note for note in told.notes if "fragment" in note] == (
-        [] if others else [f"{tmp_path.name}: no picture shows fragment; taken as not annotated, not as absent."]
+        [] if others else [f"{tmp_path.name}: no image shows fragment; taken as not annotated, not as absent."]
     )
 
 
@@ -182,9 +182,7 @@ def test_a_folder_of_empty_pictures_alone(tmp_path: Path) -> None:
         assert [s.read().known.tolist() for s in samples] == [[True] * len(classes)] * 2
 
 
-@pytest.mark.parametrize(
-    ("listed", "reason"), [("embryo", "something is drawn on it"), ("z.png", "no picture of this")]
-)
+@pytest.mark.parametrize(("listed", "reason"), [("embryo", "something is drawn on it"), ("z.png", "no image of this")])
 def test_a_list_that_is_wrong_is_told(tmp_path: Path, listed: str, reason: str) -> None:
     labelme(tmp_path, {"embryo": ("cell",), "other": ("cell",)}, ("cell",))
     (tmp_path / "empty.txt").write_text(listed)

@@ -176,8 +176,8 @@ def _scored(samples: Sequence["Sample"], predictor: "Predictor") -> Scored:
     scored = Scored(pd.DataFrame(tables), pd.DataFrame(ratios), cells, usual)
     if scored.masks.empty and scored.ratios.empty and not cells:
         classes = ", ".join(predictor.classes)
-        given = counted(len(samples), "picture")
-        raise ValueError(f"none of {classes} is drawn on the {given} given; needed are pictures with such masks")
+        given = counted(len(samples), "image")
+        raise ValueError(f"none of {classes} is annotated on the {given} given; use images with such masks")
     return scored
 
 

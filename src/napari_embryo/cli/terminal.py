@@ -133,7 +133,7 @@ def _reason(error: OSError) -> str:
 def print_notes(notes: Iterable[Note], on: Console = console) -> None:
     """Print what a user should know beside the result, a line each."""
     for note in notes:
-        on.print(f"{'note' if note.level == 'info' else 'warning'}: {note.text}", markup=False)
+        on.print(note.line, markup=False)
 
 
 def bar() -> Bar:

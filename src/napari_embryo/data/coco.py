@@ -326,7 +326,7 @@ def _truth(
     if left_out and not good:
         raise ValueError(
             "nothing with an area is drawn on it: its annotations have no outline, one of fewer than three corners, or "
-            "one outside the picture"
+            "one outside the image"
         )
     masks, cut = paint([(names.of(each), region) for each, region in good], classes, shape)
     known = known_classes(classes, masks.any(axis=(1, 2)), names.annotated)
@@ -367,9 +367,7 @@ def segment(outline: Any, shape: tuple[int, ...]) -> Bools:
     if isinstance(outline, Mapping):
         size = (int(outline["size"][0]), int(outline["size"][1]))
         if size != tuple(shape):
-            raise ValueError(
-                f"run lengths for {size[0]} x {size[1]} pixels, but the picture has {shape[0]} x {shape[1]}"
-            )
+            raise ValueError(f"run lengths for {size[0]} x {size[1]} pixels, but the image has {shape[0]} x {shape[1]}")
         return rle.decode(outline["counts"], size)
     return fill(_rings(outline), shape)
 
@@ -394,7 +392,7 @@ def _rings(outline: Any) -> list[npt.NDArray[np.float64]]:
         raise TypeError(f"text {outline[:20]!r}")
     flat = [np.asarray(each, float) for each in outline]
     if any(each.ndim != 1 or not (np.abs(each) < _FARTHEST).all() for each in flat):
-        raise ValueError("a polygon is no flat list of coordinates x, y, x, y, ... within a picture")
+        raise ValueError("a polygon is no flat list of coordinates x, y, x, y, ... within an image")
     odd = [each.size for each in flat if each.size % 2]
     if odd and max(odd) >= _FEWEST:
         raise ValueError(f"a polygon of {odd[0]} numbers; x and y of each corner are needed")

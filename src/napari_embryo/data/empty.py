@@ -8,7 +8,7 @@ from napari_embryo.data.embryos import image_stem
 from napari_embryo.data.image_files import Entry, by_stem, folder_like, read_gray, refuse
 from napari_embryo.data.sample import Truth, empty_truth
 
-LOOKED_FOR = "pictures named in empty.txt (one file name per line), which show no embryo"
+LOOKED_FOR = "images named in empty.txt (one file name per line), which show no embryo"
 _NAMES = ("empty.txt", "empty.csv", "empty")
 _HEADERS = frozenset(("image", "name", "file", "file_name", "picture"))
 
@@ -81,7 +81,7 @@ def _named(path: Path, name: str, entry: Entry | None, classes: tuple[str, ...])
     files = _pictures(path.parent).get(name, [])
     embryo = entry.embryo if entry else None
     if len(files) != 1:
-        said = "no picture" if not files else " and ".join(file.name for file in files)
+        said = "no image" if not files else " and ".join(file.name for file in files)
         return Entry(name, partial(refuse, f"{path.name} names it, but {said} of this name lies there; one is needed"))
     return Entry(name, partial(read_empty, files[0], entry.load if entry else None, path.name, classes), embryo)
 

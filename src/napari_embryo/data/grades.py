@@ -55,7 +55,7 @@ def entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
     reasons = {path: _lacking(path) for path in _tables(folder)}
     good = [path for path, reason in reasons.items() if reason is None]
     if not good:
-        raise ValueError("; ".join(filter(None, reasons.values())) or f"{folder}: no CSV; needed is {LOOKED_FOR}")
+        raise ValueError("; ".join(filter(None, reasons.values())) or f"{folder}: no CSV; {LOOKED_FOR} is needed")
     for path in good:
         yield from _rows(path, classes)
 

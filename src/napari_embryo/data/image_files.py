@@ -74,9 +74,7 @@ def read_gray(path: Path) -> npt.NDArray[Any]:
     image = io.read_image(path)
     if image.axes != "YX":
         sizes = " x ".join(f"{axis}{size}" for axis, size in image.sizes.items())
-        raise ValueError(
-            f"{path}: a stack ({sizes}), but a sample is a single picture. Save the plane that was drawn on"
-        )
+        raise ValueError(f"{path}: a stack ({sizes}), but a sample is a single image. Save the plane that was drawn on")
     return np.asarray(image.data)
 
 
@@ -113,9 +111,9 @@ def read_label_image(path: Path) -> npt.NDArray[Any]:
     indices = io.palette_indices(path)
     labels = _numbers(path, _samples(path)) if indices is None else indices
     if not np.array_equal(labels, np.round(labels)):
-        raise ValueError(f"{path}: values between whole numbers; a label picture holds 0, 1, 2, ...")
+        raise ValueError(f"{path}: values between whole numbers; a label image holds 0, 1, 2, ...")
     if path.suffix.lower() in LOSSY and len(np.unique(labels)) > 1:
-        raise ValueError(f"{path}: JPEG changes the numbers of a label picture; save it as PNG or TIFF")
+        raise ValueError(f"{path}: JPEG changes the numbers of a label image; save it as PNG or TIFF")
     return labels
 
 
@@ -151,6 +149,6 @@ def check_size(path: Path | str, shape: Sequence[Any], image: npt.NDArray[Any]) 
     """Refuse masks of another size than the picture's own; resized ones would be shifted without notice."""
     if tuple(shape) != image.shape:
         raise ValueError(
-            f"{path}: made for {' x '.join(map(str, shape))} pixels, but the picture has "
-            f"{' x '.join(map(str, image.shape))}; masks need the picture's own size"
+            f"{path}: made for {' x '.join(map(str, shape))} pixels, but the image has "
+            f"{' x '.join(map(str, image.shape))}; masks need the image's own size"
         )

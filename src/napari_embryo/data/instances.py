@@ -45,7 +45,7 @@ def _check(path: Path, values: npt.NDArray[Any], numbers: npt.NDArray[Any], area
         raise ValueError(f"{path}: the label {numbers[0]:g}; labels are whole numbers from 0, the background, upwards")
     if len(numbers) > _SOFT and numbers[-1] == 255 and areas[-1] > areas.sum() / 2:
         raise ValueError(
-            f"{path}: one area of 255 with soft edges; every cell needs a number of its own. Save the labels as they "
+            f"{path}: one area of 255 with soft edges; every cell needs its own number. Save the labels as they "
             "are, without smoothing"
         )
     check_cells(len(numbers), values.shape)

@@ -32,7 +32,7 @@ from napari_embryo.data.sample import Bools, Remark, Truth, unused_labels
 from napari_embryo.families import BLASTOCYST_CLASSES
 from napari_embryo.io.header import SINGLE
 
-LOOKED_FOR = "LabelMe JSON files beside the pictures"
+LOOKED_FOR = "LabelMe JSON files beside the images"
 _ZONA = frozenset(("zp_outer", "zp_inner"))
 _MALFORMED = (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError)
 
@@ -122,7 +122,7 @@ def _check_drawing(
         check_size("the drawing", (height, width), image)
     for shape in shapes:
         if _is_outside(shape.outline, image.shape):
-            raise ValueError(f"{shape.written} lies outside the picture of {image.shape[0]} x {image.shape[1]} pixels")
+            raise ValueError(f"{shape.written} lies outside the image of {image.shape[0]} x {image.shape[1]} pixels")
     check_work((shape.outline for shape in shapes), image.shape)
 
 
@@ -201,5 +201,5 @@ def _embedded(path: Path, data: str) -> npt.NDArray[Any]:
             picture = ImageOps.exif_transpose(stored)
             pixels = np.asarray(picture if picture.mode in ("L", "RGB", "RGBA", "I;16") else picture.convert("RGB"))
     except (binascii.Error, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: its imageData is no picture ({error}); put the picture beside it") from error
+        raise ValueError(f"{path}: its imageData is not an image ({error}); put the image next to it") from error
     return io.to_gray(pixels) if pixels.ndim == 3 else pixels

@@ -75,7 +75,7 @@ def _shape(shape: Mapping[str, Any]) -> Shape:
     written = str(shape["label"])
     points = np.asarray(shape["points"], float)[:, ::-1]
     if points.shape[1:] != (2,) or not (np.abs(points) < _FARTHEST).all():
-        raise ValueError(f"{written}: coordinates that are no place in a picture")
+        raise ValueError(f"{written}: invalid coordinates")
     return Shape(canonical(written), written, shape.get("group_id"), _outline(shape, written, points))
 
 
@@ -116,4 +116,4 @@ def decoded(encoded: str, what: str, hw: tuple[int, int]) -> npt.NDArray[Any]:
                 )
             return np.asarray(picture)
     except (binascii.Error, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{what}: its mask is not a picture ({error})") from error
+        raise ValueError(f"{what}: its mask is not an image ({error})") from error

@@ -93,7 +93,7 @@ def find_samples(settings: DataSettings, classes: Sequence[str], *, cells: bool 
 
 def _folders(settings: DataSettings) -> list[Path]:
     if not settings.folders:
-        raise ValueError("no folder of annotated pictures was given; name at least one (data: folders, or --data)")
+        raise ValueError("no folder of annotated images was given; name at least one (data: folders, or --data)")
     folders = list(dict.fromkeys(Path(folder).expanduser().resolve() for folder in settings.folders))
     missing = [str(folder) for folder in folders if not folder.exists()]
     if missing:
@@ -117,7 +117,7 @@ def _homes(folder: Path, layout: str, classes: Sequence[str]) -> list[tuple[Path
     if fitting:
         return fitting
     looked_for = "\n".join(f"  {name}: {reader.looked_for}" for name, reader in READERS.items())
-    raise ValueError(f"{folder}: no annotated pictures were recognized there. Looked for:\n{looked_for}")
+    raise ValueError(f"{folder}: no annotated images were recognized there. Looked for:\n{looked_for}")
 
 
 def _layout(folder: Path, classes: Sequence[str]) -> str | None:
@@ -183,7 +183,7 @@ def _read_folder(
     contents: dict[Sample, Contents] = {}
     names: set[str] = set()
     for entry in entries:
-        checked = check(entry) if entry.name not in names else "another picture has the same name"
+        checked = check(entry) if entry.name not in names else "another image has the same name"
         if isinstance(checked, str):
             skipped.append(Skipped(f"{source}/{entry.name}", checked))
             continue
@@ -274,4 +274,4 @@ def _nothing_usable(homes: Sequence[tuple[Path, str]], skipped: Sequence[Skipped
     more = f"\n  and {len(skipped) - _SHOWN_REASONS} more" if len(skipped) > _SHOWN_REASONS else ""
     looked_for = "; ".join(dict.fromkeys(READERS[layout].looked_for for _, layout in homes))
     said = f"What was left out:\n{reasons}{more}" if skipped else f"Looked for: {looked_for}"
-    return f"{where}: no picture there can be used. {said}"
+    return f"{where}: no image there can be used. {said}"

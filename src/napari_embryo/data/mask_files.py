@@ -24,11 +24,11 @@ from napari_embryo.data.instances import cells_of_labels
 from napari_embryo.data.labels import are_cells, canonical, known_classes
 from napari_embryo.data.sample import Bools, Remark, Truth, no_cells
 
-LOOKED_FOR_SAEEDI = "Images/ with GT_<class>/ folders, or NAME_<class>_Mask files beside the pictures"
+LOOKED_FOR_SAEEDI = "Images/ with GT_<class>/ folders, or NAME_<class>_Mask files beside the images"
 LOOKED_FOR_MASKS = (
-    "images/ with masks/ or labels/ (one label picture per image, or a sub-folder or name ending per class)"
+    "images/ with masks/ or labels/ (one label image per image, or a sub-folder or name ending per class)"
 )
-LOOKED_FOR_LABELS = "label pictures beside the images (NAME_masks or NAME_cp_masks, as Cellpose writes them)"
+LOOKED_FOR_LABELS = "label images beside the images (NAME_masks or NAME_cp_masks, as Cellpose writes them)"
 MaskFiles = Mapping[str, Path]
 """One mask file per class; a class without one is unknown."""
 _LABEL_FOLDERS = ("masks", "labels")
@@ -53,7 +53,7 @@ def saeedi_entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
     pictures = folder_like(folder, "images")
     if pictures is None:
         raise ValueError(
-            f"{folder}: there is {', '.join(p.name for p in truths.values())}, but no folder Images/ with the pictures"
+            f"{folder}: there is {', '.join(p.name for p in truths.values())}, but no folder Images/ with the images"
         )
     found: dict[str, dict[str, Path]] = {}
     for name, sub in truths.items():
@@ -93,7 +93,7 @@ def _with_masks(folder: Path, masks: Mapping[str, MaskFiles], classes: Sequence[
         else:
             yield Entry(stem, partial(read_masks, paths[0], dict(masks[stem]), tuple(classes)))
     for stem in sorted(masks.keys() - stems.keys()):
-        yield Entry(stem, partial(refuse, f"it has masks, but there is no picture of this name in {folder.name}/"))
+        yield Entry(stem, partial(refuse, f"it has masks, but there is no image of this name in {folder.name}/"))
 
 
 def read_masks(picture: Path, masks: MaskFiles, classes: Sequence[str]) -> Truth:
@@ -163,7 +163,7 @@ def _with_label_images(pictures: Path, masks: Path, classes: Sequence[str]) -> I
         if len(lying) == len(drawn) == 1:
             yield Entry(stem, partial(read_labels, lying[0], drawn[0], tuple(classes), used))
         else:
-            said = f"{len(lying)} pictures in {pictures.name}/ and {len(drawn)} in {masks.name}/ have this name"
+            said = f"{len(lying)} images in {pictures.name}/ and {len(drawn)} in {masks.name}/ have this name"
             yield Entry(stem, partial(refuse, f"{said}; one of each is needed"))
 
 
@@ -210,8 +210,8 @@ def label_entries(folder: Path, classes: Sequence[str]) -> Iterator[Entry]:
 
 def _not_one_pair(files: Sequence[str]) -> str:
     if len(files) == 1:
-        return "no label picture (NAME_masks or NAME_cp_masks) lies beside it"
-    return f"{', '.join(files)} belong together; one picture with one label picture is needed"
+        return "no label image (NAME_masks or NAME_cp_masks) lies beside it"
+    return f"{', '.join(files)} belong together; one image with one label image is needed"
 
 
 def _pairs(folder: Path) -> dict[str, str]:

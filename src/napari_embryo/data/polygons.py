@@ -120,8 +120,8 @@ def check_work(outlines: Iterable[Outline], shape: tuple[int, ...]) -> None:
         covered, count = covered + max(0, bottom - top) * max(0, right - left), count + 1
     if covered > _MOST_WORK:
         raise ValueError(
-            f"{count} outlines cover {covered:.2g} pixels of a picture of {shape[0]} x {shape[1]}; this is no drawing "
-            "of an embryo. Remove the outlines that were made by mistake"
+            f"{count} outlines cover {covered:.2g} pixels of an image of {shape[0]} x {shape[1]}; this is not a "
+            "drawing of an embryo. Remove the outlines that were made by mistake"
         )
 
 
@@ -135,7 +135,7 @@ def check_cells(count: int, shape: tuple[int, ...]) -> None:
     """
     if count > _MOST_CELLS or count * shape[0] * shape[1] > _MOST_BYTES:
         raise ValueError(
-            f"{count} cells are drawn on a picture of {shape[0]} x {shape[1]} pixels, more than an embryo has or than "
+            f"{count} cells are drawn on an image of {shape[0]} x {shape[1]} pixels, more than an embryo has or than "
             "can be kept in memory. Remove those that were made by mistake"
         )
 
@@ -167,7 +167,7 @@ def _crossings(ring: Ring, top: int, bottom: int) -> tuple[npt.NDArray[np.intp],
     first, last = (np.clip(np.ceil(y), top, bottom).astype(np.intp) for y in (upper[:, 0], lower[:, 0]))
     if len(ring) > _MOST_CORNERS or (last - first).sum() > _MOST_CROSSINGS:
         raise ValueError(
-            f"an outline of {len(ring)} points crosses the picture's rows {(last - first).sum()} times; the outline of "
+            f"an outline of {len(ring)} points crosses the image's rows {(last - first).sum()} times; the outline of "
             "a cell has some hundred points. Draw it again"
         )
     edge = np.repeat(np.arange(len(ring)), last - first)

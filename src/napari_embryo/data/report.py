@@ -64,7 +64,7 @@ def _unknown(contents: Mapping[Sample, Contents], classes: Sequence[str]) -> Ite
     for source, names in sorted(known.items()):
         lacking = [name for name in classes if name not in names]
         if names and lacking:
-            yield f"{source}: no picture shows {' or '.join(lacking)}; taken as not annotated, not as absent."
+            yield f"{source}: no image shows {' or '.join(lacking)}; taken as not annotated, not as absent."
 
 
 def _row(

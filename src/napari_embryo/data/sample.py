@@ -95,7 +95,7 @@ class Truth:
 def _check_shapes(truth: Truth) -> None:
     hw = truth.image.shape
     if len(hw) != 2:
-        raise ValueError(f"the image has the shape {hw}, but a single gray picture (height, width) is needed")
+        raise ValueError(f"the image has the shape {hw}, but a single gray image (height, width) is needed")
     for what, drawn in (("masks", truth.masks), ("cells", truth.cells), ("visible", truth.visible)):
         if drawn is not None and (drawn.ndim != 3 or drawn.shape[1:] != hw):
             raise ValueError(f"{what} of shape {drawn.shape} do not fit the image of {hw[0]} x {hw[1]} pixels")

@@ -88,12 +88,12 @@ def _check_header(header: Header) -> None:
     height, width = header.hw
     if min(height, width) < MIN_SIDE:
         raise complaint(
-            header.path, f"the picture has {width} x {height} pixels", "an embryo needs more", "Choose another file"
+            header.path, f"the image has {width} x {height} pixels", "an embryo needs more", "Choose another file"
         )
     if height * width > MOST_PIXELS or prod(header.leading) > MOST_PICTURES:
         raise complaint(
             header.path,
-            f"it says it holds {prod(header.leading)} pictures of {width} x {height} pixels",
+            f"it says it holds {prod(header.leading)} images of {width} x {height} pixels",
             f"at most {MOST_PICTURES} of {MOST_PIXELS} pixels each can be opened",
             "Crop it, or save the part you need",
         )

@@ -51,7 +51,7 @@ def _notes(path: Path, samples: int, orientation: int, has_more: bool) -> list[s
     notes += (
         [f"the image is rotated upright, as its file requests (orientation {orientation})"] if orientation > 1 else []
     )
-    return notes + (["only the first of its pictures is read"] if has_more else [])
+    return notes + (["only the first of its images is read"] if has_more else [])
 
 
 def _orientation(image: Any) -> int:

@@ -49,7 +49,7 @@ class FileReader:
             self._read = self._read or _opener(header.path)(header)
             plane = self._read(number)
             if plane.shape != header.shape[header.axes.index("Y") :]:
-                raise ValueError(f"a picture of shape {plane.shape} where {header.shape} is stated")
+                raise ValueError(f"an image of shape {plane.shape} where {header.shape} is stated")
         return check_pixels(header.path, plane.astype(header.dtype, copy=False))
 
 

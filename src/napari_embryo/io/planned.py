@@ -227,7 +227,7 @@ class PlannedImage:
     def _focus_note(self) -> tuple[str, ...]:
         if "F" not in self.axes or self.focus == "all":
             return ()
-        used = "the sharpest one" if self.focus == "best" else "one picture of all (extended depth of field)"
+        used = "the sharpest one" if self.focus == "best" else "one image of all (extended depth of field)"
         each = " of each frame" if "T" in self.axes else ""
         return (f"of {self.sizes['F']} focal planes {used}{each} is used",)
 

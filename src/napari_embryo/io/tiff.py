@@ -34,7 +34,7 @@ def tiff_headers(path: Path) -> tuple[Header, ...]:
     with TiffFile(path) as tiff:
         len(tiff.pages)  # ends a chain of pages that is a circle, in which tifffile would go round and round
         if not tiff.series:
-            raise complaint(path, "there is no picture in it", "at least one page is needed", "Export it again")
+            raise complaint(path, "there is no image in it", "at least one page is needed", "Export it again")
         if (ours := annotation(tiff.ome_metadata)) is not None:
             check_not_cut(path, tiff.series[0])
             return (_own_header(_generic_header(path, tiff, 0), ours),)

@@ -187,5 +187,5 @@ def _check_part(path: Path, offset: int, count: int, needed: int, is_lzma: bool)
         size = len(zlib.decompressobj().decompress(data, most + 1))
     if size > most:
         raise complaint(
-            path, "a part of it decompresses to far more than its picture needs", "a sound file", "Export it again"
+            path, "a part of it decompresses to far more than its image needs", "a sound file", "Export it again"
         )

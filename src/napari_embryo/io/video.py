@@ -93,7 +93,7 @@ def _index(path: Path, _size: int, _modified: int) -> VideoIndex:
     av = import_av(path)
     with av.open(str(path)) as container:
         if not container.streams.video:
-            raise complaint(path, "there is no picture in it", "a video stream is needed", "Export it again")
+            raise complaint(path, "there is no image in it", "a video stream is needed", "Export it again")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         frames: list[Shown] = []

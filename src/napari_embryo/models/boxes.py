@@ -130,7 +130,7 @@ def jitter(boxes: Tensor, generator: torch.Generator, least_iou: float = 0.5) ->
     "Jittered boxes"). They may extend beyond the image. The same state of the generator gives the same boxes.
     """
     if not 0 < least_iou <= 1:
-        raise ValueError(f"least_iou = {least_iou} was given; needed is more than 0 and at most 1")
+        raise ValueError(f"least_iou = {least_iou} was given; it must be above 0 and at most 1")
     given = boxes.float()
     shape, device = (CANDIDATES, *given.shape), generator.device
     strength = torch.rand((len(given), 1), generator=generator, device=device)

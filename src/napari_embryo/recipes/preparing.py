@@ -1,12 +1,15 @@
 """Prepare a training run: check the starting weights and the data, and report on them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from napari_embryo import library
 from napari_embryo.families import FAMILIES, NetworkSettings
+from napari_embryo.notes import Note
 from napari_embryo.recipes.files import IMAGENET, RANDOM
 from napari_embryo.recipes.shapes import network_of, shape_code_path, with_shape_code
 from napari_embryo.settings import Recipe
@@ -22,30 +25,74 @@ GET_BACKBONE = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A recipe ready to run, and the data found for it.
+@dataclass(frozen=True)
+class Started:
+    """A recipe and the files that it starts from.
 
     Parameters
     ----------
     recipe
         The recipe with the network and preprocessing of the starting weights.
+    weights
+        File of the starting weights; None if training starts from random weights or an ImageNet encoder.
+    shape_code
+        File of the shape code; None if there is none, or the starting weights contain it.
+    notes
+        Messages for the user about both.
+    """
+
+    recipe: Recipe
+    weights: Path | None = None
+    shape_code: Path | None = None
+    notes: tuple[Note, ...] = ()
+
+    def parts(self) -> dict[str, str]:
+        """Digest of an embryo -> its part when the starting weights were trained; empty if unknown.
+
+        Training data of a shape code count as training data; if both know an embryo, the starting weights decide.
+        """
+        return _parts(self.shape_code) | _parts(self.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A recipe ready to run, and what was found for it.
+
+    Parameters
+    ----------
+    started
+        The recipe and the files that it starts from.
     split, found, report
         The samples, what was skipped, and both as a table.
+    parts_at_start
+        Digest of an embryo -> its part when the starting weights were trained.
     notes
         Messages for the user about the layouts of the folders and the starting weights.
     """
 
-    recipe: Recipe
+    started: Started
     split: "Split"
     found: "Found"
     report: "Report"
-    notes: tuple[str, ...] = ()
+    parts_at_start: Mapping[str, str]
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with the network and preprocessing of the starting weights."""
+        return self.started.recipe
+
+    @cached_property
+    def usual_ratio(self) -> float | None:
+        """Median fragmentation ratio of the training images, if any is known."""
+        told = [self.found.contents[sample].ratio for sample in self.split.train]
+        ratios = [ratio for ratio in told if ratio is not None]
+        return median(ratios) if ratios else None
 
     @property
     def text(self) -> str:
         """The report and the notes, to be read before training."""
-        return "\n".join((self.report.text(), *self.notes))
+        return "\n".join((self.report.text(), *(note.line for note in self.notes)))
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -61,17 +108,18 @@ def prepare(recipe: Recipe) -> Prepared:
     from napari_embryo import data
     from napari_embryo.data.layouts import layout_doubts
 
-    started, notes = with_start(recipe)
-    if not started.data.folders:
+    started = with_start(recipe)
+    asked, classes = started.recipe, started.recipe.model.classes
+    if not asked.data.folders:
         raise ValueError("the recipe names no folder of annotated images; name one with --data, or under data.folders")
-    of_cells = FAMILIES[started.model.family].needs_cells
-    found = data.find_samples(started.data, started.model.classes, cells=of_cells)
-    _check_something_is_drawn(found, started)
-    kept = kept_by_start(started)
-    split = data.split(found.samples, started.data, kept)
-    report = data.report(found, split, () if of_cells else started.model.classes, started.data)
-    doubts = layout_doubts(started.data, started.model.classes)
-    return Prepared(started, split, found, report, (*doubts, *notes, *_flattered(split, kept)))
+    of_cells = FAMILIES[asked.model.family].needs_cells
+    found = data.find_samples(asked.data, classes, cells=of_cells)
+    _check_something_is_drawn(found, asked)
+    parts = started.parts()
+    split = data.split(found.samples, asked.data, parts)
+    report = data.report(found, split, () if of_cells else classes, asked.data)
+    doubts = (Note("warning", doubt) for doubt in layout_doubts(asked.data, classes))
+    return Prepared(started, split, found, report, parts, (*doubts, *started.notes, *_flattered(split, parts)))
 
 
 def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
@@ -89,18 +137,7 @@ def _check_something_is_drawn(found: "Found", recipe: Recipe) -> None:
     )
 
 
-def kept_by_start(recipe: Recipe) -> dict[str, str]:
-    """Digest of an embryo -> its part when the starting weights were trained; empty if unknown.
-
-    Training data of a shape code count as training data; if both know an embryo, the starting weights decide.
-    """
-    kept = _kept_by(shape_code_path(recipe))
-    if recipe.start in (RANDOM, IMAGENET):
-        return kept
-    return kept | _kept_by(library.find(recipe.start, recipe.model.family))
-
-
-def _kept_by(weights: Path | None) -> dict[str, str]:
+def _parts(weights: Path | None) -> dict[str, str]:
     from napari_embryo import data
 
     said = (library.header(weights) if weights else None) or {}
@@ -108,7 +145,7 @@ def _kept_by(weights: Path | None) -> dict[str, str]:
     return data.kept_parts(told) if isinstance(told, dict) else {}
 
 
-def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[str, ...]:
+def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[Note, ...]:
     """Report whether the validation and test embryos were also held out from the starting weights."""
     from napari_embryo import data
 
@@ -119,31 +156,42 @@ def _flattered(split: "Split", kept: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     what = "validation and test" if split.test else "validation"
     flatter = f"; these were trained on {learned} of them, whose scores are too good" if learned else ""
-    return (f"{what} embryos also held out from the starting weights: {aside} of {len(judging)}{flatter}",)
+    said = f"{what} embryos also held out from the starting weights: {aside} of {len(judging)}{flatter}"
+    return (Note("warning" if learned else "info", said),)
 
 
-def with_start(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with the network and preprocessing of its starting weights, and a note about them."""
-    started, notes = with_shape_code(*_with_weights(recipe))
-    caveat = FAMILIES[started.model.family].caveat
-    return started, (*notes, caveat) if caveat else notes
+def with_start(recipe: Recipe) -> Started:
+    """The recipe with the network and preprocessing of its starting weights, the files, and notes about them."""
+    started = _with_shape_code(_with_weights(recipe))
+    caveat = FAMILIES[started.recipe.model.family].caveat
+    return replace(started, notes=(*started.notes, Note("info", caveat))) if caveat else started
 
 
-def _with_weights(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+def _with_shape_code(started: Started) -> Started:
+    path = shape_code_path(started.recipe)
+    if path is None:
+        return started
+    recipe, note = with_shape_code(started.recipe, path)
+    return replace(started, recipe=recipe, shape_code=path, notes=(*started.notes, note))
+
+
+def _with_weights(recipe: Recipe) -> Started:
     if recipe.start == RANDOM:
-        return recipe, (f"starts from random weights: {_described(recipe)}",)
+        return Started(recipe, notes=(Note("info", f"starts from random weights: {_described(recipe)}"),))
     if recipe.start == IMAGENET:
         check_backbone(recipe)
-        return recipe, (f"the encoder starts from {recipe.backbone}: {_described(recipe)}",)
+        said = f"the encoder starts from {recipe.backbone}: {_described(recipe)}"
+        return Started(recipe, notes=(Note("info", said),))
     path = library.find(recipe.start, recipe.model.family)
     model, preprocessing = network_of(path)
     model, added = _with_additions(model, recipe.model)
     started = recipe.model_copy(update={"model": model, "preprocessing": preprocessing})
-    said = f"starts from {recipe.start}: {_described(started)}"
-    return started, (said, *added, *_other_family(recipe, started), *_overruled(recipe, started))
+    first = Note("info", f"starts from {recipe.start}: {_described(started)}")
+    notes = (first, *added, *_other_family(recipe, started), *_overruled(recipe, started))
+    return Started(started, path, notes=notes)
 
 
-def _with_additions(model: NetworkSettings, asked: NetworkSettings) -> tuple[NetworkSettings, tuple[str, ...]]:
+def _with_additions(model: NetworkSettings, asked: NetworkSettings) -> tuple[NetworkSettings, tuple[Note, ...]]:
     """The network of the starting weights with the additions of the recipe that its family supports."""
     if asked.family != model.family:
         return model, ()
@@ -153,7 +201,7 @@ def _with_additions(model: NetworkSettings, asked: NetworkSettings) -> tuple[Net
     if not added:
         return model, ()
     grown = type(model).model_validate(has | added)
-    return grown, (f"added to the starting weights, initialized with zero: {', '.join(added)}",)
+    return grown, (Note("info", f"added to the starting weights, initialized with zero: {', '.join(added)}"),)
 
 
 def check_backbone(recipe: Recipe) -> None:
@@ -182,14 +230,15 @@ def _described(recipe: Recipe) -> str:
     return f"{recipe.model.family} for {', '.join(recipe.model.classes)}, {pre.height} x {pre.width} {pre.fit}"
 
 
-def _other_family(recipe: Recipe, started: Recipe) -> tuple[str, ...]:
+def _other_family(recipe: Recipe, started: Recipe) -> tuple[Note, ...]:
     asked, family = recipe.model.family, started.model.family
     if family == asked:
         return ()
-    return (f"the starting weights are of the family {family}: that is trained, not {asked} as in the recipe",)
+    said = f"the starting weights are of the family {family}: that is trained, not {asked} as in the recipe"
+    return (Note("warning", said),)
 
 
-def _overruled(recipe: Recipe, started: Recipe) -> tuple[str, ...]:
+def _overruled(recipe: Recipe, started: Recipe) -> tuple[Note, ...]:
     """A note on non-default settings of the recipe that the settings of the starting weights override."""
     lost = [
         f"{group}.{name}"
@@ -200,4 +249,5 @@ def _overruled(recipe: Recipe, started: Recipe) -> tuple[str, ...]:
         for name, field in type(asked).model_fields.items()
         if getattr(asked, name) not in (field.default, getattr(taken, name, None))
     ]
-    return (f"ignored, because the starting weights have their own settings: {', '.join(lost)}",) if lost else ()
+    said = f"ignored, because the starting weights have their own settings: {', '.join(lost)}"
+    return (Note("warning", said),) if lost else ()

@@ -3,7 +3,6 @@
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from napari_embryo import __version__, io
@@ -11,7 +10,7 @@ from napari_embryo.families import NetworkSettings
 from napari_embryo.image import Progress
 from napari_embryo.notes import Note
 from napari_embryo.recipes.files import IMAGENET, RANDOM, write
-from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, kept_by_start
+from napari_embryo.recipes.preparing import GET_BACKBONE, Prepared, Started
 from napari_embryo.recipes.shapes import load_shape_code
 from napari_embryo.settings import Recipe
 
@@ -51,7 +50,7 @@ def run(prepared: Prepared, out: Path, resume: bool = False) -> "Generator[Progr
     going_on = resume and not _is_hardly_begun(out)
     if not resume:
         check_is_new(out)
-    model, start = first_model(prepared.recipe, _usual_ratio(prepared))
+    model, start = first_model(prepared.started, prepared.usual_ratio)
     if not going_on:
         _write_papers(prepared, out)
     if resume and not going_on:
@@ -112,38 +111,33 @@ def _write_papers(prepared: Prepared, out: Path) -> None:
     write(out / "recipe.yaml", prepared.recipe)
 
 
-def _usual_ratio(prepared: Prepared) -> float | None:
-    """Median fragmentation ratio of the training images, if any is known."""
-    told = [prepared.found.contents[sample].ratio for sample in prepared.split.train]
-    ratios = [ratio for ratio in told if ratio is not None]
-    return median(ratios) if ratios else None
-
-
-def first_model(recipe: Recipe, ratio: float | None = None) -> "tuple[Network, dict[str, str]]":
+def first_model(started: Started, ratio: float | None = None) -> "tuple[Network, dict[str, str]]":
     """The initial network and its provenance: ``weights`` and, for a file, its ``sha256``.
 
     For a network with a named shape code also ``shape_code`` and ``shape_code_sha256``.
 
     Parameters
     ----------
-    recipe
-        The recipe with the network of its starting weights.
+    started
+        Result of :func:`with_start`.
     ratio
         Initial answer of a new regression head (docs/decisions.md, "Start of the regression head").
     """
     import torch
 
-    torch.manual_seed(recipe.training.seed)
-    model, start = _with_weights(recipe, ratio)
-    return model, start | load_shape_code(model, recipe)
+    torch.manual_seed(started.recipe.training.seed)
+    model, start = _with_weights(started, ratio)
+    shape = {} if started.shape_code is None else load_shape_code(model, started.shape_code)
+    return model, start | shape
 
 
-def _with_weights(recipe: Recipe, ratio: float | None) -> "tuple[Network, dict[str, str]]":
+def _with_weights(started: Started, ratio: float | None) -> "tuple[Network, dict[str, str]]":
     from napari_embryo import models
     from napari_embryo.models import checkpoint
 
-    if recipe.start not in (RANDOM, IMAGENET):
-        loaded = checkpoint.load(recipe.start, recipe.model.family)
+    recipe = started.recipe
+    if started.weights is not None:
+        loaded = checkpoint.load(started.weights)
         model = loaded.model if recipe.model == loaded.info.model else _grown(loaded, recipe.model, ratio)
         return model, {"weights": _name_only(recipe.start), "sha256": loaded.sha256}
     model = models.build(recipe.model)
@@ -209,8 +203,8 @@ def provenance(prepared: Prepared, start: Mapping[str, str]) -> dict[str, Any]:
         "recipe": told.model_dump(mode="json"),
         "data": [dict(row) for row in prepared.report.rows],
         "start": dict(start),
-        **({} if (usual := _usual_ratio(prepared)) is None else {"usual_ratio": usual}),
-        "embryos": _inherited(digests(prepared.split), kept_by_start(recipe)),
+        **({} if prepared.usual_ratio is None else {"usual_ratio": prepared.usual_ratio}),
+        "embryos": _inherited(digests(prepared.split), prepared.parts_at_start),
     }
 
 

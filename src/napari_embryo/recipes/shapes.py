@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from napari_embryo import library
 from napari_embryo.families import FAMILIES, NetworkSettings
+from napari_embryo.notes import Note
 from napari_embryo.recipes.files import IMAGENET, RANDOM
 from napari_embryo.settings import Preprocessing, Recipe
 
@@ -40,20 +41,15 @@ def shape_code_path(recipe: Recipe) -> Path | None:
         raise FileNotFoundError(f"shape_code: {lacking}; {TRAIN_ONE}") from error
 
 
-def with_shape_code(recipe: Recipe, notes: tuple[str, ...]) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with the settings of its shape code, and a note about it.
+def with_shape_code(recipe: Recipe, path: Path) -> tuple[Recipe, Note]:
+    """The recipe with the settings of the shape code in a file, and a note about it.
 
     Raises
     ------
     ValueError
         If the file is not a shape code, or its sizes differ from those of the starting weights, whose head could not
         use it.
-    FileNotFoundError
-        As for :func:`shape_code_path`.
     """
-    path = shape_code_path(recipe)
-    if path is None:
-        return recipe, notes
     shape, asked = _settings_of(path), recipe.model.shape_code
     if shape != asked and recipe.start not in (RANDOM, IMAGENET):
         raise ValueError(
@@ -61,8 +57,7 @@ def with_shape_code(recipe: Recipe, notes: tuple[str, ...]) -> tuple[Recipe, tup
             "start from imagenet"
         )
     model = recipe.model.with_shape_code(shape)
-    said = f"uses the shape code of {path.name}: {shape}"
-    return recipe.model_copy(update={"model": model}), (*notes, said)
+    return recipe.model_copy(update={"model": model}), Note("info", f"uses the shape code of {path.name}: {shape}")
 
 
 def _settings_of(path: Path) -> NetworkSettings:
@@ -90,17 +85,14 @@ def network_of(path: Path) -> tuple[NetworkSettings, Preprocessing]:
     return info.model, info.preprocessing
 
 
-def load_shape_code(model: "Network", recipe: Recipe) -> dict[str, str]:
-    """Load the weights into the network and return their provenance: ``shape_code`` and its ``sha256``.
+def load_shape_code(model: "Network", path: Path) -> dict[str, str]:
+    """Load the weights of a shape code into the network and return their provenance: ``shape_code`` and its ``sha256``.
 
     Raises
     ------
     CheckpointError
         If the file is incomplete.
     """
-    path = shape_code_path(recipe)
-    if path is None:
-        return {}
     from napari_embryo.models import checkpoint
 
     loaded = checkpoint.load(path)

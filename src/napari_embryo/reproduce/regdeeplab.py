@@ -4,7 +4,6 @@ from collections.abc import Generator, Mapping, Sequence
 from importlib.util import find_spec
 from math import nan
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from napari_embryo import drawing, evaluate, handcrafted, recipes
@@ -142,7 +141,7 @@ def _score_network(prepared: recipes.Prepared, loaded: "Checkpoint", device: Dev
     rows = score(prepared.split.validation, loaded, device)
     if not _draws(prepared.recipe):
         rows = rows.assign(**dict.fromkeys(_OF_MASKS, nan))
-    return rows.assign(usual=_usual(prepared))
+    return rows.assign(usual=nan if prepared.usual_ratio is None else prepared.usual_ratio)
 
 
 _OF_MASKS = ("dice", "intersection", "found", "truth", "from_mask", "grade_from_mask")
@@ -152,13 +151,6 @@ def _draws(recipe: Recipe) -> bool:
     """Whether its masks are meaningful: learned here or in the network it started from."""
     learned = recipe.training
     return learned.parts == "regression" or learned.loss_weights.get("dice", 1.0) > 0
-
-
-def _usual(prepared: recipes.Prepared) -> float:
-    """Median ratio of the training images; NaN if none is known."""
-    told = (prepared.found.contents[sample].ratio for sample in prepared.split.train)
-    ratios = [ratio for ratio in told if ratio is not None]
-    return median(ratios) if ratios else nan
 
 
 def score(samples: "Sequence[Sample]", loaded: "Checkpoint", device: Device = "auto") -> "pd.DataFrame":
@@ -253,7 +245,7 @@ def _regress_textures(job: Job) -> "Generator[Progress, None, pd.DataFrame]":
     recipes.write(job.out / "recipe.yaml", prepared.recipe)
     told = {sample: _told(ratio, (1, 1)) for sample, ratio in answers.items()}
     rows = [row for sample, found in told.items() for row in _rows(sample, sample.read(), found)]
-    return pd.DataFrame(rows).assign(usual=_usual(prepared))
+    return pd.DataFrame(rows).assign(usual=nan if prepared.usual_ratio is None else prepared.usual_ratio)
 
 
 _FEWEST = 2

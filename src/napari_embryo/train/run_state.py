@@ -109,8 +109,8 @@ def identity(model: Network, recipe: Recipe, training: Sequence[Sample], validat
         "preprocessing": recipe.preprocessing.model_dump(mode="json"),
         "augmentation": recipe.augmentation.model_dump(mode="json"),
         "training": settings,
-        "training pictures": [f"{s.source}/{s.name}" for s in training],
-        "validation pictures": [f"{s.source}/{s.name}" for s in validation],
+        "training images": [f"{s.source}/{s.name}" for s in training],
+        "validation images": [f"{s.source}/{s.name}" for s in validation],
         CONTENTS: _contents([*training, *validation]),
     }
 
