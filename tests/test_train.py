@@ -734,10 +734,10 @@ def test_a_stopped_run_goes_on_from_its_last_whole_epoch(
     [
         ({"run": recipe(batch_size=3)}, "training.batch_size: 2 then, 3 now"),
         ({"run": recipe(seed=4)}, "training.seed: 0 then, 4 now"),
-        ({"run": recipe(repeats={"drawn": 2})}, "training pictures"),
+        ({"run": recipe(repeats={"drawn": 2})}, "training images"),
         ({"run": recipe(augmentation=Augmentation(flips=False))}, "augmentation.flips: True then, False now"),
         ({"model": parts}, "another one|model"),
-        ({"samples": drawn([0, 1, 2, 3, 4, 9])}, r"training pictures: 1 gone, such as drawn/e5, 1 new"),
+        ({"samples": drawn([0, 1, 2, 3, 4, 9])}, r"training images: 1 gone, such as drawn/e5, 1 new"),
         ({"samples": [*drawn(range(5)), redrawn(5)]}, r"\(image or annotation changed since: drawn/e5\)"),
         ({"samples": [redrawn(seed) for seed in range(6)]}, "changed .* drawn/e0, drawn/e1, drawn/e2 and 3 more"),
         ({"run": recipe(epochs=1)}, "for 2 epochs, but 1 were given; give as many or more"),

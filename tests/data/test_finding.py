@@ -199,7 +199,7 @@ def test_nothing_usable_names_the_folder_and_the_first_reasons(tmp_path: Path) -
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"clinic: no image there can be used(.|\n)*e0(.|\n)*e4(.|\n)*and 3 more"):
         find(folder)
-    with pytest.raises(ValueError, match=r"clinic: no picture.*samples saved from napari"):
+    with pytest.raises(ValueError, match=r"clinic: no image.*samples saved from napari"):
         find(folder, layout="napari")
 
 

@@ -569,7 +569,7 @@ def test_masks_of_another_size_and_strange_labels_are_told(tmp_path: Path) -> No
     assert [s.name for s in found.samples] == ["a"]
     assert [s.name.rsplit("/")[-1] for s in found.skipped] == ["b", "c", "d"]
     for skipped, reason in zip(
-        found.skipped, ("30 x 50", "label 7, 8, 9, 10, but", "2 pictures in images/"), strict=True
+        found.skipped, ("30 x 50", "label 7, 8, 9, 10, but", "2 images in images/"), strict=True
     ):
         assert reason in skipped.reason
 
