@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, Protocol
@@ -170,7 +171,7 @@ def _found(outcome: Outcome) -> Iterator[str]:
             yield f"{name}: {counted_cells}"
         if far_apart := measure.far_apart_said(own):
             yield f"warning: {name}: {far_apart}"
-    yield from (f"{note.level.replace('info', 'note')}: {outcome.job}: {note.text}" for note in outcome.notes)
+    yield from (replace(note, text=f"{outcome.job}: {note.text}").line for note in outcome.notes)
 
 
 class JsonLines:
