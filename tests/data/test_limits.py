@@ -38,13 +38,13 @@ def test_a_deep_file_is_no_annotation(tmp_path: Path) -> None:
     picture(tmp_path)
     (tmp_path / "a.json").write_text("[" * 1_000_000)
     (tmp_path / "b.json").write_text('{"shapes": ' + "[" * 1_000_000)
-    assert "no annotated pictures were recognized" in refusal(tmp_path)
+    assert "no annotated images were recognized" in refusal(tmp_path)
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     picture(tmp_path)
     (tmp_path / "a.json").write_text('{"shapes": [' + "[]," * 15_000_000 + "[]]}")
-    with pytest.raises(ValueError, match="no picture there can be used") as refused:
+    with pytest.raises(ValueError, match="no image there can be used") as refused:
         data.find_samples(DataSettings(folders=(str(tmp_path),), layout="labelme"), ("cell",))
     assert "more than the 1 GB allowed" in str(refused.value)
 

@@ -201,11 +201,11 @@ def test_a_stray_point_does_not_cost_the_picture(tmp_path: Path, kind: str) -> N
 @pytest.mark.parametrize(
     ("odd", "reason"),
     [
-        (shape("cell", [[500, 500], [520, 500], [510, 520]]), "lies outside the picture"),
-        (shape("cell", [[1, 2], [3, 4], [5, float("nan")]]), "no place in a picture"),
-        (shape("cell", [[1, 2], [3, 4], [5, 1e300]]), "no place in a picture"),
-        (shape("cell", [[1, 2, 3], [3, 4, 5], [5, 6, 7]]), "no place in a picture"),
-        (shape("cell", [[0, 0], [9, 9]], "mask", mask="%%%"), "not a picture"),
+        (shape("cell", [[500, 500], [520, 500], [510, 520]]), "lies outside the image"),
+        (shape("cell", [[1, 2], [3, 4], [5, float("nan")]]), "invalid coordinates"),
+        (shape("cell", [[1, 2], [3, 4], [5, 1e300]]), "invalid coordinates"),
+        (shape("cell", [[1, 2, 3], [3, 4, 5], [5, 6, 7]]), "invalid coordinates"),
+        (shape("cell", [[0, 0], [9, 9]], "mask", mask="%%%"), "not an image"),
         (shape("cell", [[0, 0], [9, 9]], "mask", mask=painted(np.ones((3, 3)))), "3 x 3 pixels for a box of 10 x 10"),
         (shape("cell", [[0, 0], [9, 9]], "mask"), "KeyError"),
         (shape("cell", [[0, 0], [9, 9]], "hexagon"), "cell is a hexagon"),
