@@ -49,7 +49,7 @@ def own_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 @pytest.fixture(autouse=True)
 def _as_many_threads_as_before() -> Iterator[None]:
-    """What napari computes with numba sets the threads of OpenMP, which are those of torch; trainings became slow."""
+    """A window, or a reader's test, can leave torch more threads than it had: trainings after it became slow."""
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or _threads_of_torch()
     yield
     if threads and _threads_of_torch() not in (0, threads):

@@ -125,7 +125,7 @@ def segment_jobs(work: Work, jobs: Sequence[Job]) -> Iterator[Outcome | None]:
             if item is not None:
                 del left[item.job]
             yield item
-    except Exception as error:
+    except Exception as error:  # whatever one image raises must not end the others
         if is_disk_full(error):
             raise
         if len(jobs) > 1:
