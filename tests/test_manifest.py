@@ -46,7 +46,8 @@ def test_menus_are_those_that_napari_opens_to_plugins() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a.ome.tif", "a.OME.TIFF", "a.avi", "a.mp4", "D2013.01.28_S0717_I132_WELL7_RUN93.jpeg"]
+    "name",
+    ["a.ome.tif", "a.OME.TIFF", "a.avi", "a.mp4", "a.czi", "a.ND2", "a.lif", "D2013.01.28_S0717_I132_WELL7_RUN93.jpeg"],
 )
 def test_reads(plugins: PluginManager, name: str) -> None:
     readers = list(plugins.iter_compatible_readers([name]))
@@ -57,7 +58,7 @@ def test_reads_folders(plugins: PluginManager, tmp_path: Path) -> None:
     assert [r.command for r in plugins.iter_compatible_readers([str(tmp_path)])] == ["napari-embryo.get_reader"]
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.zarr", "a.czi", "a.png", "a.tif", "a.npy"])
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.png", "a.tif", "a.npy"])
 def test_leaves_alone_what_others_read_as_well(plugins: PluginManager, name: str) -> None:
     assert not list(plugins.iter_compatible_readers([name]))
 

@@ -26,7 +26,7 @@ def names(plan: Plan) -> list[str]:
 def test_every_picture_is_done_or_named(tmp_path: Path) -> None:
     """At any depth, also below folders that hold pictures."""
     taken = ["top.png", "a/b/c/d/e/deep.tif", "a/beside.jpg", "a/b/c/below.bmp"]
-    left = {"phone.heic": ".heic is not read", "a/.hidden.png": "hidden", "a/scan.czi": ".czi is not read"}
+    left = {"phone.heic": ".heic is not read", "a/.hidden.png": "hidden", "a/scan.lsm": ".lsm is not read"}
     make(tmp_path, [*taken, *left, "notes.txt", "a/b/table.csv"])
     (tmp_path / "a" / "cells.zarr").mkdir()
     plan = planned(tmp_path)

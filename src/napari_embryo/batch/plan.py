@@ -17,7 +17,7 @@ from napari_embryo.notes import Note
 from napari_embryo.settings import BatchSettings
 
 OTHER_PICTURES = frozenset(
-    (".webp", ".jp2", ".heic", ".heif", ".avif", ".psd", ".pic", ".dcm", ".czi", ".nd2", ".lif", ".lsm", ".oib", ".oif")
+    (".webp", ".jp2", ".heic", ".heif", ".avif", ".psd", ".pic", ".dcm", ".lsm", ".oib", ".oif")
 ) | frozenset((".vsi", ".ims", ".h5", ".hdf5", ".webm"))
 """Suffixes of unsupported images and videos, which are listed instead of ignored."""
 

@@ -66,7 +66,7 @@ def decoding_errors() -> tuple[type[Exception], ...]:
     return (
         OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, AttributeError, ArithmeticError,
         MemoryError, RuntimeError, ImportError, AssertionError, Image.DecompressionBombError, TiffFileError,
-        struct.error, zlib.error, lzma.LZMAError, tokenize.TokenError, *_video_errors(),
+        struct.error, zlib.error, lzma.LZMAError, tokenize.TokenError, NameError, *_video_errors(),
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ TIFF = (".tif", ".tiff")
 PICTURE = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 ARRAY = (".npy",)
 VIDEO = (".avi", ".mp4", ".m4v", ".mov", ".wmv", ".mpg", ".mpeg", ".mkv")
-SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO)
+VENDOR = (".czi", ".nd2", ".lif")
+SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO, *VENDOR)
 SINGLE = (*PICTURE, *TIFF, *ARRAY)
 """Suffixes of files that can hold a single picture, in order of preference."""
 """Supported file suffixes, ignoring case."""

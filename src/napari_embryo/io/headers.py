@@ -10,10 +10,13 @@ import numpy as np
 
 from napari_embryo.io.errors import MissingImageError, complaint, decoding
 from napari_embryo.io.header import ARRAY, PICTURE, SUFFIXES, TIFF, VIDEO, Header
+from napari_embryo.io.leica import lif_headers
 from napari_embryo.io.names import image_stem
+from napari_embryo.io.nikon import nd2_headers
 from napari_embryo.io.pictures import picture_header
 from napari_embryo.io.tiff import tiff_headers
 from napari_embryo.io.video import video_header
+from napari_embryo.io.zeiss import czi_headers
 
 MIN_SIDE = 2
 """Smallest side of an image in pixels."""
@@ -67,6 +70,9 @@ def _reader_of(path: Path) -> Callable[[Path], tuple[Header, ...]]:
         (PICTURE, picture_header),
         (ARRAY, _array_header),
         (VIDEO, video_header),
+        ((".czi",), czi_headers),
+        ((".nd2",), nd2_headers),
+        ((".lif",), lif_headers),
     ):
         if suffix in suffixes:
             return read

@@ -12,9 +12,12 @@ import numpy.typing as npt
 from napari_embryo.io.errors import complaint, decoding
 from napari_embryo.io.header import ARRAY, TIFF, VIDEO, Header
 from napari_embryo.io.headers import check_is_file, read_header
+from napari_embryo.io.leica import open_lif
+from napari_embryo.io.nikon import open_nd2
 from napari_embryo.io.pictures import open_picture
 from napari_embryo.io.tiff_pixels import open_tiff
 from napari_embryo.io.video import open_video
+from napari_embryo.io.zeiss import open_czi
 
 Array = npt.NDArray[Any]
 
@@ -80,7 +83,7 @@ def read_plane(path: Path) -> Array:
 def _opener(path: Path) -> Callable[[Header], Callable[[int], Array]]:
     suffix = path.suffix.lower()
     check_is_file(path)
-    for suffixes, opener in ((TIFF, open_tiff), (ARRAY, _open_array), (VIDEO, open_video)):
+    for suffixes, opener in _OPENERS:
         if suffix in suffixes:
             return opener
     return open_picture
@@ -90,3 +93,13 @@ def _open_array(header: Header) -> Callable[[int], Array]:
     array = np.load(header.path, mmap_mode="r", allow_pickle=False)
     planes = array.reshape(-1, *header.shape[header.axes.index("Y") :])
     return lambda number: np.array(planes[number])
+
+
+_OPENERS: tuple[tuple[tuple[str, ...], Callable[[Header], Callable[[int], Array]]], ...] = (
+    (TIFF, open_tiff),
+    (ARRAY, _open_array),
+    (VIDEO, open_video),
+    ((".czi",), open_czi),
+    ((".nd2",), open_nd2),
+    ((".lif",), open_lif),
+)
