@@ -64,19 +64,22 @@ def test_leaves_alone_what_others_read_as_well(plugins: PluginManager, name: str
 
 
 @pytest.mark.parametrize(
-    ("layers", "command"),
+    ("layers", "name", "command"),
     [
-        (["image"], "napari-embryo.write_image"),
-        (["labels"], "napari-embryo.write_labels"),
-        (["labels"] * 2, "napari-embryo.write_cells"),
-        (["labels"] * 40, "napari-embryo.write_cells"),
-        (["image", "labels"], None),
-        (["image", "labels", "labels"], None),
-        (["points"], None),
+        (["image"], "a.ome.tif", "napari-embryo.write_image"),
+        (["labels"], "a.ome.tif", "napari-embryo.write_labels"),
+        (["labels"], "a.ome.zarr", "napari-embryo.write_zarr_labels"),
+        (["labels"] * 2, "a.tif", "napari-embryo.write_cells"),
+        (["labels"] * 40, "a.tif", "napari-embryo.write_cells"),
+        (["image"], "a.zarr", None),
+        (["image", "labels"], "a.tif", None),
+        (["image", "labels", "labels"], "a.tif", None),
+        (["points"], "a.tif", None),
     ],
 )
-def test_writes(plugins: PluginManager, layers: list[str], command: str | None) -> None:
-    assert [writer.command for writer in plugins.iter_compatible_writers(layers)] == ([command] if command else [])
+def test_writes(plugins: PluginManager, layers: list[str], name: str, command: str | None) -> None:
+    writer, _ = plugins.get_writer(name, layers)
+    assert (writer and writer.command) == command
 
 
 def test_preferences_repeat_the_settings() -> None:

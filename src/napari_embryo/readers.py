@@ -48,7 +48,13 @@ def _is_ours(path: PathOrPaths) -> bool:
 def _is_file(path: Path) -> bool:
     from napari_embryo.io.header import SUFFIXES
 
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+    suffix = path.suffix.lower()
+    return _is_zarr_group(path) if suffix == ".zarr" else suffix in SUFFIXES and not path.is_dir()
+
+
+def _is_zarr_group(path: Path) -> bool:
+    """Whether a folder may be an OME-Zarr; a single array is left to napari."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zgroup"))
 
 
 def _is_folder(path: Path) -> bool:
@@ -57,7 +63,7 @@ def _is_folder(path: Path) -> bool:
     from napari_embryo.io.names import plane_of_folder
 
     if path.suffix.lower() == ".zarr":
-        return False
+        return _is_zarr_group(path)
     entries = islice(path.iterdir(), ENTRIES_LOOKED_AT)
     return any(_is_file(entry) or (entry.is_dir() and _holds_images(entry, plane_of_folder)) for entry in entries)
 

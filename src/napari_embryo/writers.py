@@ -36,6 +36,21 @@ def write_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     return [str(write_layer(path, data, attributes, "labels"))]
 
 
+def write_zarr_labels(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
+    """Write a labels layer into the OME-Zarr of its image, under the layer's name; labels of that name are replaced.
+
+    Labels that were opened from an OME-Zarr keep the name they have there.
+
+    Raises
+    ------
+    ImageError
+        If there is no OME-Zarr with an image of that size; the message says what to do.
+    """
+    from napari_embryo.io import write_layer_to_zarr
+
+    return [str(write_layer_to_zarr(path, data, attributes))]
+
+
 def write_cells(path: str, layers: "Sequence[LayerData]") -> list[str]:
     """Write the Labels layers of one run's cells together, one channel each, with a COCO JSON file.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from napari_embryo.io import Found, Plane
+from napari_embryo.io import Found, Plane, stored_files
 from napari_embryo.notes import Note
 from napari_embryo.settings import BatchSettings
 
@@ -193,5 +193,6 @@ def stamp_of(job: Job) -> str:
 
 
 def _stamp(job: Job) -> str:
-    stats = (os.stat(os.path.join(job.root, file)) for file in job.files)  # noqa: PTH116, PTH118 - a million of them
+    files = (stored for file in job.files for stored in stored_files(os.path.join(job.root, file)))  # noqa: PTH118 - a million
+    stats = map(os.stat, files)
     return ";".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)

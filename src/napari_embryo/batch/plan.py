@@ -49,7 +49,7 @@ def plan(sources: Sequence[Path | str], out: Path | str, settings: BatchSettings
     settings = settings or BatchSettings()
     walk = _Walk(settings)
     roots = [Path(source) for source in dict.fromkeys(map(os.path.abspath, sources))]
-    folders = [root for root in roots if root.is_dir()]
+    folders = [root for root in roots if root.is_dir() and root.suffix.lower() not in io.ZARR]
     prefixes = _prefixes(folders)
     with _garbage_later():
         for root in roots:
@@ -176,14 +176,9 @@ class _Walk:
             self._problem(Path(path), f"this folder cannot be read ({error.strerror}).", "Ask its owner or copy it.")
             return [], []
         names.sort()
-        files = [name for name, is_folder in names if not is_folder and self._is_taken(path, folder, name)]
-        return files, [name for name, is_folder in names if is_folder and self._is_entered(path, name)]
-
-    def _is_entered(self, path: str, name: str) -> bool:
-        if name.lower().endswith(".zarr"):
-            self._leave_out(f"{path}{os.sep}{name}", "Zarr is not read")
-            return False
-        return not name.startswith(".")
+        is_file = {name: not is_folder or name.lower().endswith(io.ZARR) for name, is_folder in names}
+        files = [name for name in is_file if is_file[name] and self._is_taken(path, folder, name)]
+        return files, [name for name in is_file if not is_file[name] and not name.startswith(".")]
 
     def _is_taken(self, path: str, folder: str, name: str) -> bool:
         """Whether a file is to be processed; skipped images are recorded."""

@@ -9,6 +9,7 @@ from typing import Literal
 from napari_embryo.batch.folder import JOURNAL, OWN
 from napari_embryo.batch.job import Job, Plan, Status, stamp_of
 from napari_embryo.batch.journal import Journal, Known
+from napari_embryo.io import stored_files
 
 Again = Literal["changed", "failed", "all"]
 """What to process again: only changed images, also failed ones, or everything."""
@@ -57,7 +58,7 @@ def _sizes(stamp: str) -> list[str]:
 def digest_of_files(job: Job) -> str:
     """The sha256 of a job's concatenated files."""
     digest = hashlib.sha256()
-    for path in job.paths:
+    for path in (Path(stored) for file in job.paths for stored in stored_files(str(file))):
         with path.open("rb") as file:
             while part := file.read(1 << 20):
                 digest.update(part)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_embryo.io.errors import MissingImageError, unreadable
-from napari_embryo.io.header import SUFFIXES
+from napari_embryo.io.header import ZARR, is_image_file
 from napari_embryo.io.names import Plane, natural_key, plane_beside, plane_of_folder
 
 DEPTH = 3
@@ -45,6 +45,18 @@ def list_images(folder: Path | str) -> tuple[Path, ...]:
     return tuple(file for file in _entries(Path(folder)) if _is_image(file))
 
 
+def stored_files(path: str) -> tuple[str, ...]:
+    """The files in which an image is stored: the file itself, or those of an OME-Zarr without its labels."""
+    if not path.lower().endswith(ZARR):
+        return (path,)
+    found = (
+        file
+        for file in sorted(Path(path).rglob("*"))
+        if "labels" not in file.relative_to(path).parts and file.is_file()
+    )
+    return tuple(map(str, found))
+
+
 def _entries(folder: Path) -> list[Path]:
     if not folder.exists():
         raise MissingImageError(f"{folder}: there is no such folder. Check the path.")
@@ -56,12 +68,12 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return is_image_file(path)
 
 
 def _look_into(folder: Path, depth: int, passed: list[str]) -> Iterator[list[Found]]:
     entries = _entries(folder)
-    folders = [entry for entry in entries if entry.suffix != ".zarr" and entry.is_dir()]
+    folders = [entry for entry in entries if entry.suffix.lower() not in ZARR and entry.is_dir()]
     planes = {inner: plane for inner in folders if (plane := plane_of_folder(inner.name))}
     files = [Found(entry, folder) for entry in entries if _is_image(entry)]
     for inner, plane in planes.items():

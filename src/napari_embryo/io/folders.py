@@ -11,7 +11,7 @@ import numpy as np
 from napari_embryo.io.errors import ImageError, complaint
 from napari_embryo.io.finding import Found, find_images
 from napari_embryo.io.grouping import Group, Grouping, Member, differ_in_numbers, group_files
-from napari_embryo.io.header import SUFFIXES, Header
+from napari_embryo.io.header import SUFFIXES, Header, is_image_file
 from napari_embryo.io.headers import read_headers
 from napari_embryo.io.names import natural_key
 from napari_embryo.io.numbers import ranges_text
@@ -62,7 +62,8 @@ def plan_folder(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
 
 def plan_path(path: Path | str, grouping: Grouping = "auto") -> OpenPlan:
     """Plan how to read a file or a folder; see `plan_file` and `plan_folder`."""
-    return plan_folder(path, grouping) if Path(path).is_dir() else plan_file(path)
+    is_folder = Path(path).is_dir() and not is_image_file(Path(path))
+    return plan_folder(path, grouping) if is_folder else plan_file(path)
 
 
 def plan_files(paths: Sequence[Path | str], grouping: Grouping = "auto") -> OpenPlan:
@@ -197,7 +198,7 @@ def _look_at(paths: Sequence[Path]) -> tuple[Headers, dict[Path, str]]:
 
 
 def _empty_file(path: Path) -> str | None:
-    is_empty = path.stat().st_size == 0
+    is_empty = path.is_file() and path.stat().st_size == 0
     return f"{path}: the file is empty (0 bytes). Export or copy it again." if is_empty else None
 
 

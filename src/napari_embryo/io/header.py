@@ -11,10 +11,14 @@ PICTURE = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 ARRAY = (".npy",)
 VIDEO = (".avi", ".mp4", ".m4v", ".mov", ".wmv", ".mpg", ".mpeg", ".mkv")
 VENDOR = (".czi", ".nd2", ".lif")
-SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO, *VENDOR)
+ZARR = (".zarr",)
+"""Folders that are one file to the user."""
+
+SUFFIXES = (*TIFF, *PICTURE, *ARRAY, *VIDEO, *VENDOR, *ZARR)
+"""Supported file suffixes, ignoring case."""
+
 SINGLE = (*PICTURE, *TIFF, *ARRAY)
 """Suffixes of files that can hold a single picture, in order of preference."""
-"""Supported file suffixes, ignoring case."""
 
 Role = Literal["picture", "labels", "result"]
 """An image, labels of this or another program, or another result of this program."""
@@ -58,6 +62,8 @@ class Header:
         Name of the series, if the file has several.
     other_files
         Further files that the series reads.
+    part
+        Where the series lies in a file that has folders.
     """
 
     path: Path
@@ -76,6 +82,7 @@ class Header:
     series: int = 0
     title: str = ""
     other_files: tuple[Path, ...] = ()
+    part: str = ""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -95,6 +102,11 @@ class Header:
         """Whether it is a single plane, gray or in color."""
         return self.axes in ("YX", "YXS")
 
+    @property
+    def as_labels(self) -> "Header":
+        """The same series as labels."""
+        return replace(self, role="labels")
+
     def with_axes(self, axes: str) -> "Header":
         """The same file with other meanings of its axes; metadata of changed axes are dropped."""
         old = self.axes.removesuffix("S")
@@ -106,3 +118,9 @@ class Header:
             focus_um=self.focus_um if "F" in kept else None,
             names=self.names if "C" in kept else (),
         )
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether there is a file, or a folder that is one file to the user, whose ending is supported."""
+    suffix = path.suffix.lower()
+    return suffix in SUFFIXES and (path.is_dir() if suffix in ZARR else path.is_file())

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from napari_embryo.io.errors import MissingImageError, complaint, decoding
-from napari_embryo.io.header import ARRAY, PICTURE, SUFFIXES, TIFF, VIDEO, Header
+from napari_embryo.io.header import ARRAY, PICTURE, SUFFIXES, TIFF, VIDEO, ZARR, Header
 from napari_embryo.io.leica import lif_headers
 from napari_embryo.io.names import image_stem
 from napari_embryo.io.nikon import nd2_headers
 from napari_embryo.io.pictures import picture_header
 from napari_embryo.io.tiff import tiff_headers
 from napari_embryo.io.video import video_header
+from napari_embryo.io.zarr_read import zarr_headers
 from napari_embryo.io.zeiss import czi_headers
 
 MIN_SIDE = 2
@@ -59,7 +60,7 @@ def check_is_file(path: Path) -> None:
     """Refuse a missing or empty file."""
     if not path.exists():
         raise MissingImageError(f"{path}: there is no such file. Check the path.")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise complaint(path, "the file is empty (0 bytes)", "a complete image is needed", "Export or copy it again")
 
 
@@ -73,6 +74,7 @@ def _reader_of(path: Path) -> Callable[[Path], tuple[Header, ...]]:
         ((".czi",), czi_headers),
         ((".nd2",), nd2_headers),
         ((".lif",), lif_headers),
+        (ZARR, zarr_headers),
     ):
         if suffix in suffixes:
             return read

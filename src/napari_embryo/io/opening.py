@@ -11,11 +11,15 @@ from napari_embryo.io.cells import are_cells, written_layers
 from napari_embryo.io.colors import to_gray
 from napari_embryo.io.errors import complaint
 from napari_embryo.io.focus import focus_image
+from napari_embryo.io.header import is_image_file
 from napari_embryo.io.layers import LayerData, editable, to_napari
 from napari_embryo.io.lazy import LazyPlanes, Load, LoadFromFile, LoadFromFiles
 from napari_embryo.io.pixels import FileReader
 from napari_embryo.io.plan import OpenPlan, check_is_one, plan_file
 from napari_embryo.io.planned import PlannedImage
+
+PART = "part"
+"""Key in the metadata for the place of an image or of labels in an OME-Zarr."""
 
 
 def read_image(path: Path | str) -> EmbryoImage:
@@ -41,7 +45,7 @@ def read_image(path: Path | str) -> EmbryoImage:
         If it cannot be read or holds several images; the message names the file and says what to do.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_image_file(path):
         raise complaint(path, "this is a folder", "one image file is needed", "Use plan_folder and open_plan")
     return open_image(check_is_one(plan_file(path)))
 
@@ -148,6 +152,8 @@ def _load_from_file(planned: PlannedImage, color: bool) -> LoadFromFile:
 
 def _metadata(planned: PlannedImage, more_notes: tuple[str, ...] = ()) -> dict[str, Any]:
     about: dict[str, Any] = {"source": str(planned.source), "frame_files": _frame_files(planned), **planned.info}
+    if planned.header.part:
+        about[PART] = planned.header.part
     if planned.read_runs is not None and "T" in planned.axes:
         about |= {"runs": planned.read_runs, "missing_runs": planned.missing_runs}
     notes = (*planned.notes, *planned.problems, *more_notes)

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_embryo.io.errors import complaint, decoding
-from napari_embryo.io.header import ARRAY, TIFF, VIDEO, Header
+from napari_embryo.io.header import ARRAY, TIFF, VIDEO, ZARR, Header
 from napari_embryo.io.headers import check_is_file, read_header
 from napari_embryo.io.leica import open_lif
 from napari_embryo.io.nikon import open_nd2
 from napari_embryo.io.pictures import open_picture
 from napari_embryo.io.tiff_pixels import open_tiff
 from napari_embryo.io.video import open_video
+from napari_embryo.io.zarr_read import open_zarr
 from napari_embryo.io.zeiss import open_czi
 
 Array = npt.NDArray[Any]
@@ -102,4 +103,5 @@ _OPENERS: tuple[tuple[tuple[str, ...], Callable[[Header], Callable[[int], Array]
     ((".czi",), open_czi),
     ((".nd2",), open_nd2),
     ((".lif",), open_lif),
+    (ZARR, open_zarr),
 )

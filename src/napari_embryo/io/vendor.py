@@ -44,6 +44,7 @@ def series_header(
     series: int = 0,
     title: str = "",
     notes: tuple[str, ...] = (),
+    part: str = "",
 ) -> Header:
     """The header of one series.
 
@@ -61,7 +62,7 @@ def series_header(
         One per T; used if all are known and they increase.
     names
         One per C; used if none is empty.
-    series, title, notes
+    series, title, notes, part
         As in `Header`.
     """
     axes = "".join(axis for axis in LEADING if sizes.get(axis, 1) > 1) + "YX" + "S" * ("S" in sizes)
@@ -80,6 +81,7 @@ def series_header(
         series=series,
         title=title,
         notes=notes,
+        part=part,
     )
 
 
