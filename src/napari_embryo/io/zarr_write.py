@@ -226,7 +226,7 @@ def _nearest(full: int, size: int) -> Array:
 def _multiscales(image: _Image, name: str) -> dict[str, Any]:
     """The image's own axes and scales, without its channels."""
     about, axes = image.about, image.about.get("axes")
-    said = {} if image.version == "0.5" else {"version": image.version}
+    said: dict[str, Any] = {} if image.version == "0.5" else {"version": image.version}
     said |= {"axes": [axes[place] for place in image.kept]} if axes else {}
     levels = [{"path": str(n), **_transformations(each, image.kept)} for n, each in enumerate(about["datasets"])]
     return {**said, "name": name, "datasets": levels, **_transformations(about, image.kept)}
